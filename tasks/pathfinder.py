@@ -16,6 +16,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -243,7 +244,7 @@ def read_shard(file: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as shard:
             return shard["images"], shard["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{file} cannot be read ({error}); delete it to draw it again") from error
 
 

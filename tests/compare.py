@@ -86,7 +86,3 @@ def assert_mixer(build: Callable[..., nn.Module], bf16: float = 0.05) -> None:
     meta = build(dim=32, heads=2, max_len=48).to("meta").train()
     leaf = torch.zeros(2, 40, 32, device="meta", requires_grad=True)
     meta(leaf, torch.ones(2, 40, dtype=torch.bool, device="meta")).sum().backward()
-
-
-def mean_error(fast: Tensor, exact: Tensor) -> float:
-    return (fast.double() - exact.double()).square().mean().sqrt().item()
