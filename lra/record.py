@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = ("ok", "oom", "diverged", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # what the same command would only repeat
 
 # Parts of the configuration that do not change the experiment, left out of its hash.
 INCIDENTAL = ("data_dir", "results_dir", "output_dir", "rerun", "wandb", "sweep", "seed", "name", "claims", "variant")
+INCIDENTAL += ("cost", "minutes")  # of the sweep that asked for the run, not of the run
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Record:
 
     run_id: str
     started_utc: str
-    kind: str  # model | floor
+    kind: str  # model | floor | cost
     status: str
     task: str
     model: str
@@ -65,14 +66,24 @@ class Record:
     dirty: bool | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
+    digest: str | None = field(default=None, compare=False)  # of all the rest; null before schema 2
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """16 hex digits over the parts of a resolved configuration that shape the experiment."""
     part = {k: v for k, v in config.items() if k not in INCIDENTAL}
+    if part.get("checkpoint"):
+        part["checkpoint"] = Path(part["checkpoint"]).name
     part["task"] = {k: v for k, v in config.get("task", {}).items() if k not in ("data_dir", "path")}
     text = json.dumps(part, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_of(raw: Mapping[str, Any]) -> str:
+    """SHA-256 over a record as read from its file, less the digest itself: shows an edit by hand."""
+    part = {k: v for k, v in raw.items() if k != "digest"}
+    text = json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +111,9 @@ def write(results: str | Path, record: Record) -> Path:
 
     Raises FileExistsError rather than replace a record, OSError if it cannot be written.
     """
-    text = json.dumps(asdict(record), indent=1, allow_nan=False, sort_keys=False) + "\n"
+    raw = json.loads(json.dumps(asdict(record), allow_nan=False))  # tuples and int keys as a file has them
+    raw["digest"] = digest_of(raw)
+    text = json.dumps(raw, indent=1, allow_nan=False) + "\n"
     return write_once(folder(Path(results), record) / f"{record.run_id}.json", text.encode())
 
 

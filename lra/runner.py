@@ -236,7 +236,7 @@ def conduct(this: Run) -> tuple[str, str | None]:
     score = evaluate(model, exam, "test", cfg, acc)
     this.wall["test"] = time.perf_counter() - begin
     this.facts |= {"accuracy_test": score.accuracy, "items_test": score.items, "loss_test": score.loss}
-    this.predictions = packed(score.predictions)
+    this.predictions = packed(score.predictions, exam.split("test").labels)
     if result.best_state and main_process:
         place = Path(cfg.output_dir) / "checkpoints" / cfg.choices.task / cfg.choices.model
         facts = {
@@ -264,12 +264,16 @@ def trained(this: Run, result: Any) -> None:
         }
 
 
-def packed(predictions: Any) -> bytes:
-    """The predicted class of each test item, in order, as a compressed npz."""
+def packed(predictions: Any, labels: Any) -> bytes:
+    """The predicted and the right class of each test item, in order, as a compressed npz.
+
+    With the labels beside them, two models can be compared item by item without the data.
+    """
     import numpy as np
 
+    arrays = {"predictions": np.asarray(predictions), "labels": np.asarray(labels)}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, predictions=predictions.astype(np.min_scalar_type(predictions.max())))
+    np.savez_compressed(buffer, **{k: v.astype(np.min_scalar_type(int(v.max()))) for k, v in arrays.items()})
     return buffer.getvalue()
 
 

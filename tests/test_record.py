@@ -43,6 +43,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name], "a draft was left behind"
 
 
+def test_an_edit_by_hand_shows(tmp_path: Path) -> None:
+    path = record.write(tmp_path, example(accuracy_test=0.5, versions={"torch": "2"}, wall_seconds={"total": 1.0}))
+    raw = json.loads(path.read_text())
+    assert raw["digest"] == record.digest_of(raw) == record.read(path).digest
+    assert raw["digest"] != record.digest_of(raw | {"accuracy_test": 0.6})
+
+
 def test_never_overwritten(tmp_path: Path) -> None:
     first = example()
     path = record.write(tmp_path, first)
@@ -79,6 +86,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: str) -> None:
 def test_the_hash_sees_the_experiment_and_nothing_else() -> None:
     config = {"seed": 0, "train": {"steps": 5}, "task": {"max_len": 8, "data_dir": "a"}, "results_dir": "x"}
     same = config | {"seed": 1, "results_dir": "y", "task": {"max_len": 8, "data_dir": "b", "path": "c"}}
+    same |= {"cost": {"lengths": [1]}, "minutes": 3}
     other = config | {"train": {"steps": 6}}
     assert record.config_hash(config) == record.config_hash(same) != record.config_hash(other)
     code = f"from lra.record import config_hash; print(config_hash({config!r}))"

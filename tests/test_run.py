@@ -46,6 +46,9 @@ def test_one_run_leaves_one_whole_record(first: tuple[Path, subprocess.Completed
     assert r.row == "listops-24" and r.budget == "quick" and r.versions["torch"]
     assert 0 < r.training["padding_share"] < 1
     assert len(answers(folder / "results")) == 60
+    (path,) = (folder / "results").rglob("*.npz")
+    assert (np.load(path)["labels"] == np.load(path)["predictions"]).mean() == r.accuracy_test
+    assert r.cost["attempts"] in (1, 2) and r.cost["conditions"]["threads"] == 1
     assert {f.model for _, f in record.find(folder / "results") if f.kind == "floor"} >= {"majority", "first_operator"}
 
 

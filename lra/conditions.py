@@ -1,0 +1,81 @@
+"""Was the machine quiet while a step was timed? What else it did, and how steady its clock was."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SPARE = 0.25  # cores that others may use beyond those that are free before a timing counts as disturbed
+STEADY = 0.25  # interquartile range of the step times, as a share of their median, that is still steady
+
+
+class Watch:
+    """Use as `with Watch(threads) as watch: ...`; afterwards `watch.facts` is what a record keeps.
+
+    threads       of the process that is timed
+    clock_noise   interquartile range over median of a short fixed program run many times before
+    load_average  of the last minute (before, after); null where the system has none
+    other_cores   cores that everything else on the machine, its host included, kept busy meanwhile;
+                  null where the system does not say (it is read from /proc/stat)
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.facts: dict[str, Any] = {"threads": threads, "cores": cores(), "clock_noise": clock_noise()}
+
+    def __enter__(self) -> Watch:
+        self.load, self.busy = load_average(), busy_seconds()
+        self.wall, self.own = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, own, busy = time.perf_counter() - self.wall, time.process_time() - self.own, busy_seconds()
+        others = None
+        if busy is not None and self.busy is not None and wall > 0:
+            others = round(max(0.0, busy - self.busy - own) / wall, 3)
+        self.facts |= {"load_average": [self.load, load_average()], "other_cores": others}
+
+
+def disturbed(facts: Mapping[str, Any], *timings: Mapping[str, Any]) -> bool:
+    """True if others took cores from the timed process, or its steps were unsteady.
+
+    `facts` are a Watch's, `timings` hold seconds_median and seconds_iqr.
+    """
+    others = facts["other_cores"]
+    crowded = others is not None and facts["threads"] + others > facts["cores"] + SPARE
+    return crowded or any(t["seconds_iqr"] > STEADY * t["seconds_median"] for t in timings)
+
+
+def cores() -> int:
+    """Of the machine: what other processes have to themselves counts too."""
+    return os.cpu_count() or 1
+
+
+def load_average() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def busy_seconds() -> float | None:
+    """CPU seconds that all processes, interrupts and the host of a virtual machine have used."""
+    try:
+        words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except OSError:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(w) for w in words[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def clock_noise(repeats: int = 60) -> float:
+    """Spread of the time of a fixed program of about a millisecond that fits in a core's cache."""
+
+    def program() -> float:
+        begin = time.perf_counter()
+        sum(i * i for i in range(10_000))
+        return time.perf_counter() - begin
+
+    program()
+    low, median, high = statistics.quantiles((program() for _ in range(repeats)), n=4, method="inclusive")
+    return round((high - low) / median, 4)

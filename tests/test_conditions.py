@@ -1,0 +1,70 @@
+"""Does a record know that the machine was busy?"""
+
+import multiprocessing
+import time
+
+import pytest
+
+from lra import conditions, measure
+
+
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def facts(**changes) -> dict:
+    return {"threads": 2, "cores": 2, "clock_noise": 0.01, "other_cores": 0.0} | changes
+
+
+TIMING = {"seconds_median": 1.0, "seconds_iqr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "timing", "verdict"),
+    [
+        ({}, {}, False),
+        ({"other_cores": 1.0}, {}, True),
+        ({"other_cores": 1.0, "threads": 1}, {}, False),  # there was a core for each
+        ({"other_cores": None}, {}, False),
+        ({}, {"seconds_iqr": 0.3}, True),
+    ],
+)
+def test_disturbed(changes, timing, verdict):
+    assert conditions.disturbed(facts(**changes), TIMING, TIMING | timing) is verdict
+
+
+def test_sees_work_of_others_and_not_its_own():
+    if conditions.busy_seconds() is None:
+        pytest.skip("this system does not say how busy it is")
+    with conditions.Watch(1) as own:
+        spin(0.5)
+    other = multiprocessing.get_context("spawn").Process(target=spin, args=(3.0,))
+    other.start()
+    time.sleep(1.0)
+    with conditions.Watch(1) as both:
+        spin(1.0)
+    other.join()
+    assert own.facts["other_cores"] is not None and both.facts["other_cores"] > 0.4
+    assert own.facts["clock_noise"] >= 0
+
+
+def answers(monkeypatch, *found):
+    queue = list(found)
+    monkeypatch.setattr(measure, "attempt", lambda *_: queue.pop(0))
+    return measure.measure({})
+
+
+def answer(disturbed: bool, others: float, **more) -> dict:
+    return {"status": "ok", "disturbed": disturbed, "conditions": {"other_cores": others}, "attempts": 1} | more
+
+
+def test_a_disturbed_measurement_is_repeated_once_and_marked_if_it_stays_so(monkeypatch):
+    quiet, busy, worse = answer(False, 0.0), answer(True, 0.5), answer(True, 1.5)
+    assert answers(monkeypatch, quiet) == quiet
+    assert answers(monkeypatch, busy, quiet) == quiet | {"attempts": 2}
+    assert answers(monkeypatch, busy, worse) == busy | {"attempts": 2}
+    assert answers(monkeypatch, worse, busy) == busy | {"attempts": 2}
+    assert answers(monkeypatch, busy, {"status": "oom", "reason": "x"})["status"] == "ok"
+    assert answers(monkeypatch, {"status": "oom", "reason": "x"})["status"] == "oom"
