@@ -1,6 +1,7 @@
 """Speed and peak memory of one training step, in a process of its own.
 
     python -m lra.measure task=listops model=performer      prints what a run would record
+    python -m lra.measure --self-test                       measures programs whose answer is known
 
 One definition on CPU and CUDA (design: one process a measurement, synthetic full-length batch):
 
@@ -33,15 +34,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+LEAST_STEPS = 5  # that are timed, however long they take
+ONE = SimpleNamespace(steps=1, seconds=0.0)
 OOM_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu")
 
 
 def measure(config: dict[str, Any], timeout: float = 3600.0) -> dict[str, Any]:
     """Measure `config` (plain, resolved) in a fresh child. Never raises for what the child meets.
 
-    Returns {"status": "ok" | "oom" | "failed", "reason": str | None, ...numbers, null if absent}.
+    Returns {"status": "ok" | "oom" | "timeout" | "failed", "reason": str | None, ...numbers, null if
+    absent}; "timeout" as soon as the warm-up shows that `timeout` seconds will not do.
     One that the machine disturbed is repeated, and the less disturbed of the two kept.
     """
     first = attempt(config, timeout)
@@ -59,7 +64,7 @@ def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "cost.json"
         child = subprocess.Popen(
-            [sys.executable, "-m", "lra.measure", "--child", str(answer), str(os.getpid())],
+            [sys.executable, "-m", "lra.measure", "--child", str(answer), str(os.getpid()), str(timeout)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -68,7 +73,7 @@ def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
         try:
             _, complaint = child.communicate(json.dumps(config), timeout=timeout)
         except subprocess.TimeoutExpired:
-            return failure("failed", f"measuring took more than {timeout:.0f} s")
+            return failure("timeout", f"measuring took more than {timeout:.0f} s")
         finally:
             child.kill()
             child.wait()
@@ -92,7 +97,7 @@ def is_oom(error: BaseException) -> bool:
     )
 
 
-def child(config: dict[str, Any], parent: int) -> dict[str, Any]:
+def child(config: dict[str, Any], parent: int, timeout: float) -> dict[str, Any]:
     """The measurement itself, in this process."""
     import torch
     from omegaconf import OmegaConf
@@ -149,8 +154,10 @@ def child(config: dict[str, Any], parent: int) -> dict[str, Any]:
         forward()
 
     model.train()
-    for _ in range(cfg.measure.warmup_steps):
-        step()
+    warm = [timed(step, ONE, device)[0][0] for _ in range(cfg.measure.warmup_steps)]
+    to_come = 1 + min(LEAST_STEPS, cfg.measure.steps)
+    if sum(warm) + warm[-1] * to_come > timeout:
+        return failure("timeout", f"a step takes {warm[-1]:.1f} s, and measuring it more than {timeout:.0f} s")
     result["step_peak_bytes"] = step_peak_bytes(step, device)
     result["resident_bytes"] = resident_bytes(
         [*model.parameters(), *model.buffers(), tokens, mask, labels, *optimizer_tensors(opt)]
@@ -167,12 +174,14 @@ def child(config: dict[str, Any], parent: int) -> dict[str, Any]:
 
 
 def timed(step: Callable[[], None], limits: Any, device: Any) -> list[tuple[float, float]]:
-    """(wall, CPU) seconds of each of up to `limits.steps` steps, at least 3."""
+    """(wall, CPU) seconds of each of up to `limits.steps` steps, as many as begin within
+    `limits.seconds`, but not fewer than LEAST_STEPS."""
     import torch
 
     times: list[tuple[float, float]] = []
     begin = time.perf_counter()
-    while len(times) < 3 or (len(times) < limits.steps and time.perf_counter() - begin < limits.seconds):
+    least = min(LEAST_STEPS, limits.steps)
+    while len(times) < least or (len(times) < limits.steps and time.perf_counter() - begin < limits.seconds):
         wall, cpu = time.perf_counter(), time.process_time()
         step()
         if device.type == "cuda":
@@ -193,6 +202,7 @@ def rates(times: list[tuple[float, float]], examples: int, tokens: int) -> dict[
         "seconds_iqr": high - low,
         "cpu_seconds_median": statistics.median(c for _, c in times),
         "steps": len(times),
+        "seconds": [round(w, 6) for w in wall],
     }
 
 
@@ -283,10 +293,10 @@ def limit_memory(gib: float) -> None:
 def main() -> int:
     """As a child: JSON config on standard input, the answer to a file. By hand: options, a table."""
     if sys.argv[1:2] == ["--child"]:
-        answer, parent = Path(sys.argv[2]), int(sys.argv[3])
+        answer, parent, timeout = Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
         config = json.loads(sys.stdin.read())
         try:
-            result = child(config, parent)
+            result = child(config, parent, timeout)
         except (RuntimeError, MemoryError) as error:
             if not is_oom(error):
                 raise
@@ -295,6 +305,10 @@ def main() -> int:
         draft.write_text(json.dumps(result))
         draft.rename(answer)
         return 0
+    if sys.argv[1:2] == ["--self-test"]:
+        from lra.selftest import main as self_test
+
+        return self_test(sys.argv[2:])
     from lra import compose
 
     cfg = compose.config(sys.argv[1:])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 2
-STATUSES = ("ok", "oom", "diverged", "interrupted", "failed")
+STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # what the same command would only repeat
 
 # Parts of the configuration that do not change the experiment, left out of its hash.

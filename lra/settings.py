@@ -14,6 +14,7 @@ from lra.errors import UserError
 SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
 DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
 
 
@@ -59,9 +60,20 @@ class Measure:
     enabled: bool = True
     batch_size: int | None = None  # default: train.batch_size
     warmup_steps: int = 2
-    steps: int = 10  # timed steps; fewer if `seconds` are spent, never fewer than 3
+    steps: int = 10  # timed steps; fewer if `seconds` are spent, never fewer than 5
     seconds: float = 20.0
     memory_limit_gib: float | None = None  # address space of the measuring process; null: no limit
+
+
+@dataclass
+class Cost:
+    """The points of the cost curves: `python -m lra sweep=cost`."""
+
+    lengths: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 3072, 4096, 8192, 16384, 65536])
+    modes: list[str] = field(default_factory=lambda: ["fixed", "largest"])  # batch sizes
+    batch_size: int | None = None  # the fixed one; default: 1 on CPU, 32 on CUDA
+    memory_gib: float | None = None  # what the largest may take; default: the GPU's; on CPU none are measured
+    point_seconds: float = 120.0  # a point that takes longer is recorded as such, with status timeout
 
 
 @dataclass
@@ -104,6 +116,7 @@ class Settings:
     size: Size = field(default_factory=Size)
     train: Train = field(default_factory=Train)
     measure: Measure = field(default_factory=Measure)
+    cost: Cost = field(default_factory=Cost)
     wandb: Wandb = field(default_factory=Wandb)
     task: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -133,11 +146,12 @@ def checked(cfg: Any) -> Any:
     at_least(0, "seed", "train.steps", "train.warmup_steps", "train.weight_decay", "data.workers", "measure.seconds")
     at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
     at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
-    at_least(1, "data.pad_multiple")
+    at_least(1, "data.pad_multiple", "cost.batch_size", "cost.point_seconds")
     one_of(("longest", "max"), "data.pad_to")
     at_least(3, "measure.steps")
     at_least(2, "measure.warmup_steps")
     at_least(1e-12, "train.learning_rate", "train.eps", "train.grad_clip", "measure.memory_limit_gib")
+    at_least(1e-3, "cost.memory_gib")
     at_least(1.0, "train.diverged_at")
     for name in ("size.dropout", "size.attention_dropout", "train.label_smoothing"):
         if not 0 <= _get(cfg, name) < 1:
@@ -149,6 +163,10 @@ def checked(cfg: Any) -> Any:
     one_of(DTYPES, "dtype")
     one_of(DEVICES, "device")
     one_of(WANDB_MODES, "wandb.mode")
+    if not cfg.cost.lengths or min(cfg.cost.lengths) < 1:
+        raise UserError(f"cost.lengths: {list(cfg.cost.lengths)} is not a list of lengths of at least 1")
+    if not cfg.cost.modes or not set(cfg.cost.modes) <= set(COST_MODES):
+        raise UserError(f"cost.modes: {list(cfg.cost.modes)} is not a list of {', '.join(COST_MODES)}")
     if cfg.train.batch_size % cfg.train.accumulate:
         raise UserError(
             f"train.accumulate: {cfg.train.accumulate} does not divide train.batch_size {cfg.train.batch_size}"

@@ -148,4 +148,4 @@ def test_a_killed_child_is_out_of_memory_and_a_broken_one_failed(
 
 def test_a_slow_measurement_ends(tmp_path: Path) -> None:
     cost = measure(compose.plain(tiny.config(tmp_path)), timeout=0.2)
-    assert cost["status"] == "failed" and "more than" in cost["reason"]
+    assert cost["status"] == "timeout" and "more than" in cost["reason"]
