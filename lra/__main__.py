@@ -15,7 +15,7 @@ from typing import Any
 import hydra
 
 from lra.compose import CONFIGS, explained, named
-from lra.errors import guarded
+from lra.errors import UserError, guarded, refuse
 from lra.settings import register
 
 
@@ -33,7 +33,10 @@ def job(cfg: Any) -> Any:
         cfg.hydra = settings
     from lra.runner import run
 
-    job.code = run(named(cfg))
+    try:
+        job.code = run(named(cfg))
+    except UserError as error:
+        refuse(str(error))  # here, because Hydra would put a line of its own before ours
     return job.code
 
 
