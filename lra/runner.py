@@ -94,9 +94,8 @@ def run(cfg: Any) -> int:
     this.wall["total"] = time.perf_counter() - begin
     if main_process:
         path = save(this, status, reason)
-        if this.mirror is not None:
-            this.mirror.finish(record.read(path), path)
-        show(this, status, reason, path)
+        table = show(this, status, reason, path)
+        mirrored(this).finish(record.read(path), path, table)
     return {"ok": 0, "interrupted": INTERRUPTED}.get(status, 1)
 
 
@@ -187,7 +186,6 @@ def say(text: str) -> None:
 def conduct(this: Run) -> tuple[str, str | None]:
     """Measure, train, choose, test. Returns (status, reason)."""
     from lra import checkpoint
-    from lra.mirror import Mirror
     from lra.progress import Progress
     from lra.train import Diverged, Fit, accelerator, evaluate, fit
 
@@ -212,13 +210,13 @@ def conduct(this: Run) -> tuple[str, str | None]:
     if cfg.checkpoint is not None:
         checkpoint.load(cfg.checkpoint, model, exam.vocabulary)
     model.to(acc.device)
-    mirror = this.mirror = Mirror(cfg, record.portable(compose.plain(cfg)), this.run_id) if main_process else None
+    mirror = mirrored(this) if main_process else None
     progress = Progress(cfg.train.steps, quiet=not main_process)
 
     def tell(**values: Any) -> None:
         progress(**values)
         if mirror is not None:
-            mirror.log({k: v for k, v in values.items() if k != "step"}, step=values["step"])
+            mirror.log(**values)
 
     result = Fit()
     begin = time.perf_counter()
@@ -248,6 +246,16 @@ def conduct(this: Run) -> tuple[str, str | None]:
         saved = checkpoint.save(place / f"{this.run_id}.safetensors", result.best_state, facts)
         this.facts["checkpoint"] = saved.name
     return "ok", None
+
+
+def mirrored(this: Run) -> Any:
+    """The run's mirror, started when first asked for: after the measurement, which it would disturb."""
+    from lra.mirror import Mirror
+
+    if this.mirror is None:
+        config = record.portable(compose.plain(this.cfg))
+        this.mirror = Mirror(this.cfg, config, this.run_id, this.exam.row, this.facts.get("cost", {}))
+    return this.mirror
 
 
 def trained(this: Run, result: Any) -> None:
@@ -288,22 +296,24 @@ def save(this: Run, status: str, reason: str | None) -> Path:
     return record.write(results, this.record(status, reason))
 
 
-def show(this: Run, status: str, reason: str | None, path: Path) -> None:
-    """The short table at the end: accuracy among the floors, speed, memory, where the record lies."""
+def show(this: Run, status: str, reason: str | None, path: Path) -> list[tuple[str, float, float, float]]:
+    """The short table at the end: accuracy among the floors, speed, memory, where the record lies.
+
+    Returns its rows, best first: name, accuracy, 95 % interval from and to.
+    """
     from lra.floors import score, scored
     from lra.skill import best_floor, skill
 
     facts = this.facts
-    rows = []
+    rows: list[tuple[str, float, float, float]] = []
     if facts.get("accuracy_test") is not None:
-        low, high = report.wilson(facts["accuracy_test"], facts["items_test"])
-        interval = f"{100 * low:.1f} to {100 * high:.1f}"
-        rows.append((facts["accuracy_test"], this.cfg.choices.model, interval))
         score(this.cfg, this.exam, this.exam.rules(), facts=facts["data"])
         floors = {name: r.accuracy_test for name, r in scored(this.cfg, facts["data"]["fingerprint"]).items()}
-        rows += [(accuracy, f"floor: {name}", "") for name, accuracy in floors.items()]
+        scores = {this.cfg.choices.model: facts["accuracy_test"]} | {f"floor: {n}": a for n, a in floors.items()}
+        rows = [(name, a, *report.wilson(a, facts["items_test"])) for name, a in scores.items()]
+        rows.sort(key=lambda line: line[1], reverse=True)
         print(f"\n{this.exam.row}, {facts['items_test']} test items")
-        lines = [[name, report.percent(a), interval] for a, name, interval in sorted(rows, reverse=True)]
+        lines = [[name, report.percent(a), f"{100 * low:.1f} to {100 * high:.1f}"] for name, a, low, high in rows]
         print(report.table(lines, ["", "accuracy", "95 % interval"]))
         floor = best_floor(floors.items(), this.exam.local_rules)
         if floor is None:
@@ -319,3 +329,4 @@ def show(this: Run, status: str, reason: str | None, path: Path) -> None:
         )
     print(f"status: {status}" + (f" ({reason})" if reason else ""))
     print(f"record: {path}", flush=True)
+    return rows
