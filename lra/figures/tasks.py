@@ -1,0 +1,148 @@
+"""A panel a task: accuracies with intervals among the floors, and learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lra.figures import labels, style
+
+COLUMNS = 3
+
+
+@style.drawn
+def accuracy(
+    cells: pd.DataFrame,
+    floors: pd.DataFrame,
+    title: str,
+    notes: Iterable[str] = (),
+    looks: dict[str, style.Look] | None = None,
+    order: Callable[[str], Any] | None = None,
+) -> Figure:
+    """Test accuracy by task, the best on top, floors in grey among the models.
+
+    cells    as `lra.leaderboard.cells` of one group: row, model, accuracy, low, high (95 %), items,
+             seeds, status
+    floors   as `lra.leaderboard.floors` on the same data: row, model, accuracy, local
+    A broken line marks the best floor that is blind to long-range structure: below it, no such
+    structure has been shown to be used.
+    """
+    looks = looks or style.looks(cells.model)
+    rows = sorted(cells.row.unique(), key=order)
+    most = max((len(cells[cells.row == r]) + len(floors[floors.row == r]) for r in rows), default=1)
+    told = [*_accuracy_notes(cells, rows), *notes]
+    figure, panels = style.sheet(len(rows), COLUMNS, (2.6, 0.3 + 0.165 * most), (1.35, 0.15, 0.5), title, told)
+    for axes, row in zip(panels, rows, strict=False):
+        _ranking(axes, cells[cells.row == row], floors[floors.row == row], looks)
+        axes.set_title(row, loc="left")
+    return figure
+
+
+@style.drawn
+def curves(
+    points: pd.DataFrame,
+    floors: pd.DataFrame,
+    title: str,
+    notes: Iterable[str] = (),
+    looks: dict[str, style.Look] | None = None,
+    order: Callable[[str], Any] | None = None,
+) -> Figure:
+    """Validation accuracy over training steps: mean over seeds, and their range as a band.
+
+    points   row, model, seed, step, valid_accuracy, status of the run
+    floors   as for `accuracy`; scored on test, shown for orientation
+    """
+    looks = looks or style.looks(points.model)
+    rows = sorted(points.row.unique(), key=order)
+    told = ["Beside each name: the last validation accuracy, %. Broken line: best floor blind to long-range structure."]
+    told += ["Bands: range over seeds."] * bool((points.groupby(["row", "model"]).seed.nunique() > 1).any())
+    told += ["x: training diverged there."] * bool((points.status == "diverged").any())
+    figure, panels = style.sheet(len(rows), COLUMNS, (2.6, 2.7), (0.6, 1.45, 0.5), title, [*told, *notes])
+    ends = []
+    for axes, row in zip(panels, rows, strict=False):
+        ends.append(_learning(axes, points[points.row == row], looks))
+        _best_local(axes.axhline, floors[floors.row == row])
+        axes.set_title(row, loc="left")
+    for axes, own in zip(panels, ends, strict=False):
+        labels.at_ends(axes, own, style.SMALL - 0.5)
+    return figure
+
+
+def _ranking(axes: Any, cells: pd.DataFrame, floors: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    known = cells[cells.accuracy.notna()]
+    entries = [(c.accuracy, c.model, c) for c in known.itertuples()]
+    entries += [(f.accuracy, f"floor: {f.model}", None) for f in floors.itertuples()]
+    failed = sorted(cells[cells.accuracy.isna()].itertuples(), key=lambda c: c.model, reverse=True)
+    names = [c.model for c in failed]
+    for y, (value, name, cell) in enumerate(sorted(entries, key=lambda e: e[:2]), start=len(failed)):
+        names.append(name)
+        if cell is None:
+            axes.plot(100 * value, y, "|", color=style.GREY, markersize=9, markeredgewidth=2)
+            continue
+        look = looks[name]
+        axes.plot([100 * cell.low, 100 * cell.high], [y, y], color=look.colour, linewidth=1.4, solid_capstyle="butt")
+        axes.plot(100 * value, y, look.marker, color=look.colour, markersize=4.5)
+    for y, cell in enumerate(failed):
+        axes.text(
+            0.02, y, style.said(cell.status), transform=axes.get_yaxis_transform(), va="center",
+            fontsize=style.SMALL - 0.5, color="0.35", style="italic",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+    _best_local(axes.axvline, floors)
+    axes.set_yticks(range(len(names)), names, fontsize=style.SMALL - 0.5)
+    for tick in axes.get_yticklabels():
+        if tick.get_text().startswith("floor: "):
+            tick.set_color(style.GREY)
+    axes.set_ylim(-0.7, len(names) - 0.3)
+    axes.grid(axis="y", color="0.95")
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set_xlabel(f"test accuracy, % ({_about(known)})" if len(known) else "test accuracy, %")
+
+
+def _best_local(line: Callable[..., Any], floors: pd.DataFrame) -> None:
+    local = floors[floors.local.fillna(False).astype(bool)] if "local" in floors else floors.iloc[:0]
+    if len(local):
+        line(100 * local.accuracy.max(), color=style.GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+
+
+def _learning(axes: Any, points: pd.DataFrame, looks: dict[str, style.Look]) -> list[tuple[float, float, str, str]]:
+    """Draw one panel; the ends of its curves with their names."""
+    ends = []
+    points = points[points.valid_accuracy.notna()]
+    for name, own in points.groupby("model", sort=True):
+        look = looks[name]
+        steps = (100 * own.set_index("step").valid_accuracy).groupby(level=0).agg(["mean", "min", "max", "count"])
+        steps = steps[steps["count"] == steps["count"].max()]  # a mean over fewer seeds would make a step in the curve
+        axes.plot(
+            steps.index, steps["mean"], color=look.colour, linestyle=look.line, marker=look.marker, markersize=3,
+            linewidth=1.2,
+        )  # fmt: skip
+        if steps["count"].max() > 1:
+            axes.fill_between(steps.index, steps["min"], steps["max"], color=look.colour, alpha=0.15, linewidth=0)
+        last = (float(steps.index[-1]), float(steps["mean"].iloc[-1]))
+        if (own.status == "diverged").any():
+            axes.plot(*last, "x", color=look.colour, markersize=8, markeredgewidth=1.6, zorder=5)
+        ends.append((*last, f"{name} {last[1]:.1f}", look.colour))
+    axes.set_xlabel("training step")
+    axes.set_ylabel("validation accuracy, %")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    return ends
+
+
+def _about(known: pd.DataFrame) -> str:
+    low, high = int(known.seeds.min()), int(known.seeds.max())
+    seeds = f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
+    return f"{int(known['items'].max()):,} items, {seeds}"
+
+
+def _accuracy_notes(cells: pd.DataFrame, rows: Sequence[str]) -> list[str]:
+    notes = ["Lines: 95 % intervals. Grey ticks: floors; broken line: the best of those blind to long-range structure."]
+    missing = len(rows) * cells.model.nunique() - len(cells.drop_duplicates(["row", "model"]))
+    if missing:
+        notes.append(f"Partial: {missing} of {len(rows) * cells.model.nunique()} cells have not been run.")
+    return notes
