@@ -56,7 +56,7 @@ def variant(words: list[str]) -> list[str]:
     kept = []
     for word in sorted(words):
         key, _, value = word.lstrip("+").partition("=")
-        if key.split(".")[0] in ("measure", "wandb", "hydra") or key in ordinary or key.lstrip("~") in ordinary:
+        if key.split(".")[0] in ("measure", "cost", "wandb", "hydra") or key in ordinary or key.lstrip("~") in ordinary:
             continue
         kept.append(f"{key}={Path(value).name}" if key in ("task.path", "checkpoint") else word)
     return kept

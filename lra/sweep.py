@@ -21,6 +21,10 @@ ROWS: list[dict[str, Any]] = []  # one per job of this process's sweep, in order
 
 def child(cfg: Any, settings: Any) -> dict[str, Any]:
     """Run one job of a sweep in a fresh process; never raises for what happens in it."""
+    if cfg.sweep == "cost":
+        from lra.cost_sweep import enlist
+
+        return enlist(settings)
     from lra import compose, record
     from lra.errors import UserError
 

@@ -1,0 +1,226 @@
+"""A point of the cost curves, one model at one length: is it known, what is it, its record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from lra import compose, machine, record, report
+from lra.errors import UserError
+from lra.measure import failure, measure
+
+FINAL = ("ok", "oom", "timeout")  # what the same command would only repeat
+BATCH = {"cpu": 1, "cuda": 32}  # the fixed one, unless cost.batch_size says otherwise
+GIB = 2**30
+SHARE = 0.9  # of a machine's memory for a measurement on its CPU: so that fails, and not the machine
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing to measure. `batch_size` is null in mode "largest", where it is to be found."""
+
+    cfg: Any
+    label: str  # of the model, as tables have it
+    length: int
+    mode: str
+    batch_size: int | None
+
+    def __str__(self) -> str:
+        size = "the largest batch" if self.batch_size is None else f"batch {self.batch_size}"
+        return f"{self.label}, {self.length:,} tokens, {size}"
+
+    @property
+    def curve(self) -> str:
+        """16 hex digits over what shapes the cost at every length: points of equal curves, and only
+        they, differ in their length alone."""
+        plain = compose.plain(self.cfg)
+        train = {k: plain["train"][k] for k in ("grad_clip", "weight_decay", "betas", "eps")}
+        timing = {k: plain["measure"][k] for k in ("warmup_steps", "steps", "seconds")}
+        size = self.batch_size if self.mode == "fixed" else {"most": plain["cost"]["memory_gib"]}
+        parts = [plain["model"], plain["task"]["name"], train, timing, plain["compile"], self.mode, size]
+        return digest(parts)
+
+
+def digest(parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Bench:
+    """The machine that measures, and the points that it has records of.
+
+    `cfg` is any model's of the sweep: what is read of it (device, threads, folder, limits) all share.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        import torch
+
+        from lra.train import resolve_device, resolve_dtype
+
+        self.results, self.cap = Path(cfg.results_dir), float(cfg.cost.point_seconds)
+        self.device, self.dtype = resolve_device(cfg), resolve_dtype(cfg)
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("device: cuda is not available here; use device=cpu or device=auto")
+        if cfg.threads is not None:
+            torch.set_num_threads(cfg.threads)
+        self.machine = machine.machine(self.device)
+        self.batch_size = cfg.cost.batch_size or BATCH[self.device]
+        self.limit = self.memory_limit(cfg.cost.memory_gib)
+        old = [] if cfg.rerun else record.find(cfg.results_dir, cfg.choices.task)
+        self.known = [r for _, r in old if r.kind == "cost" and self.here(r)]
+
+    def memory_limit(self, gib: float | None) -> int | None:
+        """Bytes that the largest batch may take, or None: then none is looked for."""
+        own = self.machine["memory_bytes"]
+        self.spare = round(SHARE * own / GIB, 1) if own and self.device == "cpu" else None
+        if gib is not None:
+            if self.spare is not None and gib > self.spare:
+                raise UserError(f"cost.memory_gib: {gib} is more than can be measured here, {self.spare}")
+            return int(gib * GIB)
+        if self.device == "cuda":
+            import torch
+
+            return torch.cuda.get_device_properties(0).total_memory
+        return None
+
+    def here(self, r: record.Record) -> bool:
+        """Is it final, and of these conditions? Another machine's cost says nothing of this one's."""
+        same = all(self.machine[k] == r.machine.get(k) for k in ("device", "name", "threads"))
+        # With more time to spend, a point that took too long may be measured after all.
+        patient = r.status != "timeout" or r.cost["point_seconds"] >= self.cap
+        return same and patient and r.dtype == self.dtype and r.status in FINAL
+
+    def recorded(self, point: Point) -> record.Record | None:
+        """The newest record that measuring the point would only repeat."""
+        found = (r for r in reversed(self.known) if r.cost["curve"] == point.curve and r.length == point.length)
+        return next(found, None)
+
+    def take(self, point: Point, **facts: Any) -> record.Record:
+        """Measure the point and write its record, `facts` among its costs.
+
+        Raises UserError, before anything is measured, for a length or sizes that the task or the
+        model does not take.
+        """
+        from lra.runner import outline
+
+        sized = self.sized(point, 1)
+        exam = compose.task(sized)
+        outline(SimpleNamespace(cfg=sized, exam=exam))
+        started, run_id = record.new_id()
+        tried: dict[int, str] = {}
+        cost = self.hopeless(point) or self.measured(point, tried)
+        batch_size = cost.get("batch_size") or point.batch_size or next(reversed(tried), None)
+        config, (commit, dirty) = compose.plain(self.sized(point, batch_size)), machine.commit()
+        more = {"mode": point.mode, "curve": point.curve, "point_seconds": self.cap, "tried": tried}
+        new = record.Record(
+            run_id=run_id,
+            started_utc=started,
+            kind="cost",
+            status=cost["status"],
+            reason=cost["reason"],
+            task=point.cfg.choices.task,
+            model=point.cfg.choices.model,
+            budget=point.cfg.budget,
+            row=f"{exam.name}-{point.length}",
+            seed=point.cfg.seed,
+            config=record.portable(config),
+            config_hash=digest([point.curve, point.length]),
+            variant=list(point.cfg.variant),
+            parameters=cost.get("parameters"),
+            length=point.length,
+            batch_size=batch_size,
+            dtype=self.dtype,
+            cost=cost | more | facts,
+            machine=self.machine,
+            versions=machine.versions(),
+            commit=commit,
+            dirty=dirty,
+        )
+        record.write(self.results, new)
+        self.known.append(new)
+        return new
+
+    def hopeless(self, point: Point) -> dict[str, Any] | None:
+        """What is known of a point without measuring it: that a shorter one is already too much."""
+        for status, text in (("oom", "do not fit"), ("timeout", "take too long")):
+            lengths = [r.length for r in self.known if r.cost["curve"] == point.curve and r.status == status]
+            if lengths and min(lengths) < point.length:
+                return failure(status, f"{min(lengths):,} tokens already {text}")
+        return None
+
+    def sized(self, point: Point, batch_size: int | None) -> Any:
+        """The configuration of a run whose exam has the point's length."""
+        cfg = point.cfg.copy()
+        cfg.task.max_len, cfg.measure.batch_size = point.length, batch_size
+        if cfg.measure.memory_limit_gib is None:
+            cfg.measure.memory_limit_gib = self.spare
+        return cfg
+
+    def measured(self, point: Point, tried: dict[int, str]) -> dict[str, Any]:
+        """The cost at the point's batch size, or at the largest that fits; `tried` gets the status
+        of every size that was measured."""
+
+        def at(batch_size: int) -> dict[str, Any]:
+            found = measure(compose.plain(self.sized(point, batch_size)), timeout=self.cap)
+            if point.mode == "largest" and found["status"] == "ok" and total(found) > self.limit:
+                found = failure("oom", f"takes {report.size(total(found))}, allowed are {report.size(self.limit)}")
+            tried[batch_size] = found["status"]
+            return found
+
+        if point.batch_size is not None:
+            return at(point.batch_size)
+        known = self.recorded(replace(point, mode="fixed", batch_size=self.batch_size))
+        return largest(at, self.limit, self.batch_size, known.cost if known else None)
+
+
+def total(cost: dict[str, Any]) -> int:
+    """Bytes that a step needs in all."""
+    return cost["resident_bytes"] + cost["step_peak_bytes"]
+
+
+def largest(
+    at: Callable[[int], dict[str, Any]], limit: int, fixed: int = 1, known: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The cost at the largest power of two that fits into `limit` bytes, or why there is none.
+
+    at: measures a batch size. known: what it found at the size `fixed`, to begin near the answer.
+    A size that takes too long ends the search: what would fit beyond is not known.
+    """
+    size = 1
+    if known is not None and known["status"] == "timeout":
+        return failure("timeout", f"a batch of {fixed} takes too long already")
+    if known is not None and known["status"] == "oom":
+        if fixed == 1:
+            return failure("oom", "not even a batch of 1 fits")
+        size = power_of_two(fixed / 2)
+    elif known is not None:
+        size = power_of_two((limit - known["resident_bytes"]) / (known["step_peak_bytes"] / fixed))
+    found = at(size)
+    while found["status"] == "oom" and size > 1:
+        size //= 2
+        found = at(size)
+        if found["status"] == "ok":
+            return found
+    while found["status"] == "ok":
+        # Of the peak, only the gradients and less do not grow with the batch.
+        least = total(found) + found["step_peak_bytes"] - 4 * found["parameters"]
+        if least > limit:
+            return found
+        size *= 2
+        more = at(size)
+        if more["status"] == "timeout":
+            return more
+        if more["status"] != "ok":
+            return found
+        found = more
+    return found
+
+
+def power_of_two(most: float) -> int:
+    """The largest that is not above `most`, but at least 1."""
+    return 1 << max(0, int(most).bit_length() - 1)
