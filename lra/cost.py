@@ -104,14 +104,16 @@ def curves(points: pd.DataFrame, mode: str = "fixed") -> pd.DataFrame:
     repeat's median, and joins their `seconds`."""
     ok = points[(points["mode"] == mode) & (points.status == "ok")].sort_values("run_id")
     key = [*GROUP, "model", "length", "phase"]
-    rows = []
-    for _, part in ok.groupby(key, sort=True, dropna=False):
-        last = part.iloc[-1]
-        same = part[(part.config_hash == last.config_hash) & ((part.commit == last.commit) | part.commit.isna())]
-        middle = same.sort_values("seconds_median").iloc[(len(same) - 1) // 2]
-        logs = np.log(same.seconds_median.to_numpy(float))
-        joined = [s for seconds in same.seconds for s in seconds]
-        rows.append(middle.to_dict() | {"repeats": len(same), "log_medians": logs, "seconds": joined})
+    every, rows = ok.to_dict("records"), []  # a frame for each of hundreds of points would take seconds
+    for where in ok.groupby(key, sort=True, dropna=False).indices.values():
+        part = [every[i] for i in where]
+        last = part[-1]
+        same = [p for p in part if p["config_hash"] == last["config_hash"]]
+        same = [p for p in same if pd.isna(p["commit"]) or p["commit"] == last["commit"]]
+        middle = sorted(same, key=lambda p: p["seconds_median"])[(len(same) - 1) // 2]
+        logs = np.log([p["seconds_median"] for p in same])
+        joined = [s for p in same for s in p["seconds"]]
+        rows.append(middle | {"repeats": len(same), "log_medians": logs, "seconds": joined})
     return pd.DataFrame(rows, columns=[*points.columns, "repeats", "log_medians"])
 
 
