@@ -1,8 +1,9 @@
-"""From the records to one table for each budget, machine and precision.
+"""From the records to one leaderboard for each budget, machine and precision.
 
-    python -m lra.leaderboard [results_dir=results]
+    python -m lra.leaderboard [results_dir=results]            the table, and leaderboard.{md,csv,tex,html} there
+    python -m lra.leaderboard [results_dir=results] --check    is what is published there what the records give?
 
-Reads records only: neither torch nor the data are needed.
+Reads records only: neither torch nor the data are needed. How sure the numbers are: lra.stats.
 """
 
 from __future__ import annotations
@@ -13,26 +14,43 @@ from typing import Any
 
 import pandas as pd
 
-from lra import record, report
+from lra import record
 from lra.errors import UserError
+from lra.skill import skill
 
 REFERENCE = "transformer"
 GROUP = ["budget", "machine", "dtype"]
+CELL = [*GROUP, "row", "model"]
 ORDER = ("listops", "text", "retrieval", "image", "pathfinder", "pathx")
+CHECK = "--check"
+# Columns of `load` and of a cell.
+LOADED = (
+    "path", "file", "answers", "run_id", "kind", "status", "reason", "task", "row", "model", "variant", "budget",
+    "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy", "items", "local",
+    "steps", "parameters", "train_examples_per_second", "inference_examples_per_second", "step_peak_bytes", "commit",
+)  # fmt: skip
+FIELDS = (
+    "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
+    "skill", "floor", "parameters", "steps", "examples_per_second", "step_peak_bytes", "run_ids", "files", "answers",
+)  # fmt: skip
 
 
 def load(results: str | Path) -> pd.DataFrame:
     """One row a record: its flat fields, and of its costs those that tables show.
 
-    Raises UserError naming a file that is not a record.
+    path: of the record; file: the same below `results`; answers: of the stored predictions, null
+    without. Raises UserError naming a file that is not a record.
     """
     rows = []
     try:
         for path, r in record.find(results):
             cost = r.cost if r.cost.get("status") == "ok" else {}
+            stored = (r.predictions or {}).get("file")
             rows.append(
                 {
                     "path": path.as_posix(),
+                    "file": path.relative_to(results).as_posix(),
+                    "answers": (path.parent / stored).as_posix() if stored else None,
                     "run_id": r.run_id,
                     "kind": r.kind,
                     "status": r.status,
@@ -40,64 +58,120 @@ def load(results: str | Path) -> pd.DataFrame:
                     "task": r.task,
                     "row": r.row,
                     "model": " ".join([r.model, *r.variant]),
+                    "variant": bool(r.variant),
                     "budget": r.budget,
                     "seed": r.seed,
                     "config_hash": r.config_hash,
                     "fingerprint": r.data.get("fingerprint"),
                     "machine": r.machine.get("name"),
+                    "device": r.machine.get("device"),
+                    "threads": r.machine.get("threads"),
                     "dtype": r.dtype,
                     "accuracy": r.accuracy_test,
                     "items": r.items_test,
+                    "local": r.local,
+                    "steps": r.steps_budget,
                     "parameters": r.parameters,
                     "train_examples_per_second": cost.get("train", {}).get("examples_per_second"),
                     "inference_examples_per_second": cost.get("inference", {}).get("examples_per_second"),
                     "step_peak_bytes": cost.get("step_peak_bytes"),
+                    "commit": r.commit,
                 }
             )
     except ValueError as error:
         raise UserError(str(error)) from error
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["kind", "status", *GROUP])
+    return pd.DataFrame(rows, columns=LOADED)
 
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the final model records, the last of each task, model, seed, configuration and conditions."""
-    models = table[(table.kind == "model") & table.status.isin(record.FINAL)]
-    key = ["row", "model", "seed", "config_hash", "fingerprint", *GROUP]
-    return models.sort_values("run_id").drop_duplicates(key, keep="last")
+    """Of the final model records, the last of each task, model, seed, configuration and conditions.
+
+    A run that failed or was interrupted counts where its cell has no final record at all.
+    """
+    models = table[table.kind == "model"].sort_values("run_id")
+    if models.empty:
+        return models
+    models = models.assign(**{c: models[c].fillna("unknown") for c in GROUP})
+    final = models.status.isin(record.FINAL)
+    concluded = pd.MultiIndex.from_frame(models[CELL]).isin(pd.MultiIndex.from_frame(models[final][CELL]))
+    return models[final | ~concluded].drop_duplicates([*CELL, "seed", "config_hash", "fingerprint"], keep="last")
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each group, task row and model: means over seeds, and costs relative to the
-    Transformer's on the same task, budget, machine and precision.
+    """One row for each group, task row and model.
 
-    A run with overrides is a row of its own, named with them. Of several configurations under one
-    name (an edited YAML) the newest is shown.
+    accuracy            mean over `seeds` runs that ended ok; `failed` others did not (status, reason)
+    low, high           its 95 % interval (lra.stats.interval; without stored answers lra.stats.wider)
+    skill, floor        above the best local floor on record for the same data, and which that is
+    relative_*, parameters_ratio   to the Transformer's on the same task, budget, machine, precision
+    run_ids, files, answers        of the runs that ended ok, by seed; of all where none did
+
+    A run with overrides is a row of its own, named with them (`variant`). Of several configurations
+    under one name (an edited YAML) the newest is shown.
     """
     runs = latest(table)
-    if runs.empty:
-        return pd.DataFrame(columns=[*GROUP, "row", "model", "accuracy", "seeds", "status"])
-    newest = runs.groupby([*GROUP, "row", "model"])[["config_hash", "fingerprint"]].transform("last")
-    runs = runs[(runs.config_hash == newest.config_hash) & (runs.fingerprint == newest.fingerprint)]
-    out = (
-        runs.groupby([*GROUP, "row", "model"], sort=True)
-        .agg(
-            task=("task", "last"),
-            fingerprint=("fingerprint", "last"),
-            accuracy=("accuracy", "mean"),
-            items=("items", "max"),
-            seeds=("accuracy", "count"),
-            status=("status", lambda s: "ok" if (s == "ok").any() else s.iloc[-1]),
-            parameters=("parameters", "last"),
-            examples_per_second=("train_examples_per_second", "median"),
-            step_peak_bytes=("step_peak_bytes", "max"),
+    if not runs.empty:
+        newest = runs.groupby(CELL)[["config_hash", "fingerprint"]].transform("last")
+        same = (runs.config_hash == newest.config_hash) & (
+            runs.fingerprint.eq(newest.fingerprint) | runs.fingerprint.isna()
         )
-        .reset_index()
-    )
+        runs = runs[same]
+    best = local_floors(table)
+    rows = [dict(zip(CELL, key, strict=True)) | _cell(part, best) for key, part in runs.groupby(CELL, sort=True)]
+    out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int})
     base = out[out.model == REFERENCE].set_index([*GROUP, "row"])
     where = pd.MultiIndex.from_frame(out[[*GROUP, "row"]])
-    for column, name in (("examples_per_second", "relative_speed"), ("step_peak_bytes", "relative_memory")):
+    for column, name in (
+        ("examples_per_second", "relative_speed"),
+        ("step_peak_bytes", "relative_memory"),
+        ("parameters", "parameters_ratio"),
+    ):
         out[name] = out[column].to_numpy(float) / base[column].reindex(where).to_numpy(float)
     return out
+
+
+def _cell(part: pd.DataFrame, floors: dict[tuple[str, str], tuple[str, float]]) -> dict[str, Any]:
+    """FIELDS of one cell from its runs."""
+    from lra import stats
+    from lra.board.answers import right
+
+    part = part.sort_values(["seed", "run_id"]).drop_duplicates("seed", keep="last")
+    ok, bad = part[part.status == "ok"], part[part.status != "ok"]
+    scored = ok[ok.accuracy.notna()]
+    kept, last = (ok if len(ok) else part), part.iloc[-1]
+    mean, low, high = (float("nan"),) * 3
+    floor, gained = None, None
+    if len(scored):
+        mean = float(scored.accuracy.mean())
+        known, items = right(list(scored.answers)), scored["items"].max()
+        if known is not None:
+            low, high = map(float, stats.interval(known))
+        elif items:
+            low, high = stats.wider(scored.accuracy, items)
+        floor = floors.get((last["row"], last.fingerprint))
+        gained = skill(mean, floor[1]) if floor else None
+    return {
+        "task": last.task,
+        "fingerprint": last.fingerprint,
+        "variant": last.variant,
+        "accuracy": mean,
+        "low": low,
+        "high": high,
+        "items": scored["items"].max() if len(scored) else None,
+        "seeds": len(scored),
+        "failed": len(bad),
+        "status": "ok" if len(ok) else last.status,
+        "reason": bad.reason.iloc[-1] if len(bad) else None,
+        "skill": gained,
+        "floor": floor[0] if floor else None,
+        "parameters": kept.parameters.iloc[-1],
+        "steps": kept.steps.iloc[-1],
+        "examples_per_second": part.train_examples_per_second.median(),
+        "step_peak_bytes": part.step_peak_bytes.max(),
+        "run_ids": tuple(kept.run_id),
+        "files": tuple(kept.file),
+        "answers": tuple(scored.answers),
+    }
 
 
 def floors(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,72 +180,16 @@ def floors(table: pd.DataFrame) -> pd.DataFrame:
     return rules.sort_values("run_id").drop_duplicates(["row", "model", "fingerprint"], keep="last")
 
 
+def local_floors(table: pd.DataFrame) -> dict[tuple[str, str], tuple[str, float]]:
+    """(row, fingerprint) -> (rule, accuracy) of the best rule on record that is blind to long range."""
+    rules = floors(table)
+    rules = rules[rules.local.eq(True)].sort_values(["accuracy", "model"])
+    return {(r.row, r.fingerprint): (r.model, r.accuracy) for r in rules.itertuples()}
+
+
 def task_order(row: str) -> tuple[int, str]:
     names = [name for name in ORDER if row.startswith(name)]
     return (ORDER.index(max(names, key=len)) if names else len(ORDER), row)
-
-
-def board(group: pd.DataFrame, rules: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and rows (strings) of the table of one group; floors last, on the same data only."""
-    columns = sorted(group.row.unique(), key=task_order)
-    header = ["model", *columns, "speed", "memory", "parameters"]
-    lines = []
-    mean = group.groupby("model").accuracy.mean().sort_values(ascending=False, na_position="last")
-    for model in mean.index:
-        part = group[group.model == model].set_index("row")
-        cells_ = [_cell(part, column) for column in columns]
-        lines.append(
-            [
-                model,
-                *cells_,
-                _ratio(part.relative_speed),
-                _ratio(part.relative_memory),
-                f"{int(part.parameters.max()):,}" if part.parameters.notna().any() else "-",
-            ]
-        )
-    data = {column: set(group[group.row == column].fingerprint) for column in columns}
-    here = rules[[f in data.get(r, ()) for r, f in zip(rules.row, rules.fingerprint, strict=True)]]
-    for name, part in here.groupby("model"):
-        by_row = part.set_index("row").accuracy
-        marks = [report.percent(by_row[c]) if c in by_row else "-" for c in columns]
-        lines.append([f"floor: {name}", *marks, "-", "-", "-"])
-    return header, lines
-
-
-def _cell(part: pd.DataFrame, column: str) -> str:
-    if column not in part.index:
-        return "-"
-    row = part.loc[column]
-    if pd.isna(row.accuracy):
-        return str(row.status)
-    return report.percent(row.accuracy) + (f" ({row.seeds})" if row.seeds > 1 else "")
-
-
-def _ratio(values: Any) -> str:
-    """Geometric mean of ratios to the Transformer over the tasks where both were measured."""
-    import numpy as np
-
-    known = values.dropna()
-    return f"{float(np.exp(np.log(known).mean())):.2f}x" if len(known) else "-"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The leaderboard as Markdown: a section for each budget, machine and precision."""
-    out = ["# Leaderboard", "", "Made by `python -m lra.leaderboard` from the records in `runs/`; never edited."]
-    for (budget, machine, dtype), group in cells(table).groupby(GROUP):
-        header, lines = board(group, floors(table))
-        out += [
-            "",
-            f"## budget {budget}, {machine}, {dtype}",
-            "",
-            "| " + " | ".join(header) + " |",
-            "|---" + "|---:" * (len(header) - 1) + "|",
-            *("| " + " | ".join(line) + " |" for line in lines),
-            "",
-            "Test accuracy, mean over seeds (number of seeds if several). speed and memory: a training step's"
-            " examples/s and peak bytes relative to the Transformer, geometric mean over tasks.",
-        ]
-    return "\n".join(out) + "\n"
 
 
 def options(words: list[str], allowed: dict[str, str]) -> dict[str, str]:
@@ -199,18 +217,24 @@ def results_dir(words: list[str]) -> Path:
 
 
 def main() -> int:
-    folder = results_dir(sys.argv[1:])
-    table = load(folder)
-    shown = cells(table)
-    if shown.empty:
+    from lra import board
+
+    words = sys.argv[1:]
+    folder = results_dir([w for w in words if w != CHECK])
+    if CHECK in words:
+        from lra.board.check import check
+
+        return check(folder)
+    boards = board.boards(folder)
+    if not boards:
         raise UserError(f"results_dir: no finished run in {folder / 'runs'}; make one: python -m lra task=listops")
-    for (budget, machine, dtype), group in shown.groupby(GROUP):
-        header, lines = board(group, floors(table))
-        print(f"\nbudget {budget}, {machine}, {dtype}")
-        print(report.table(lines, header))
-    target = folder / "leaderboard.md"
-    target.write_text(markdown(table), encoding="utf-8")
-    print(f"\nwritten: {target}")
+    from lra.board import terminal
+
+    given = board.files(folder, boards)
+    for name, content in given.items():
+        (folder / name).write_bytes(content)
+    print(terminal.render(boards))
+    print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
     return 0
 
 

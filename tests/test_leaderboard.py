@@ -1,110 +1,258 @@
-"""The table and the chart from records made up for the purpose."""
+"""Cells, boards and formats, from records made up for the purpose."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from lra import record
-from lra.leaderboard import cells, load, markdown
-from lra.plot import bubble, summary
-from tests import tiny
-from tests.test_record import example
+from lra import board, record, report
+from lra.board import markdown, notes, terminal
+from lra.board.answers import right
+from lra.board.view import Board, Mark, heading
+from lra.leaderboard import cells, floors, load
+from tests import answered, tiny
 
 
-def run(model: str, accuracy: float | None, speed: float | None, peak: int | None, **values: object) -> record.Record:
-    cost = {"status": "ok", "train": {"examples_per_second": speed}, "step_peak_bytes": peak} if speed else {}
-    base = {
-        "model": model,
-        "accuracy_test": accuracy,
-        "items_test": 100,
-        "cost": cost,
-        "parameters": 1000,
-        "dtype": "float32",
-        "machine": {"name": "CPU X"},
-        "data": {"fingerprint": "f"},
-        "status": "ok" if accuracy is not None else "diverged",
-    }
-    return example(**base | values)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    return answered.whole(folder)
+
+
+@pytest.fixture(scope="module")
+def boards(whole: Path) -> list[Board]:
+    return board.boards(whole)
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    rows = [
-        run("transformer", 0.40, 100.0, 400),
-        run("transformer", 0.50, 100.0, 400, seed=1),
-        run("linear", 0.30, 200.0, 100),
-        run("linear", None, 200.0, 100, row="text", task="text"),
-        run("transformer", 0.60, 50.0, 800, row="text", task="text"),
-        run("transformer", 0.99, 100.0, 400, budget="paper"),
-        run("majority", 0.17, None, None, kind="floor"),
-        run("majority", 0.11, None, None, kind="floor", data={"fingerprint": "other"}),
-        run("transformer", 0.1, 100.0, 400, variant=["train.steps=3"], config_hash="1" * 16),
-    ]
-    for r in rows:
-        record.write(tmp_path, r)
+    for seed, accuracy in enumerate((0.40, 0.50)):
+        answered.run(tmp_path, "transformer", accuracy, seed=seed)
+    fast = {"status": "ok", "step_peak_bytes": 2**24, "train": {"examples_per_second": 100.0}}
+    answered.run(tmp_path, "linear", 0.30, cost=fast, parameters=170_000)
+    answered.run(tmp_path, "linear", None, "text-512")
+    answered.run(tmp_path, "transformer", 0.60, "text-512")
+    answered.run(tmp_path, "transformer", 0.99, budget="paper")
+    answered.run(tmp_path, "transformer", 0.10, variant=["train.steps=3"], config_hash="1" * 16)
+    answered.floor(tmp_path, "majority", 0.17)
+    answered.floor(tmp_path, "majority", 0.11, data={"fingerprint": "other"})
     return tmp_path
 
 
+def by_cell(folder: Path) -> pd.DataFrame:
+    return cells(load(folder)).set_index(["budget", "row", "model"])
+
+
+def line(shown: Board, name: str) -> board.view.Line:
+    return next(each for each in shown.lines if each.name == name)
+
+
 def test_seeds_are_averaged_and_costs_are_relative(results: Path) -> None:
-    table = cells(load(results)).set_index(["budget", "row", "model"])
-    cell = table.loc[("quick", "listops", "transformer")]
+    found = by_cell(results)
+    cell = found.loc[("quick", "listops", "transformer")]
     assert cell.accuracy == pytest.approx(0.45) and cell.seeds == 2 and cell.relative_speed == 1
-    linear = table.loc[("quick", "listops", "linear")]
+    assert cell.low < 0.40 and cell.high > 0.50, "the luck of training is not in the interval"
+    linear = found.loc[("quick", "listops", "linear")]
     assert (linear.relative_speed, linear.relative_memory) == (2.0, 0.25)
+    assert linear.parameters_ratio == pytest.approx(17 / 15)
+    assert (linear.low, linear.high) == pytest.approx(report.wilson(0.3, 400), abs=1e-6)
+    assert linear.skill == pytest.approx((0.3 - 0.17) / 0.83) and linear.floor == "majority"
 
 
-def test_the_table_says_failures_floors_and_variants(results: Path) -> None:
-    text = markdown(load(results))
-    quick, paper = text.split("## budget quick")[1], text.split("## budget paper")[1].split("##")[0]
-    assert "| linear | 30.00 % | diverged |" in quick
-    assert "| transformer | 45.00 % (2) | 60.00 % |" in quick
-    assert "| transformer train.steps=3 | 10.00 % |" in quick
-    assert "| floor: majority | 17.00 %" in quick and "11.00 %" not in text
-    assert "99.00 %" in paper and "99.00 %" not in quick
+def test_a_failure_is_a_cell_with_its_reason(results: Path) -> None:
+    lost = by_cell(results).loc[("quick", "text-512", "linear")]
+    assert (lost.status, lost.seeds) == ("diverged", 0) and np.isnan(lost.accuracy)
+    assert "step 12" in lost.reason
+
+
+def test_a_failed_run_counts_only_without_a_final_one(tmp_path: Path) -> None:
+    answered.run(tmp_path, "linear", None, status="failed", reason="KeyError: x")
+    assert by_cell(tmp_path).loc[("quick", "listops", "linear")].status == "failed"
+    answered.run(tmp_path, "linear", 0.3, seed=1)
+    cell = by_cell(tmp_path).loc[("quick", "listops", "linear")]
+    assert (cell.status, cell.seeds, cell.failed) == ("ok", 1, 0)
+
+
+def test_one_lost_seed_is_said(tmp_path: Path) -> None:
+    answered.run(tmp_path, "linear", 0.3)
+    answered.run(tmp_path, "linear", None, seed=1)
+    [shown] = board.boards(tmp_path)
+    assert any("linear on ListOps: 1 of 2 seeds failed" in note for note in notes.beneath(shown))
 
 
 def test_the_newest_of_two_equals_counts(results: Path) -> None:
-    newest = replace(run("linear", 0.35, 200.0, 100), run_id="29990101T000000Z-aaaaaaaa")
-    record.write(results, newest)
-    table = cells(load(results)).set_index(["budget", "row", "model"])
-    assert table.loc[("quick", "listops", "linear")].accuracy == 0.35
+    answered.run(results, "linear", 0.35, run_id="29990101T000000Z-aaaaaaaa")
+    assert by_cell(results).loc[("quick", "listops", "linear")].accuracy == 0.35
 
 
-def test_a_partial_model_is_drawn_hollow_and_area_is_memory(results: Path) -> None:
-    points = summary(load(results))
-    points = points[(points.budget == "quick")]
-    figure = bubble(points, "t")
-    drawn = {t.get_text(): c for t, c in zip(figure.axes[0].texts, figure.axes[0].collections, strict=False)}
-    assert "linear (1 of 2 tasks)" in drawn and "transformer" in drawn
-    ratio = drawn["transformer"].get_sizes()[0] / drawn["linear (1 of 2 tasks)"].get_sizes()[0]
-    peaks = points.set_index("model").step_peak_bytes
-    assert ratio == pytest.approx(peaks["transformer"] / peaks["linear"])
-    assert drawn["linear (1 of 2 tasks)"].get_facecolor().size == 0
-    assert drawn["transformer"].get_facecolor().size > 0
+def test_without_stored_answers_the_wider_interval_and_no_rank(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.4, 0.5)):
+        answered.run(tmp_path, "transformer", accuracy, seed=seed, stored=False)
+    answered.run(tmp_path, "linear", 0.3)
+    cell = by_cell(tmp_path).loc[("quick", "listops", "transformer")]
+    assert cell.low == 0 and cell.high == 1
+    [shown] = board.boards(tmp_path)
+    assert line(shown, "transformer").mark("listops").rank is None
+    assert any("Not ranked on ListOps" in n and "transformer" in n for n in notes.beneath(shown))
 
 
-def test_commands(results: Path) -> None:
-    first: subprocess.CompletedProcess = tiny.lra(f"results_dir={results}", module="lra.leaderboard")
-    assert first.returncode == 0 and "budget quick, CPU X, float32" in first.stdout
-    assert (results / "leaderboard.md").read_text().startswith("# Leaderboard")
-    chart = tiny.lra(f"results_dir={results}", module="lra.plot")
-    assert chart.returncode == 0, chart.stderr
-    images = {p.name: p.read_bytes() for p in results.glob("bubble-*")}
-    assert len(images) == 4
-    tiny.lra(f"results_dir={results}", module="lra.plot")
-    assert images == {p.name: p.read_bytes() for p in results.glob("bubble-*")}, "redrawing changed a byte"
+def test_old_records_make_a_board(tmp_path: Path) -> None:
+    for path in (Path(__file__).parent / "records").glob("*.json"):
+        old = record.read(path)
+        target = record.folder(tmp_path, old) / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    shown = board.boards(tmp_path)
+    assert shown and all(terminal.render(shown) and markdown.render(shown) for _ in "x")
 
 
-@pytest.mark.parametrize("module", ["lra.leaderboard", "lra.plot"])
-def test_bad_folders_are_one_line(tmp_path: Path, module: str) -> None:
-    for words in ([f"results_dir={tmp_path}"], ["resultsdir=x"]):
-        done = tiny.lra(*words, module=module)
-        assert done.returncode == 2 and done.stderr.startswith("lra: ") and len(done.stderr.splitlines()) == 1
+def test_answers_are_compared_with_the_labels(tmp_path: Path) -> None:
+    made = answered.run(tmp_path, "linear", 0.3)
+    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    assert right([str(stored)]).shape == (1, 400) and right([str(stored)]).mean() == 0.3
+    assert right([str(stored), None]) is None and right([]) is None
+    other = answered.run(tmp_path, "linear", 0.3, row="text")
+    assert right([str(stored), str(record.folder(tmp_path, other) / other.predictions["file"])]) is None
+
+
+def test_groups_are_never_mixed(results: Path) -> None:
+    shown = board.boards(results)
+    assert [b.budget for b in shown] == ["paper", "quick"]
+    assert all("0.99" not in str(m.accuracy) for each in shown[1].lines for m in each.marks.values())
+    answered.run(results, "transformer", 0.5, dtype="bfloat16")
+    answered.run(results, "transformer", 0.5, machine={"name": "Example GPU", "device": "cuda"})
+    assert len(board.boards(results)) == 4
+
+
+def test_columns_are_the_papers_and_stand_ins_are_named(boards: list[Board]) -> None:
+    [shown] = boards
+    assert [c.title for c in shown.columns] == [
+        "ListOps (128)",
+        "Text (512, test1000)",
+        "Retrieval (acl, 512)",
+        "Image (jpeg, test500)",
+        "Path (3000images)",
+        "Path-X",
+        "Avg5 (stand-ins)",
+        "Avg6 (stand-ins)",
+    ]
+    assert heading("image") == "Image" and heading("image_jpeg") == "Image (jpeg)"
+    assert heading("pathx256") == "pathx256" and heading("mine") == "mine"
+    text = " ".join(notes.beneath(shown))
+    assert "Image (jpeg, test500) is image_jpeg-test500" in text and "not the papers' average" in text
+
+
+def test_standard_rows_have_the_standard_heading_and_average(tmp_path: Path) -> None:
+    for row in ("listops", "text", "retrieval", "image", "pathfinder"):
+        answered.run(tmp_path, "transformer", 0.5, row)
+        answered.run(tmp_path, "linear", 0.4, row)
+    for row in ("retrieval_acl", "image_jpeg"):  # a stand-in beside the standard row is not averaged
+        answered.run(tmp_path, "transformer", 0.9, row)
+    [shown] = board.boards(tmp_path)
+    assert [c.title for c in shown.columns if c.over] == ["Avg5", "Avg6"]
+    assert line(shown, "transformer").mark("avg5").accuracy == pytest.approx(0.5)
+    assert line(shown, "transformer").mark("avg5").rank == (1, 1)
+    assert line(shown, "linear").mark("avg5").rank == (2, 2)
+
+
+def test_an_average_over_missing_cells_is_not_drawn(boards: list[Board]) -> None:
+    [shown] = boards
+    for name in ("linear", "synthesizer"):
+        assert line(shown, name).mark("avg5") == Mark()
+    assert all(each.mark("avg6") == Mark() for each in shown.lines)
+    names = [each.name for each in shown.of("model")]
+    assert set(names[-2:]) == {"linear", "synthesizer"}, "a model without an average stands above one with"
+
+
+def test_ranks_come_from_the_stored_answers(tmp_path: Path) -> None:
+    for name, accuracy in (("a", 0.7), ("b", 0.69), ("c", 0.5)):
+        answered.run(tmp_path, name, accuracy)
+    [shown] = board.boards(tmp_path)
+    assert [line(shown, n).mark("listops").rank for n in "abc"] == [(1, 2), (1, 2), (3, 3)]
+    assert shown.columns[0].resolution == pytest.approx(0.1, abs=0.05)
+
+
+def test_models_on_other_data_are_not_ranked(tmp_path: Path) -> None:
+    answered.run(tmp_path, "a", 0.7)
+    answered.run(tmp_path, "b", 0.5)
+    answered.run(tmp_path, "c", 0.5, data={"fingerprint": "changed"})
+    [shown] = board.boards(tmp_path)
+    assert [line(shown, n).mark("listops").rank for n in "abc"] == [(1, 1), (2, 2), None]
+
+
+def test_solve_rate(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.5, 0.53, 0.95)):
+        answered.run(tmp_path, "a", accuracy, "pathfinder", seed)
+    [shown] = board.boards(tmp_path)
+    assert line(shown, "a").mark("pathfinder").solved == (1, 3)
+    assert "1/3" in terminal.render([shown], 80) and "solved 1 of 3" in markdown.render([shown])
+
+
+def test_parameters_out_of_line_are_marked(results: Path) -> None:
+    quick = board.boards(results)[1]
+    assert notes.name(line(quick, "linear")) == "linear †"
+    assert "linear 1.133x" in " ".join(notes.beneath(quick))
+
+
+def test_floors_are_rows_and_only_on_the_same_data(results: Path) -> None:
+    text = markdown.render(board.boards(results))
+    assert "| floor: majority | 17.0 |" in text and "11.0" not in text
+
+
+def test_overrides_are_rows_of_their_own_without_a_rank(results: Path) -> None:
+    quick = board.boards(results)[1]
+    odd = line(quick, "transformer train.steps=3")
+    assert odd.kind == "variant" and odd.mark("listops").rank is None
+    assert line(quick, "transformer").mark("listops").rank == (1, 2)
+
+
+def test_command_writes_everything_repeats_to_the_byte_and_needs_no_torch(tmp_path: Path) -> None:
+    for name, accuracy in (("transformer", 0.4), ("linear", 0.3)):
+        answered.run(tmp_path, name, accuracy)
+    code = (
+        "import sys; from lra.leaderboard import main; main();"
+        "print('heavy:', sorted({'torch', 'sklearn', 'datasets', 'hydra'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, f"results_dir={tmp_path}"]
+    done = subprocess.run(words, capture_output=True, text=True, env=tiny.environment(PYTHONHASHSEED="7"))
+    assert done.returncode == 0, done.stderr
+    assert "budget quick, Example CPU, float32" in done.stdout and "heavy: []" in done.stdout
+    written = {name: (tmp_path / name).read_bytes() for name in board.NAMES}
+    assert b"<svg" in written["leaderboard.html"]
+    assert not any(str(tmp_path).encode() in content for content in written.values())
+    assert written == board.files(tmp_path, board.boards(tmp_path)), "rebuilding changed a byte"
+
+
+@pytest.mark.parametrize("words", [["resultsdir=x"], ["--chek"], ["results_dir=no-such-folder"]])
+def test_bad_words_are_one_line(words: list[str]) -> None:
+    done = tiny.lra(*words, module="lra.leaderboard")
+    assert done.returncode == 2 and done.stderr.startswith("lra: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_no_record_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "runs" / "a" / "b").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "b" / "c.json").write_text("{")
-    done = tiny.lra(f"results_dir={tmp_path}", module=module)
-    assert done.returncode == 2 and "c.json" in done.stderr
+    done = tiny.lra(f"results_dir={tmp_path}", module="lra.leaderboard")
+    assert done.returncode == 2 and "c.json" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_floors_of_an_empty_folder(tmp_path: Path) -> None:
+    assert load(tmp_path).empty and cells(load(tmp_path)).empty and floors(load(tmp_path)).empty
+    assert board.boards(tmp_path) == []
+
+
+def test_damaged_answers_are_named(tmp_path: Path) -> None:
+    from lra.errors import UserError
+
+    made = answered.run(tmp_path, "linear", 0.3)
+    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    stored.write_bytes(stored.read_bytes()[:-40])
+    with pytest.raises(UserError, match=made.predictions["file"]):
+        cells(load(tmp_path))
+    assert replace(made) == made

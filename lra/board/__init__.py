@@ -1,0 +1,37 @@
+"""The leaderboard: from cells to what is shown, and into each format.
+
+view      what a board holds, worked out once for all formats
+ranks     which models of a column can be told apart
+notes     what a reader must know beneath the table
+terminal, markdown, latex, csv, page      a format each: boards in, text out
+answers   stored predictions
+check     is what is published what the records give?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lra.board.view import Board
+
+NAMES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
+
+
+def boards(results: str | Path) -> list[Board]:
+    """One for each budget, machine and precision with a run. Raises UserError naming a bad file."""
+    from lra import cost, leaderboard
+    from lra.board.view import build
+
+    table = leaderboard.load(results)
+    return build(leaderboard.cells(table), leaderboard.floors(table), cost.load(results))
+
+
+def files(results: str | Path, shown: list[Board], drawn: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """File name -> content, of every format that is written to the results folder. `drawn`: the
+    figures, as `lra.plot.render` gives them; by default the bubble charts are drawn for the page."""
+    from lra.board import latex, markdown, page, table
+
+    drawn = page.charts(results) if drawn is None else drawn
+    texts = (markdown.render(shown), table.render(shown), latex.render(shown), page.render(shown, drawn))
+    return {name: text.encode() for name, text in zip(NAMES, texts, strict=True)}

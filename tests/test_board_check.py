@@ -1,0 +1,190 @@
+"""--check: what is published is what whole records give, and nothing else passes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lra import board, plot, record
+from lra.board import check
+from lra.leaderboard import load
+from tests import answered, tiny
+
+OLD = Path(__file__).parent / "records"
+
+
+def problems(folder: Path) -> list[str]:
+    """All lines about records and groups."""
+    paths = sorted((folder / "runs").rglob("*.json"))
+    lines = [line for path in paths for line in check.of_record(path, folder)]
+    return lines + list(check.of_groups(load(folder)))
+
+
+def edit(folder: Path, made: record.Record, honest: bool = False, **values: object) -> None:
+    """Change fields of a record by hand; `honest` computes its digest anew."""
+    path = record.folder(folder, made) / f"{made.run_id}.json"
+    raw = json.loads(path.read_text()) | values
+    if honest:
+        raw["digest"] = record.digest_of(raw)
+    path.write_text(json.dumps(raw))
+
+
+def test_whole_records_pass(tmp_path: Path) -> None:
+    answered.run(tmp_path, "transformer", 0.4)
+    answered.run(tmp_path, "linear", None)
+    answered.floor(tmp_path, "majority", 0.1)
+    assert problems(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", sorted(OLD.glob("*.json")), ids=lambda p: p.stem)
+def test_old_records_keep_their_schema_for_ever(path: Path) -> None:
+    assert list(check.of_schema(json.loads(path.read_text()))) == []
+
+
+def test_an_edit_by_hand_breaks_the_digest(tmp_path: Path) -> None:
+    made = answered.run(tmp_path, "linear", 0.3)
+    edit(tmp_path, made, loss_test=0.1)
+    [line] = problems(tmp_path)
+    assert made.run_id in line and "digest" in line
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"accuracy_test": 1.2}, "a fraction"),
+        ({"accuracy_test": "0.3"}, "float"),
+        ({"seed": 0.5}, "seed 0.5; allowed int"),
+        ({"variant": "x"}, "list[str]"),
+        ({"parameters": True}, "parameters true"),
+        ({"kind": "guess"}, "model, floor, cost"),
+        ({"schema": 99}, "schema 99"),
+        ({"status": "oom"}, "reason is null"),
+        ({"status": "fine"}, "status 'fine'"),
+        ({"colour": "red"}, "unknown fields colour"),
+        ({"model": "other"}, "says it is runs/listops/other"),
+    ],
+)
+def test_what_is_not_of_the_schema_is_named(tmp_path: Path, values: dict, said: str) -> None:
+    made = answered.run(tmp_path, "linear", 0.3, stored=False)
+    edit(tmp_path, made, honest=True, **values)
+    paths = list((tmp_path / "runs").rglob("*.json"))
+    lines = [line for path in paths for line in check.of_record(path, tmp_path)]
+    assert any(said in line and made.run_id in line for line in lines), lines
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    made = answered.run(tmp_path, "linear", 0.3)
+    path = record.folder(tmp_path, made) / f"{made.run_id}.json"
+    raw = json.loads(path.read_text())
+    del raw["commit"]
+    path.write_text(json.dumps(raw | {"digest": record.digest_of(raw)}))
+    assert any("commit is missing" in line for line in problems(tmp_path))
+
+
+@pytest.mark.parametrize("harm", ["gone", "other bytes", "other answers"])
+def test_predictions_must_be_those_of_the_record(tmp_path: Path, harm: str) -> None:
+    made = answered.run(tmp_path, "linear", 0.3)
+    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    if harm == "gone":
+        stored.unlink()
+    elif harm == "other bytes":
+        stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    else:
+        edit(tmp_path, made, honest=True, accuracy_test=0.35)
+    paths = list((tmp_path / "runs").rglob("*.json"))
+    [line] = [line for path in paths for line in check.of_record(path, tmp_path)]
+    assert {"gone": "not there", "other bytes": "SHA-256", "other answers": "predictions give 0.3"}[harm] in line
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"machine": answered.MACHINE | {"device": "cuda"}}, "devices cpu and cuda"),
+        ({"machine": answered.MACHINE | {"threads": 2}}, "1 and 2 threads"),
+        ({"dtype": None}, "dtype is null"),
+        ({"machine": {}}, "machine is null"),
+        ({"data": {"fingerprint": "changed"}}, "different data"),
+    ],
+)
+def test_records_that_would_share_an_axis(tmp_path: Path, values: dict, said: str) -> None:
+    answered.run(tmp_path, "transformer", 0.4)
+    answered.run(tmp_path, "linear", 0.3, **values)
+    lines = problems(tmp_path)
+    assert any(said in line for line in lines), lines
+
+
+def test_budgets_devices_and_dtypes_apart_are_no_problem(tmp_path: Path) -> None:
+    answered.run(tmp_path, "transformer", 0.4)
+    answered.run(tmp_path, "transformer", 0.4, budget="paper")
+    answered.run(tmp_path, "transformer", 0.4, dtype="bfloat16")
+    answered.run(tmp_path, "transformer", 0.4, machine={"name": "Example GPU", "device": "cuda", "threads": 4})
+    assert problems(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    answered.run(folder, "transformer", 0.4)
+    answered.run(folder, "linear", 0.3)
+    figures = plot.render(folder)
+    for name, content in (figures | board.files(folder, board.boards(folder), figures)).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_the_command_passes_on_what_was_just_built(published: Path) -> None:
+    done = tiny.lra(f"results_dir={published}", "--check", module="lra.leaderboard", PYTHONHASHSEED="3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 records are whole" in done.stdout
+
+
+def harmed(path: Path) -> Callable[[], None]:
+    """Append to a file; the function returned puts it back."""
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    return lambda: path.write_bytes(before)
+
+
+def test_published_files_must_be_what_the_records_give(published: Path) -> None:
+    given = check.expected(published)
+    assert list(check.of_published(published, given)) == []
+    for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.html", next(n for n in given if n.endswith("svg"))):
+        back = harmed(published / name)
+        [line] = check.of_published(published, given)
+        assert line.startswith(f"{name}: differs") and "rebuild it: python -m lra." in line
+        back()
+    less = {k: v for k, v in given.items() if k != "leaderboard.tex" and not k.endswith(".png")}
+    lines = list(check.of_published(published, less))
+    assert any(line.startswith("leaderboard.tex: no record gives it") for line in lines) and len(lines) > 1
+    assert "missing" in next(iter(check.of_published(published, {"leaderboard.new": b""})))
+
+
+def test_a_new_record_makes_the_published_table_stale(published: Path, capsys: pytest.CaptureFixture) -> None:
+    made = answered.run(published, "linear", 0.35)
+    assert check.check(published) == 1
+    text = capsys.readouterr().out
+    assert "leaderboard.md: differs" in text and "3 records" in text
+    for path in record.folder(published, made).glob(f"{made.run_id}*"):
+        path.unlink()
+
+
+def test_a_broken_record_stops_the_comparison_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    made = answered.run(tmp_path, "linear", 0.3)
+    (record.folder(tmp_path, made) / f"{made.run_id}.json").write_text("{")
+    assert check.check(tmp_path) == 1
+    text = capsys.readouterr().out
+    assert f"{made.run_id}.json: not a record" in text and "were not compared" in text
+    assert len(text.splitlines()) == 3
+
+
+def test_labels_are_read_without_pickles(tmp_path: Path) -> None:
+    made = answered.run(tmp_path, "linear", 0.3)
+    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    np.savez(stored, predictions=np.array([object()]), labels=np.array([1]))
+    path = record.folder(tmp_path, made) / f"{made.run_id}.json"
+    assert any("SHA-256" in line for line in check.of_record(path, tmp_path))
