@@ -1,123 +1,197 @@
-"""The bubble chart: accuracy over speed, area for memory (after figure 3 of Tay et al. 2021).
+"""Every figure of a results folder, from its records.
 
     python -m lra.plot [results_dir=results]
 
-Reads records only, without torch.
+Writes figures/*.png and *.svg there: for each budget, machine and precision the bubble chart, accuracy
+by task and learning curves; for each cost sweep the curves of time and memory. Reads records only,
+without torch. The same records give the same bytes.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from lra.leaderboard import GROUP, REFERENCE, cells, load, results_dir
+from lra import cost as costs
+from lra import ledger, record
+from lra.figures import style
+from lra.figures.bubble import bubble
+from lra.figures.cost import cost, throughput
+from lra.figures.tasks import accuracy, curves
+from lra.leaderboard import GROUP, REFERENCE, cells, floors, load, results_dir, task_order
 
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
-import seaborn as sns
-
-LARGEST = 1600.0  # points^2 of the largest bubble
+FOLDER = "figures"
+KINDS = ("bubble", "accuracy", "curves", "cost", "throughput")
+AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each group and model: mean accuracy and how many tasks it is over, geometric
-    means of speed and memory relative to the Transformer. Models never measured are left out."""
+    """What the bubble chart shows of `lra.leaderboard.load`'s table: `averaged` over its cells."""
+    return averaged(standard(cells(table)))
+
+
+def averaged(shown: pd.DataFrame) -> pd.DataFrame:
+    """Of cells, one row for each group and model: mean accuracy and how many tasks it is over,
+    geometric means of speed relative to the Transformer's on the same tasks and of step peak bytes.
+
+    low, high: 95 % interval of the mean accuracy, the tasks' intervals taken as independent.
+    of: how many tasks any model of the group has.
+    """
 
     def geometric(values: pd.Series) -> float:
         known = values.dropna()
-        return float(np.exp(np.log(known).mean())) if len(known) else float("nan")
+        return float(np.exp(np.log(known.astype(float)).mean())) if len(known) else float("nan")
 
-    grouped = cells(table).groupby([*GROUP, "model"])
-    out = grouped.agg(
+    shown = shown.assign(variance=((shown.high - shown.low) / 2) ** 2)
+    out = shown.groupby([*GROUP, "model"], as_index=False).agg(
         accuracy=("accuracy", "mean"),
         tasks=("accuracy", "count"),
         relative_speed=("relative_speed", geometric),
         step_peak_bytes=("step_peak_bytes", geometric),
-    ).reset_index()
-    if not out.empty:
-        out["of"] = out.groupby(GROUP).tasks.transform("max")
-    return out
+        half=("variance", lambda v: float(np.sqrt(v.sum(min_count=1)))),
+    )
+    out["half"] /= out.tasks.where(out.tasks > 0)
+    out["low"], out["high"] = out.accuracy - out.half, out.accuracy + out.half
+    out["of"] = out.groupby(GROUP).tasks.transform("max")
+    return out.drop(columns="half")
 
 
-def bubble(points: pd.DataFrame, title: str) -> Any:
-    """The chart of one group as a matplotlib Figure: points as `summary` gives them.
-
-    A model that lacks some of the tasks is drawn hollow with its count, because its mean is over
-    other tasks than its neighbours'.
-    """
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
-    drawn = points.dropna(subset=["accuracy", "relative_speed", "step_peak_bytes"])
-    colours = dict(zip(sorted(drawn.model), sns.color_palette("colorblind", len(drawn)), strict=True))
-    scale = LARGEST / drawn.step_peak_bytes.max() if len(drawn) else 1.0
-    for point in drawn.sort_values("step_peak_bytes", ascending=False).itertuples():
-        whole = point.tasks == point.of
-        axes.scatter(
-            point.relative_speed,
-            100 * point.accuracy,
-            s=point.step_peak_bytes * scale,
-            facecolor=colours[point.model] if whole else "none",
-            edgecolor=colours[point.model],
-            alpha=0.75,
-            linewidth=1.5,
-        )
-        label = point.model if whole else f"{point.model} ({point.tasks} of {point.of} tasks)"
-        axes.annotate(label, (point.relative_speed, 100 * point.accuracy), ha="center", va="center", fontsize=8)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:g}x"))
-    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10) if len(drawn) and _near(t, drawn.relative_speed)]
-    axes.set_xticks(ticks or [1])
-    axes.margins(0.2)
-    axes.set_xlabel(f"training speed relative to the {REFERENCE.capitalize()} (log scale)")
-    tasks = int(points.of.max()) if len(points) else 0
-    axes.set_ylabel("test accuracy, %" if tasks == 1 else f"mean test accuracy over {tasks} tasks, %")
-    axes.set_title(title, fontsize=10)
-    if len(drawn):
-        _legend(axes, drawn.step_peak_bytes.max(), scale)
-    return figure
+def standard(shown: pd.DataFrame) -> pd.DataFrame:
+    """Cells of runs as the budget has them: an override is another exam and has no place in a chart."""
+    return shown[~shown.variant.astype(bool)]
 
 
-def _near(tick: float, values: pd.Series) -> bool:
-    return values.min() / 2.5 <= tick <= values.max() * 2.5
+def at_length(points: pd.DataFrame, length: int = AT) -> tuple[pd.DataFrame, str] | None:
+    """Speed relative to the reference and step peak bytes at one length of a cost sweep, in words on
+    what; the sweep with most models at that length counts. None if there is none with the reference."""
+    known = costs.curves(points[(points.phase == "train") & (points.length == length)])
+    sweeps = [part for _, part in known.groupby(costs.GROUP, sort=True, dropna=False) if REFERENCE in set(part.model)]
+    if not sweeps:
+        return None
+    best = max(sweeps, key=len).set_index("model")
+    speed = best.seconds_median[REFERENCE] / best.seconds_median.astype(float)
+    out = pd.DataFrame({"relative_speed": speed, "step_peak_bytes": best.step_peak_bytes.astype(float)})
+    return out, f"{best.task.iloc[0]} at {style.short(length)}, batch {best.batch_size.iloc[0]}"
 
 
-def _legend(axes: Any, largest: float, scale: float) -> None:
-    """Two sizes, in MiB or GiB, so that area can be read as bytes."""
-    from lra.report import size
+def charted(points: pd.DataFrame, sweep: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Points of one group with the speed and memory of its cost sweep, if that has all of its models;
+    else with those of its tasks. In words, which."""
+    found = at_length(sweep) if len(sweep) else None
+    known = points.dropna(subset=["accuracy", "relative_speed", "step_peak_bytes"]).model
+    if found is None or not set(known) <= set(found[0].dropna().index):
+        return points, "geometric mean over tasks"
+    values = found[0].reindex(points.model).reset_index(drop=True)
+    return points.reset_index(drop=True).assign(**{c: values[c] for c in values}), found[1]
 
-    magnitude = 2.0 ** np.floor(np.log2(largest))
-    handles = [
-        plt.scatter([], [], s=value * scale, facecolor="0.8", edgecolor="0.4", label=size(value))
-        for value in (magnitude, magnitude / 4)
+
+def learning(results: str | Path, run_ids: set[str]) -> pd.DataFrame:
+    """One row for each evaluation of those runs: row, model, seed, status, step, valid_accuracy."""
+    rows = [
+        {"row": r.row, "model": r.model, "seed": r.seed, "status": r.status}
+        | {"step": point["step"], "valid_accuracy": point.get("valid_accuracy")}
+        for _, r in record.find(results)
+        if r.run_id in run_ids
+        for point in r.curve
     ]
-    axes.legend(
-        handles=handles, title="step peak memory (area)", loc="upper left", bbox_to_anchor=(1.01, 1),
-        frameon=False, labelspacing=1.6, handletextpad=1.4,
-    )  # fmt: skip
+    columns = ["row", "model", "seed", "status", "step", "valid_accuracy"]
+    return pd.DataFrame(rows, columns=columns).astype({"valid_accuracy": float})
+
+
+def figures(results: str | Path, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Figure]]:
+    """(name, figure) of everything of these kinds that the records of a results folder can show."""
+    table, points = load(results), costs.load(results)
+    shown = cells(table)
+    usual, rules = standard(shown), floors(table)
+    summed = averaged(usual)
+    published = ledger.summary(ledger.load(ledger.place(results)))
+    looks = style.looks([*shown.model, *points.model])
+    for group, part in usual.groupby(GROUP):
+        conditions = dict(zip(GROUP, group, strict=True))
+        where = "budget {budget}, {machine}, {dtype}".format(**conditions)
+        name = slug("{budget}-{machine}-{dtype}".format(**conditions))
+        overridden = len(matching(shown, conditions)) - len(part)
+        left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
+        failed = [f"{c.model} on {c.row} ({style.said(c.status)})" for c in part[part.accuracy.isna()].itertuples()]
+        unseen = [task for task in ledger.FIVE if not part.row.str.startswith(task).any()]
+        left_out += [f"Partial: no run yet of {', '.join(unseen)}."] * bool(unseen)
+        lost = [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
+        own, speed = charted(matching(summed, conditions), matching(points, conditions))
+        data = dict(zip(part.row, part.fingerprint, strict=True))
+        here = rules.loc[[data.get(r) == f for r, f in zip(rules.row, rules.fingerprint, strict=True)]]
+        if "bubble" in kinds:
+            title = f"Accuracy, speed and memory: {where}"
+            yield f"bubble-{name}", bubble(own, title, published, [*lost, *left_out], speed, looks)
+        if "accuracy" in kinds:
+            title = f"Accuracy by task: {where}"
+            yield f"accuracy-{name}", accuracy(part, here, title, left_out, looks, task_order)
+        steps = learning(results, {i for ids in part.run_ids for i in ids}) if "curves" in kinds else ()
+        if len(steps):
+            yield f"curves-{name}", curves(steps, here, f"Learning curves: {where}", left_out, looks, task_order)
+    yield from _costs(points, looks, kinds)
+
+
+def _costs(points: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
+    shared = [column for column in costs.GROUP if column != "batch_size"]
+    for (mode, *group), part in points.groupby(["mode", *shared], sort=True, dropna=False):
+        task, budget, machine, dtype, threads = group
+        name = slug(f"{task}-{budget}-{machine}-{dtype}-{threads}-threads")
+        words = f"{task}, budget {budget}, {machine}, {dtype}, {threads} thread{'s' * (threads != 1)}"
+        if mode == "largest" and "throughput" in kinds:
+            best = costs.curves(part, "largest").sort_values("run_id")
+            best = best.drop_duplicates(["model", "phase", "length"], keep="last")
+            yield f"throughput-{name}", throughput(best, f"Throughput over length: {words}", (), looks)
+        for batch, own in part.groupby("batch_size") if mode == "fixed" and "cost" in kinds else ():
+            title = f"Cost over length at batch {batch}: {words}"
+            drawn, key = costs.curves(own), ["model", "phase", "length"]
+            failed = own[own.status != "ok"].drop_duplicates(key, keep="last")
+            failed = failed[~pd.MultiIndex.from_frame(failed[key]).isin(pd.MultiIndex.from_frame(drawn[key]))]
+            yield (
+                f"cost-{name}-batch-{batch}",
+                cost(drawn, failed, costs.fits(own), costs.crossing(own), title, (), looks),
+            )
+
+
+def matching(table: pd.DataFrame, conditions: dict[str, Any]) -> pd.DataFrame:
+    if table.empty:
+        return table
+    return table[np.logical_and.reduce([table[column] == value for column, value in conditions.items()])]
+
+
+def render(results: str | Path) -> dict[str, bytes]:
+    """Path below the results folder -> content, of every figure that its records give."""
+    return {
+        f"{FOLDER}/{name}.{kind}": style.image(figure, kind)
+        for name, figure in figures(results)
+        for kind in ("png", "svg")
+    }
+
+
+def stale(results: str | Path, drawn: dict[str, bytes]) -> list[Path]:
+    """Figures of ours in the folder that the records no longer give."""
+    there = (Path(results) / FOLDER).glob("*.*")
+    ours = (p for p in there if p.suffix in (".png", ".svg") and p.name.split("-")[0] in KINDS)
+    return sorted(p for p in ours if f"{FOLDER}/{p.name}" not in drawn)
 
 
 def main() -> int:
     folder = results_dir(sys.argv[1:])
-    table = summary(load(folder))
-    drawn = 0
-    plt.rcParams["svg.hashsalt"] = "lra"
-    for (budget, machine, dtype), points in table.groupby(GROUP):
-        figure = bubble(points, f"budget {budget}, {machine}, {dtype}")
-        place = slug(f"bubble-{budget}-{machine}-{dtype}")
-        figure.savefig(folder / f"{place}.png", dpi=150, metadata={"Software": None})
-        figure.savefig(folder / f"{place}.svg", metadata={"Date": None})
-        plt.close(figure)
-        without = points[points[["accuracy", "relative_speed", "step_peak_bytes"]].isna().any(axis=1)]
-        print(f"written: {folder / place}.png, .svg")
-        for name in without.model:
-            print(f"  not drawn: {name} (it or the {REFERENCE} on the same task lacks accuracy or cost)")
-        drawn += 1
+    drawn = render(folder)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    for name, content in drawn.items():
+        (folder / name).write_bytes(content)
+    for path in stale(folder, drawn):
+        path.unlink()
+        print(f"removed, no record gives it any more: {path}")
+    for name in drawn:
+        if name.endswith(".png"):
+            print(f"written: {folder / name}, .svg")
     if not drawn:
         print("nothing to draw yet")
     return 0
@@ -125,7 +199,7 @@ def main() -> int:
 
 def slug(text: str) -> str:
     """A file name from free text."""
-    return "".join(c if c.isalnum() else "-" for c in text.lower()).replace("--", "-").replace("--", "-").strip("-")
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def _ranking(axes: Any, cells: pd.DataFrame, floors: pd.DataFrame, looks: dict[s
         if tick.get_text().startswith("floor: "):
             tick.set_color(style.GREY)
     axes.set_ylim(-0.7, len(names) - 0.3)
-    axes.grid(axis="y", color="0.95")
+    axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel(f"test accuracy, % ({_about(known)})" if len(known) else "test accuracy, %")
 
@@ -129,7 +129,7 @@ def _learning(axes: Any, points: pd.DataFrame, looks: dict[str, style.Look]) -> 
         ends.append((*last, f"{name} {last[1]:.1f}", look.colour))
     axes.set_xlabel("training step")
     axes.set_ylabel("validation accuracy, %")
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     return ends
 

@@ -1,0 +1,314 @@
+"""The figures: what they show, that they can be read, that they are the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from lra import cost as costs
+from lra import ledger, plot, record
+from lra.figures import labels, style
+from lra.figures.bubble import bubble
+from lra.figures.cost import cost, throughput
+from lra.figures.tasks import accuracy, curves
+from lra.leaderboard import cells, floors, load, task_order
+from tests import synthetic, tiny
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirteen models, five tasks, a cost sweep, failures."""
+    return synthetic.costs(synthetic.records(tmp_path_factory.mktemp("whole")))
+
+
+@pytest.fixture(scope="module")
+def drawn(whole: Path) -> dict[str, Figure]:
+    return {name.split("-")[0]: figure for name, figure in plot.figures(whole)}
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_every_figure_is_drawn(drawn: dict[str, Figure]) -> None:
+    assert set(drawn) == set(plot.KINDS)
+
+
+@pytest.mark.parametrize("kind", plot.KINDS)
+def test_text_is_inside_the_figure_and_covers_no_other_text(drawn: dict[str, Figure], kind: str) -> None:
+    readable(drawn[kind])
+
+
+def readable(figure: Figure) -> None:
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    shown = [t for t in visible(figure) if t.get_text().strip()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in shown]
+    for text, box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, f"{text!r} is cut"
+    for (a, one), (b, other) in itertools.combinations(boxes, 2):
+        assert not one.shrunk(0.96, 0.8).overlaps(other.shrunk(0.96, 0.8)), f"{a!r} covers {b!r}"
+    assert min(t.get_fontsize() for t in shown) >= 7
+
+
+def visible(figure: Figure) -> Iterator[Text]:
+    yield from figure.texts
+    for axes in figure.axes:
+        yield from axes.texts
+        yield from (axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label)
+        yield from axes.get_legend().get_texts() if axes.get_legend() else ()
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+            yield from (t.label1 for t in ticks if low <= t.get_loc() <= high and t.label1.get_visible())
+
+
+# --- labels
+
+
+def test_labels_beside_discs_do_not_meet() -> None:
+    draw = np.random.default_rng(0)
+    frame = (0.0, 0.0, 700.0, 500.0)
+    for n in (1, 2, 7, 13, 20):
+        discs = np.column_stack([draw.uniform(60, 640, n), draw.uniform(50, 450, n), draw.uniform(5, 40, n)])
+        sizes = np.column_stack([draw.uniform(40, 110, n), np.full(n, 15.0)])
+        places = labels.beside(discs, sizes, frame)
+        low, high = places - sizes / 2, places + sizes / 2
+        assert (low >= 0).all() and (high <= (700, 500)).all()
+        for i, j in itertools.combinations(range(n), 2):
+            assert not ((low[i] < high[j]) & (low[j] < high[i])).all(), f"labels {i} and {j} of {n} meet"
+        assert np.array_equal(places, labels.beside(discs, sizes, frame))
+
+
+def test_a_lone_label_touches_its_disc() -> None:
+    (place,) = labels.beside(np.array([[100.0, 100, 20]]), np.array([[60.0, 14]]), (0, 0, 200, 200))
+    assert np.hypot(*(place - 100)) <= 20 + labels.CLEAR + 30 + 1e-3
+
+
+def test_spread_is_the_least_squares_one() -> None:
+    """Against isotonic regression of scikit-learn, of which it is a shifted form."""
+    from sklearn.isotonic import IsotonicRegression
+
+    draw = np.random.default_rng(0)
+    for n in (1, 2, 5, 13):
+        wanted = draw.uniform(0, 60, n).round()  # with ties
+        got = labels.spread(wanted, 10.0, -1e9, 1e9)
+        order = np.argsort(wanted, kind="stable")
+        shifted = wanted[order] - 10.0 * np.arange(n)
+        expected = IsotonicRegression().fit_transform(np.arange(n), shifted) + 10.0 * np.arange(n)
+        np.testing.assert_allclose(got[order], expected)
+    tight = labels.spread([5.0] * 11, 10.0, 0.0, 50.0)
+    np.testing.assert_allclose(tight, np.arange(11) * 5.0)
+    assert labels.spread([], 10.0, 0.0, 50.0).size == 0
+
+
+# --- looks
+
+DEUTERANOPIA = np.array(  # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+)
+
+
+def test_colours_differ_without_red_and_green() -> None:
+    linear = np.array([to_rgb(c) for c in (style.BLACK, style.GREY, *style.COLOURS)]) ** 2.2
+    seen = (linear @ DEUTERANOPIA.T).clip(0, 1) ** (1 / 2.2)
+    for a, b in itertools.combinations(range(len(seen)), 2):
+        assert np.linalg.norm(seen[a] - seen[b]) > 0.12, f"colours {a} and {b} look alike"
+
+
+def test_looks_need_no_colour() -> None:
+    """In grey, marker and line style together still tell models apart; names do in any case."""
+    looks = style.looks(synthetic.MODELS)
+    assert looks["transformer"].colour == style.BLACK
+    assert len({look.marker for look in looks.values()}) == len(looks) == 13
+    many = style.looks(f"m{i}" for i in range(30))
+    assert len({(look.colour, str(look.line)) for look in many.values()}) == 31
+    assert style.GREY not in {look.colour for look in many.values()}, "grey is for what others published"
+
+
+# --- the bubble chart
+
+
+def points(**more: list) -> pd.DataFrame:
+    base = {
+        "model": ["transformer", "a", "b"],
+        "accuracy": [0.5, 0.4, 0.45],
+        "tasks": [2, 2, 1],
+        "of": [2, 2, 2],
+        "relative_speed": [1.0, 2.0, 4.0],
+        "step_peak_bytes": [400e6, 100e6, 200e6],
+    }
+    return pd.DataFrame(base | more)
+
+
+def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
+    (axes,) = bubble(points(), "t").axes
+    dots = next(c for c in axes.collections if len(c.get_sizes()) == 3)
+    by_memory = dots.get_sizes()  # largest first
+    np.testing.assert_allclose(by_memory / by_memory[0], [1, 0.5, 0.25])
+    np.testing.assert_allclose(dots.get_offsets()[:, 1], [50, 45, 40])
+    assert [face[3] > 0 for face in dots.get_facecolors()] == [True, False, True]
+    said = words(axes.figure)
+    assert "b\n(1 of 2 tasks)" in said and "Partial: hollow means fewer tasks" in said and "of 128 MiB" in said
+
+
+def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
+    published = ledger.summary(ledger.load(tiny.ROOT / "results" / "published"))
+    figure = bubble(points(), "t", published)
+    ours, theirs = figure.axes
+    assert not {t.get_text() for t in ours.texts} & set(published.model)
+    names = {t.get_text() for t in theirs.texts}
+    assert len(names) == 9 and names < set(published.model)
+    dots = next(c for c in theirs.collections if len(c.get_sizes()) == 9)
+    assert {tuple(c[:3]) for c in dots.get_edgecolors()} == {to_rgb(style.GREY)}
+    assert "not in the right panel: Sparse Transformer, Longformer." in words(figure)
+    readable(figure)
+
+
+def test_what_cannot_be_drawn_is_said() -> None:
+    figure = bubble(points(relative_speed=[1.0, np.nan, 2.0]), "t")
+    assert "Not drawn, for want of an accuracy or a cost: a." in words(figure)
+    assert "nothing measured yet" in words(bubble(points(accuracy=[np.nan] * 3), "t"))
+
+
+def test_speed_is_the_cost_sweeps_if_it_has_all_models(whole: Path, tmp_path: Path) -> None:
+    own = plot.summary(load(whole))
+    swept, speed = plot.charted(own, costs.load(whole))
+    assert speed == "text at 4K, batch 4" and (swept.model == own.model).all()
+    known = costs.relative(costs.load(whole), lengths=(4096,)).set_index("model").relative_speed
+    np.testing.assert_allclose(swept.set_index("model").relative_speed, known[list(swept.model)])
+    few = costs.load(synthetic.costs(tmp_path, models=3))
+    kept, speed = plot.charted(own, few)
+    assert kept is own and speed == "geometric mean over tasks"
+
+
+# --- the others
+
+
+def test_cost_curves_show_exponents_failures_and_crossings(drawn: dict[str, Figure]) -> None:
+    said = words(drawn["cost"])
+    assert "bigbird 1.00 [" in said and "x: out of memory" in said and "disturbed machine" in said
+    axes = drawn["cost"].axes[0]
+    crosses = [line for line in axes.lines if line.get_marker() == "x"]
+    assert [list(line.get_xdata()) for line in crosses] == [[8192, 16384]]
+    inside = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 2]
+    assert crosses[0].get_ydata()[0] > max(max(line.get_ydata()) for line in inside), "a failure has no value"
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+
+
+def test_accuracy_has_intervals_floors_and_failures(whole: Path, drawn: dict[str, Figure]) -> None:
+    axes = drawn["accuracy"].axes[0]
+    names = [t.get_text() for t in axes.get_yticklabels()]
+    assert {"floor: majority", "floor: depth_2", "transformer"} <= set(names) and len(names) == 17
+    best = axes.lines[-1].get_xdata()
+    assert set(best) == {24.0}, "depth_2 looks far, so the best local floor is the first operator's"
+    assert "out of memory" in words(drawn["accuracy"])
+    table = cells(load(whole)).set_index(["row", "model"])
+    bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
+    low, high = 100 * table.loc[("listops", "bigbird"), ["low", "high"]].astype(float)
+    assert any(np.allclose(bar, (low, high)) for bar in bars)
+
+
+def test_missing_cells_are_counted(tmp_path: Path) -> None:
+    synthetic.records(tmp_path, models=3, tasks=2, seeds=1)
+    for path in (tmp_path / "runs" / "text" / "bigbird").iterdir():
+        path.unlink()
+    table = load(tmp_path)
+    figure = accuracy(cells(table), floors(table), "t", order=task_order)
+    assert "Partial: 1 of 6 cells have not been run." in words(figure)
+    readable(figure)
+
+
+def test_a_learning_curve_is_a_mean_over_the_same_seeds() -> None:
+    rows = [("r", "m", seed, "ok", step, 0.1 * step + 0.02 * seed) for seed in (0, 1) for step in (1, 2, 3)][:-1]
+    table = pd.DataFrame(rows, columns=["row", "model", "seed", "status", "step", "valid_accuracy"])
+    (axes,) = curves(table, pd.DataFrame(columns=["row", "model", "accuracy", "local"]), "t").axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [11, 21])
+
+
+def test_one_model_alone_can_be_drawn(tmp_path: Path) -> None:
+    synthetic.costs(synthetic.records(tmp_path, models=1, tasks=1, seeds=1), models=1, longest=512)
+    for _, figure in plot.figures(tmp_path):
+        readable(figure)
+
+
+def test_runs_with_overrides_are_left_out_and_counted(tmp_path: Path) -> None:
+    synthetic.records(tmp_path, models=2, tasks=1, seeds=1)
+    entry = next(r for _, r in record.find(tmp_path) if r.model == "bigbird")
+    record.write(tmp_path, replace(entry, run_id="29990101T000000Z-aaaaaaaa", variant=["train.steps=3"]))
+    figure = dict(plot.figures(tmp_path))["bubble-quick-example-cpu-float32"]
+    assert "Not drawn: 1 cells of runs with overrides." in words(figure) and "train.steps=3" not in words(figure)
+
+
+def test_empty_tables_are_no_error() -> None:
+    none = pd.DataFrame(columns=costs.COLUMNS)
+    for figure in (
+        cost(none, none, costs.fits(none), costs.crossing(none), "t"),
+        throughput(none, "t"),
+        bubble(points().iloc[:0], "t"),
+    ):
+        assert "nothing measured yet" in words(figure)
+
+
+# --- bytes
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.costs(
+        synthetic.records(tmp_path_factory.mktemp("small"), models=4, tasks=2), models=4, longest=2048
+    )
+
+
+DIGESTS = """
+import hashlib, json, sys
+import matplotlib
+matplotlib.rcParams.update({"font.size": 20, "lines.linewidth": 5, "svg.hashsalt": None, "figure.dpi": 50})
+from lra import plot
+print(json.dumps({k: hashlib.sha256(v).hexdigest() for k, v in plot.render(sys.argv[1]).items()}))
+assert matplotlib.rcParams["font.size"] == 20, "the user's settings are left alone"
+"""
+
+
+def test_the_same_records_give_the_same_bytes(small: Path) -> None:
+    """By the command, and in another process with another hash seed and other settings of matplotlib."""
+    done = subprocess.run(
+        [sys.executable, "-c", DIGESTS, str(small)],
+        capture_output=True, text=True, check=True, cwd=tiny.ROOT, env=tiny.environment(PYTHONHASHSEED="1"),
+    )  # fmt: skip
+    there = json.loads(done.stdout)
+    assert len(there) == 10
+
+    (small / "figures").mkdir()
+    (small / "figures" / "bubble-of-a-record-that-is-gone.png").write_bytes(b"")
+    (small / "figures" / "mine.png").write_bytes(b"")
+    command = tiny.lra(f"results_dir={small}", module="lra.plot", PYTHONHASHSEED="2")
+    assert command.returncode == 0, command.stderr
+    assert "removed, no record gives it any more" in command.stdout
+    (small / "figures" / "mine.png").unlink()
+    written = {f"figures/{p.name}": hashlib.sha256(p.read_bytes()).hexdigest() for p in (small / "figures").iterdir()}
+    assert written == there
+
+
+def test_files_name_no_date_and_no_program(small: Path) -> None:
+    _, figure = next(plot.figures(small))
+    svg = style.image(figure, "svg").decode()
+    assert "<dc:date>" not in svg and "<dc:creator>" not in svg and svg.count("<svg") == 1
+    with Image.open(io.BytesIO(style.image(figure, "png"))) as png:
+        assert set(png.info) <= {"dpi"} and png.mode == "P"
+        assert png.size == tuple(round(side * style.DPI) for side in figure.get_size_inches())
+        assert png.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
