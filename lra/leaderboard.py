@@ -9,9 +9,11 @@ Reads records only: neither torch nor the data are needed. How sure the numbers 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lra import record
@@ -116,8 +118,12 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
             runs.fingerprint.eq(newest.fingerprint) | runs.fingerprint.isna()
         )
         runs = runs[same]
+    runs = runs.sort_values(["seed", "run_id"]).drop_duplicates([*CELL, "seed"], keep="last") if len(runs) else runs
+    grouped: dict[tuple, list[Any]] = {}
+    for run in runs.itertuples():
+        grouped.setdefault(tuple(getattr(run, name) for name in CELL), []).append(run)
     best = local_floors(table)
-    rows = [dict(zip(CELL, key, strict=True)) | _cell(part, best) for key, part in runs.groupby(CELL, sort=True)]
+    rows = [dict(zip(CELL, key, strict=True)) | _cell(grouped[key], best) for key in sorted(grouped)]
     out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int})
     base = out[out.model == REFERENCE].set_index([*GROUP, "row"])
     where = pd.MultiIndex.from_frame(out[[*GROUP, "row"]])
@@ -130,26 +136,24 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def _cell(part: pd.DataFrame, floors: dict[tuple[str, str], tuple[str, float]]) -> dict[str, Any]:
-    """FIELDS of one cell from its runs."""
+def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]]) -> dict[str, Any]:
+    """FIELDS of one cell from its runs, one a seed."""
     from lra import stats
     from lra.board.answers import right
 
-    part = part.sort_values(["seed", "run_id"]).drop_duplicates("seed", keep="last")
-    ok, bad = part[part.status == "ok"], part[part.status != "ok"]
-    scored = ok[ok.accuracy.notna()]
-    kept, last = (ok if len(ok) else part), part.iloc[-1]
+    ok, bad = [r for r in runs if r.status == "ok"], [r for r in runs if r.status != "ok"]
+    scored = [r for r in ok if pd.notna(r.accuracy)]
+    kept, last = ok or runs, runs[-1]
+    answers, items = tuple(r.answers for r in scored), max((r.items for r in scored), default=None)
     mean, low, high = (float("nan"),) * 3
-    floor, gained = None, None
-    if len(scored):
-        mean = float(scored.accuracy.mean())
-        known, items = right(list(scored.answers)), scored["items"].max()
+    floor = floors.get((last.row, last.fingerprint), (None, None))
+    if scored:
+        mean = float(np.mean([r.accuracy for r in scored]))
+        known = right(answers)
         if known is not None:
             low, high = map(float, stats.interval(known))
-        elif items:
-            low, high = stats.wider(scored.accuracy, items)
-        floor = floors.get((last["row"], last.fingerprint))
-        gained = skill(mean, floor[1]) if floor else None
+        elif pd.notna(items):
+            low, high = stats.wider([r.accuracy for r in scored], items)
     return {
         "task": last.task,
         "fingerprint": last.fingerprint,
@@ -157,21 +161,27 @@ def _cell(part: pd.DataFrame, floors: dict[tuple[str, str], tuple[str, float]]) 
         "accuracy": mean,
         "low": low,
         "high": high,
-        "items": scored["items"].max() if len(scored) else None,
+        "items": items,
         "seeds": len(scored),
         "failed": len(bad),
-        "status": "ok" if len(ok) else last.status,
-        "reason": bad.reason.iloc[-1] if len(bad) else None,
-        "skill": gained,
-        "floor": floor[0] if floor else None,
-        "parameters": kept.parameters.iloc[-1],
-        "steps": kept.steps.iloc[-1],
-        "examples_per_second": part.train_examples_per_second.median(),
-        "step_peak_bytes": part.step_peak_bytes.max(),
-        "run_ids": tuple(kept.run_id),
-        "files": tuple(kept.file),
-        "answers": tuple(scored.answers),
+        "status": "ok" if ok else last.status,
+        "reason": bad[-1].reason if bad else None,
+        "skill": skill(mean, floor[1]) if scored else None,
+        "floor": floor[0] if scored else None,
+        "parameters": kept[-1].parameters,
+        "steps": kept[-1].steps,
+        "examples_per_second": _over(np.median, [r.train_examples_per_second for r in runs]),
+        "step_peak_bytes": _over(max, [r.step_peak_bytes for r in runs]),
+        "run_ids": tuple(r.run_id for r in kept),
+        "files": tuple(r.file for r in kept),
+        "answers": answers,
     }
+
+
+def _over(function: Callable[[list[float]], float], values: list[float | None]) -> float:
+    """Of what was measured; not a number if nothing was."""
+    known = [v for v in values if pd.notna(v)]
+    return float(function(known)) if known else float("nan")
 
 
 def floors(table: pd.DataFrame) -> pd.DataFrame:
