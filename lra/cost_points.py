@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,7 @@ class Point:
         size = "the largest batch" if self.batch_size is None else f"batch {self.batch_size}"
         return f"{self.label}, {self.length:,} tokens, {size}"
 
-    @property
+    @cached_property
     def curve(self) -> str:
         """16 hex digits over what shapes the cost at every length: points of equal curves, and only
         they, differ in their length alone."""

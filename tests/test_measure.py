@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from torch import nn
 
 from lra import compose
 from lra.measure import flops, measure, rates, resident_bytes, step_peak_bytes, timed
+from lra.selftest import resident_against_counted
 from tests import tiny
 
 MIB = 2**20
@@ -47,32 +47,33 @@ def test_a_dense_step_is_told_from_a_blocked_one() -> None:
     assert step_peak_bytes(dense) > 10 * step_peak_bytes(blocked)
 
 
+STEP = """
+import ctypes, gc, torch
+from lra import compose
+from lra.machine import seed_everything
+from lra.measure import step_peak_bytes
+from lra.optim import optimizer
+cfg = compose.config(["task=text", "budget=quick", "model=NAME", "task.max_len=2048"])
+exam = compose.task(cfg)
+seed_everything(0)
+net = compose.model(cfg, exam).train()
+tokens, labels = torch.randint(1, 257, (12, 2048)), torch.randint(2, (12,))
+mask = torch.ones_like(tokens, dtype=torch.bool)
+opt = optimizer(net.parameters(), cfg.train)
+def step():
+    torch.nn.functional.cross_entropy(net(tokens, mask), labels).backward()
+    opt.step()
+    opt.zero_grad(set_to_none=True)
+"""
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.slow
-def test_agrees_with_a_tuned_reading_of_resident_memory() -> None:
+@pytest.mark.parametrize("name", ["transformer", "linear", "performer", "reformer", "longformer", "bigbird"])
+def test_agrees_with_a_tuned_reading_of_resident_memory(name: str) -> None:
     """stack: RSS is exact only with large blocks mapped one by one and given back at once."""
-    code = """
-import gc, ctypes, torch
-from lra.measure import step_peak_bytes
-layer = torch.nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True)
-net = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
-x = torch.randn(4, 1024, 128)
-def step():
-    net(x).square().mean().backward()
-    net.zero_grad(set_to_none=True)
-def rss(key):
-    return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith(key)) * 1024
-for _ in range(2): step()
-gc.collect(); ctypes.CDLL(None).malloc_trim(0)
-open('/proc/self/clear_refs', 'w').write('5')
-before = rss('VmRSS'); step(); print(rss('VmHWM') - before, step_peak_bytes(step))
-"""
-    quiet = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=tiny.environment() | quiet
-    )
-    resident, counted = map(int, out.stdout.split())
-    assert resident == pytest.approx(counted, rel=0.02)
+    resident, counted = resident_against_counted(STEP.replace("NAME", name))
+    assert resident == pytest.approx(counted, rel=0.01)
 
 
 def test_resident_counts_shared_storage_once() -> None:
@@ -117,6 +118,12 @@ def test_the_clock_knows_a_sleep() -> None:
     limits = SimpleNamespace(steps=4, seconds=10)
     walls = [w for w, _ in timed(lambda: time.sleep(0.05), limits, torch.device("cpu"))]
     assert len(walls) == 4 and min(walls) >= 0.05
+
+
+def test_few_slow_steps_are_timed_all_the_same() -> None:
+    limits = SimpleNamespace(steps=30, seconds=0.0)
+    times = timed(lambda: None, limits, torch.device("cpu"))
+    assert len(times) == 5 and len(rates(times, 1, 1)["seconds"]) == 5
 
 
 def test_a_fresh_process_measures_a_run(tmp_path: Path) -> None:
