@@ -9,7 +9,7 @@
 import os
 from pathlib import Path
 
-from lra import board, ledger, leaderboard, plot, stats
+from lra import board, leaderboard, ledger, plot, stats
 from lra.board import answers, terminal
 from lra.figures.bubble import bubble
 
