@@ -51,8 +51,11 @@ def named(cfg: Any) -> Any:
 
 
 def variant(words: list[str]) -> list[str]:
-    """The overrides that make a run another than the budget's standard one, without paths."""
-    ordinary = {"task", "model", "budget", *INCIDENTAL}
+    """The overrides that make a run another than the budget's standard one, without paths.
+
+    How many threads is a condition, kept in the record with the machine.
+    """
+    ordinary = {"task", "model", "budget", "threads", *INCIDENTAL}
     kept = []
     for word in sorted(words):
         key, _, value = word.lstrip("+").partition("=")
