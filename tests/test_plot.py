@@ -163,7 +163,7 @@ def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
     np.testing.assert_allclose(dots.get_offsets()[:, 1], [50, 45, 40])
     assert [face[3] > 0 for face in dots.get_facecolors()] == [True, False, True]
     said = words(axes.figure)
-    assert "b\n(1 of 2 tasks)" in said and "Partial: hollow means fewer tasks" in said and "of 128 MiB" in said
+    assert "b\n(1 of 2)" in said and "Partial: hollow is a mean over fewer tasks" in said and "of 128 MiB" in said
 
 
 def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
@@ -223,13 +223,24 @@ def test_accuracy_has_intervals_floors_and_failures(whole: Path, drawn: dict[str
     assert any(np.allclose(bar, (low, high)) for bar in bars)
 
 
+def test_a_floor_far_off_is_an_arrow_with_its_number(whole: Path) -> None:
+    table = cells(load(whole)).query("row == 'listops'")
+    rules = pd.DataFrame(
+        [("listops", "far", 0.97, False), ("listops", "near", 0.25, True)],
+        columns=["row", "model", "accuracy", "local"],
+    )
+    (axes,) = accuracy(table, rules, "t").axes
+    assert axes.get_xlim()[1] < 70 and "97.0" in words(axes.figure) and "25.0" not in words(axes.figure)
+    readable(axes.figure)
+
+
 def test_missing_cells_are_counted(tmp_path: Path) -> None:
     synthetic.records(tmp_path, models=3, tasks=2, seeds=1)
     for path in (tmp_path / "runs" / "text" / "bigbird").iterdir():
         path.unlink()
     table = load(tmp_path)
     figure = accuracy(cells(table), floors(table), "t", order=task_order)
-    assert "Partial: 1 of 6 cells have not been run." in words(figure)
+    assert "Partial: 1 of 6 cells not run." in words(figure)
     readable(figure)
 
 

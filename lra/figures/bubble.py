@@ -101,12 +101,10 @@ def _frame(axes: Any, points: pd.DataFrame, scale: float) -> None:
     bottom, top = bounds.min().min(), bounds.max().max()
     pad = 0.14 * max(top - bottom, 2.0)
     axes.set_ylim(bottom - pad, top + pad)
-    ticks = [
-        t
-        for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)
-        if axes.get_xlim()[0] < t < axes.get_xlim()[1]
-    ]
-    axes.set_xticks(ticks)
+    first, last = axes.get_xlim()
+    mantissas = (1, 2, 5) if last / first > 15 else (1, 1.5, 2, 3, 5, 7)
+    ticks = [m * 10.0**e for e in range(-4, 5) for m in mantissas]
+    axes.set_xticks([t for t in ticks if first < t < last])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}x"))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -129,7 +127,7 @@ def _legend(axes: Any, largest: float, scale: float, unit: tuple[str, float]) ->
 
 
 def _label(point: Any, gap: str = " ") -> str:
-    return point.model if point.tasks == point.of else f"{point.model}{gap}({point.tasks} of {point.of} tasks)"
+    return point.model if point.tasks == point.of else f"{point.model}{gap}({point.tasks} of {point.of})"
 
 
 def _names(axes: Any, points: pd.DataFrame, texts: list[str], colour: str = "0.1") -> None:
@@ -188,8 +186,8 @@ def _partial(points: pd.DataFrame, drawn: pd.DataFrame) -> list[str]:
     short = points[points.tasks < points.of]
     if len(short):
         notes.append(
-            "Partial: hollow means fewer tasks, so another mean: "
-            f"{style.listed(_label(p) for p in short.itertuples())}."
+            "Partial: hollow is a mean over fewer tasks (how many of how many beside the name): "
+            f"{style.listed(short.model)}."
         )
     missing = sorted(set(points.model) - set(drawn.model))
     if missing:

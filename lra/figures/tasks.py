@@ -76,12 +76,13 @@ def _ranking(axes: Any, cells: pd.DataFrame, floors: pd.DataFrame, looks: dict[s
     known = cells[cells.accuracy.notna()]
     entries = [(c.accuracy, c.model, c) for c in known.itertuples()]
     entries += [(f.accuracy, f"floor: {f.model}", None) for f in floors.itertuples()]
+    first, last = _span(known, floors)
     failed = sorted(cells[cells.accuracy.isna()].itertuples(), key=lambda c: c.model, reverse=True)
     names = [c.model for c in failed]
     for y, (value, name, cell) in enumerate(sorted(entries, key=lambda e: e[:2]), start=len(failed)):
         names.append(name)
         if cell is None:
-            axes.plot(100 * value, y, "|", color=style.GREY, markersize=9, markeredgewidth=2)
+            _floor(axes, 100 * value, y, first, last)
             continue
         look = looks[name]
         axes.plot([100 * cell.low, 100 * cell.high], [y, y], color=look.colour, linewidth=1.4, solid_capstyle="butt")
@@ -98,15 +99,49 @@ def _ranking(axes: Any, cells: pd.DataFrame, floors: pd.DataFrame, looks: dict[s
         if tick.get_text().startswith("floor: "):
             tick.set_color(style.GREY)
     axes.set_ylim(-0.7, len(names) - 0.3)
+    axes.set_xlim(first, last)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel(f"test accuracy, % ({_about(known)})" if len(known) else "test accuracy, %")
 
 
+def _span(known: pd.DataFrame, floors: pd.DataFrame) -> tuple[float, float]:
+    """Limits in % that hold the models' intervals and the best local floor, and other floors not far off:
+    one at 97 % would push models at 40 % into a corner."""
+    shown = [100 * v for v in (*known.low, *known.high, *known.accuracy, *_local(floors)) if pd.notna(v)]
+    if not shown:
+        shown = [100 * v for v in floors.accuracy] or [0.0, 100.0]
+    low, high = min(shown), max(shown)
+    reach = max(high - low, 4.0)
+    near = [100 * v for v in floors.accuracy if low - reach / 2 <= 100 * v <= high + reach / 2]
+    low, high = min([low, *near]), max([high, *near])
+    pad = 0.06 * max(high - low, 4.0)
+    return low - pad, high + pad
+
+
+def _floor(axes: Any, value: float, y: int, first: float, last: float) -> None:
+    """A tick, or at the edge an arrow and the number of a floor that is far outside."""
+    if first <= value <= last:
+        axes.plot(value, y, "|", color=style.GREY, markersize=9, markeredgewidth=2)
+        return
+    right = value > last
+    place = {"transform": axes.get_yaxis_transform(), "color": style.GREY}
+    axes.plot(0.98 if right else 0.02, y, ">" if right else "<", markersize=5, **place)
+    axes.text(
+        0.95 if right else 0.05, y, f"{value:.1f}", va="center", ha="right" if right else "left", **place,
+        fontsize=style.SMALL - 0.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )  # fmt: skip
+
+
+def _local(floors: pd.DataFrame) -> list[float]:
+    """Accuracy of the best floor that is blind to long-range structure, if there is one."""
+    local = floors[floors.local.eq(True)]
+    return [float(local.accuracy.max())] if len(local) else []
+
+
 def _best_local(line: Callable[..., Any], floors: pd.DataFrame) -> None:
-    local = floors[floors.local.fillna(False).astype(bool)] if "local" in floors else floors.iloc[:0]
-    if len(local):
-        line(100 * local.accuracy.max(), color=style.GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    for best in _local(floors):
+        line(100 * best, color=style.GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
 
 
 def _learning(axes: Any, points: pd.DataFrame, looks: dict[str, style.Look]) -> list[tuple[float, float, str, str]]:
@@ -141,8 +176,11 @@ def _about(known: pd.DataFrame) -> str:
 
 
 def _accuracy_notes(cells: pd.DataFrame, rows: Sequence[str]) -> list[str]:
-    notes = ["Lines: 95 % intervals. Grey ticks: floors; broken line: the best of those blind to long-range structure."]
+    notes = [
+        "Lines: 95 % intervals. Grey ticks, or arrows where far off: floors; "
+        "broken line: the best on record of those blind to long-range structure."
+    ]
     missing = len(rows) * cells.model.nunique() - len(cells.drop_duplicates(["row", "model"]))
     if missing:
-        notes.append(f"Partial: {missing} of {len(rows) * cells.model.nunique()} cells have not been run.")
+        notes.append(f"Partial: {missing} of {len(rows) * cells.model.nunique()} cells not run.")
     return notes
