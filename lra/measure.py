@@ -300,7 +300,9 @@ def main() -> int:
         except (RuntimeError, MemoryError) as error:
             if not is_oom(error):
                 raise
-            result = failure("oom", str(error).splitlines()[0] if str(error) else "out of memory")
+            result = failure(
+                "oom", (str(error).splitlines() or ["out of memory"])[0].split("DefaultCPUAllocator: ")[-1]
+            )
         draft = answer.with_suffix(".draft")
         draft.write_text(json.dumps(result))
         draft.rename(answer)
