@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 import sys
+from itertools import pairwise
 from typing import Any
 
 import hydra
@@ -34,7 +35,10 @@ def job(cfg: Any) -> Any:
     from lra.runner import run
 
     try:
-        job.code = run(named(cfg))
+        cfg = named(cfg)
+        if cfg.minutes is not None:
+            raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
+        job.code = run(cfg)
     except UserError as error:
         refuse(str(error))  # here, because Hydra would put a line of its own before ours
     return job.code
@@ -48,9 +52,8 @@ def main() -> None:
     register()
 
     def entry() -> int:
-        config_dir = next(
-            (b for a, b in zip(sys.argv, sys.argv[1:], strict=False) if a in ("--config-dir", "-cd")), None
-        )
+        words = [part for w in sys.argv for part in (w.split("=", 1) if w.startswith("--config-dir=") else [w])]
+        config_dir = next((b for a, b in pairwise(words) if a in ("--config-dir", "-cd")), None)
         with explained(config_dir):
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)()
         return job.code

@@ -213,7 +213,11 @@ def conduct(this: Run) -> tuple[str, str | None]:
     mirror = mirrored(this) if main_process else None
     progress = Progress(cfg.train.steps, quiet=not main_process)
 
+    sweep = os.environ.get("LRA_SWEEP")  # the process that started this one, if it was a sweep
+
     def tell(**values: Any) -> None:
+        if sweep is not None and os.getppid() != int(sweep):
+            raise KeyboardInterrupt  # it was killed: the next one may want this very run
         progress(**values)
         if mirror is not None:
             mirror.log(**values)

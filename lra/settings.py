@@ -105,6 +105,7 @@ class Settings:
     output_dir: str = "outputs"
     checkpoint: str | None = None
     rerun: bool = False
+    minutes: float | None = None  # of a sweep: do what fits into them
     device: str = "auto"
     threads: int | None = None
     dtype: str = "auto"
@@ -151,7 +152,7 @@ def checked(cfg: Any) -> Any:
     at_least(3, "measure.steps")
     at_least(2, "measure.warmup_steps")
     at_least(1e-12, "train.learning_rate", "train.eps", "train.grad_clip", "measure.memory_limit_gib")
-    at_least(1e-3, "cost.memory_gib")
+    at_least(1e-3, "cost.memory_gib", "minutes")
     at_least(1.0, "train.diverged_at")
     for name in ("size.dropout", "size.attention_dropout", "train.label_smoothing"):
         if not 0 <= _get(cfg, name) < 1:
@@ -163,6 +164,8 @@ def checked(cfg: Any) -> Any:
     one_of(DTYPES, "dtype")
     one_of(DEVICES, "device")
     one_of(WANDB_MODES, "wandb.mode")
+    if cfg.minutes is not None and cfg.sweep == "cost":
+        raise UserError("minutes: not for sweep=cost; choose fewer points there, as cost.lengths=[1024,4096]")
     if not cfg.cost.lengths or min(cfg.cost.lengths) < 1:
         raise UserError(f"cost.lengths: {list(cfg.cost.lengths)} is not a list of lengths of at least 1")
     if not cfg.cost.modes or not set(cfg.cost.modes) <= set(COST_MODES):
