@@ -193,7 +193,7 @@ def main() -> int:
         if name.endswith(".png"):
             print(f"written: {folder / name}, .svg")
     if not drawn:
-        print("nothing to draw yet")
+        print("nothing to draw: no finished run of a budget as it stands (runs with overrides are other exams)")
     return 0
 
 
