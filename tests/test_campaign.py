@@ -253,3 +253,11 @@ def test_killed_resumed_cut_off(tmp_path: Path) -> None:
     assert "recorded before" in done.stdout and "interrupted" in done.stdout
     found = [r for _, r in record.find(tmp_path / "results") if r.kind == "model" and r.status == "interrupted"]
     assert found and found[-1].steps_done > 0
+
+
+def test_a_model_of_ones_own_is_in_every_sweep(tmp_path: Path) -> None:
+    """Asked cheaply: with no time at all a sweep only names what it would do."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "of_mine.yaml").write_text("# @package _global_\nmodel: {mixer: null}\n")
+    done = tiny.lra(f"--config-dir={tmp_path}", "sweep=all", "task=listops", "minutes=1e-4", f"results_dir={tmp_path}")
+    assert done.returncode == 0 and "listops of_mine s0: skipped: starting alone" in done.stdout, done.stderr
