@@ -13,6 +13,7 @@ import torch
 
 from lra.audit import growth as growths
 from lra.audit import sight
+from lra.audit.contract import answer
 from lra.audit.growth import growth, slope
 from lra.audit.subject import Finding, Subject
 from lra.check import ask, points
@@ -183,3 +184,10 @@ def test_no_random_state_is_left_behind(tmp_path: Path) -> None:
     torch.manual_seed(5)
     points()["batch"](subject)
     assert points()["padding"](subject) == first
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_state_has_a_digest(model: str) -> None:
+    """Counters without a dimension are part of the state that another process must find again."""
+    subject = Subject(config([f"model={model}", *TINY]), 64)
+    assert answer(subject) == answer(subject)

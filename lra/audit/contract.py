@@ -188,7 +188,7 @@ def answer(subject: Subject) -> dict[str, object]:
     mask = padded([length, max(1, length // 2)], length)
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
     with torch.no_grad():
         logits = model(subject.tokens(2, length) * mask, mask)
     return {"state": digest.hexdigest(), "logits": logits.tolist()}
