@@ -99,7 +99,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 def new_id() -> tuple[str, str]:
     """(start time in UTC as ISO 8601, run id `<start>-<random>`)."""
     now = datetime.now(UTC)
-    return now.isoformat(timespec="seconds"), f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    return now.isoformat(timespec="seconds"), f"{now:%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
 
 
 def folder(results: Path, record: Record) -> Path:

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import environment
+from tiny import environment, interruptible
 
 from lra import data, download, release, release_checks
 from lra.errors import UserError, guarded
@@ -307,9 +307,7 @@ def test_ctrl_c_keeps_what_came(server: Server, tmp_path: Path) -> None:
     server.pause = 0.05
     with serving(server) as url:
         words = [sys.executable, "-m", "lra.data", "fetch", "lra_release", "--url", url, "--only", "listops"]
-        process = subprocess.Popen(
-            words, env=environment(LRA_DATA=str(tmp_path), no_proxy="*"), cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
+        process = interruptible(words, environment(LRA_DATA=str(tmp_path), no_proxy="*"))
         part = tmp_path / "lra_release.gz.part"
         while process.poll() is None and not (part.exists() and part.stat().st_size):
             threading.Event().wait(0.02)

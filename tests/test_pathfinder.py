@@ -19,6 +19,7 @@ from tasks.base import SPLITS, DataError
 from tasks.pathfinder import Pathfinder
 from tasks.pathfinder_discs import find_discs
 from tasks.pathfinder_parameters import parameters
+from tests import tiny as toy
 
 
 def generated(folder, **more) -> Pathfinder:
@@ -208,6 +209,15 @@ def test_an_empty_image_is_skipped_and_named(tiny, tmp_path, caplog):
     assert sum(len(task.split(name)) for name in SPLITS) == 11
     assert "sample_4.png is empty" in caplog.text
     assert store.manifest(task.folder())["facts"]["skipped"] == [str(tiny / "imgs" / "2" / "sample_4.png")]
+
+
+def test_a_run_says_what_it_skips(tiny, tmp_path):
+    """Hydra sets up logging too."""
+    (tiny / "imgs" / "2" / "sample_4.png").write_bytes(b"")
+    words = [f"{place}_dir={tmp_path / place}" for place in ("data", "results", "output")]
+    words += ["task=pathfinder", f"task.path={tiny}", "task.contour_length=6", "train.steps=1", "measure.enabled=false"]
+    done = toy.lra(*words)
+    assert done.returncode == 0 and "sample_4.png is empty and skipped" in done.stderr, done.stderr
 
 
 def test_changed_labels_are_read_again(tiny, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,13 @@ def config(tmp_path: Path, *more: str) -> Any:
     from lra.compose import config
 
     return config(words(tmp_path, *more))
+
+
+def interruptible(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a process that hears SIGINT, which a shell's background job and all below it do not."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=hears, **pipes)
 
 
 def environment(**more: str) -> dict[str, str]:
