@@ -84,7 +84,8 @@ class SinkhornAttention(MultiHead):
         scores = self.sort(x.sum(2)).unflatten(-1, (self.heads, -1))[..., :blocks].transpose(1, 2)
         scores = scores.to(wide(scores.dtype))
         if self.noise and self.training:
-            scores = scores - torch.empty_like(scores).exponential_().log()
+            uniform = torch.rand_like(scores).clamp_(min=torch.finfo(scores.dtype).tiny)
+            scores = scores - uniform.log_().neg_().log_()
         scores = scores / self.temperature
         # Computed again in the backward pass: 2 x iterations matrices need not be kept.
         return checkpoint(sinkhorn, scores, real, self.iterations, use_reentrant=False, preserve_rng_state=False)
@@ -99,16 +100,13 @@ class SinkhornAttention(MultiHead):
         if hides:
             x = F.pad(x.masked_fill(~mask[..., None], 0), (0, 0, 0, blocks * width - length))
             mask = F.pad(mask, (0, blocks * width - length))
+        blocked = mask.unflatten(1, (blocks, width))
+        p = self.order(x.unflatten(1, (blocks, width)), blocked.any(2) if hides else None)
+        bias = visible(p.detach(), blocked) if hides else None
         # One product in place of three, with the scale of the scores in it.
         weight = torch.cat((self.query.weight * self.head_dim**-0.5, self.key.weight, self.value.weight))
-        qkv = F.linear(x, weight).unflatten(-1, (3, self.heads, self.head_dim)).movedim(2, 0).transpose(2, 3)
-        if self.rotary:
-            qkv = torch.cat((rotate(qkv[:2]), qkv[2:]))
-        mask = mask.unflatten(1, (blocks, width))
-        p = self.order(x.unflatten(1, (blocks, width)), mask.any(2) if hides else None)
-        bias = visible(p.detach(), mask) if hides else None
-        y = attend(p, qkv.unflatten(3, (blocks, width)), bias, self.dropout_now)
-        return self.out(self.join(y.flatten(2, 3))[:, :length])
+        y = attend(p, x, weight, bias, self.rotary, self.dropout_now)
+        return self.out(y[:, :length])
 
 
 def sinkhorn(scores: Tensor, real: Tensor | None, iterations: int) -> Tensor:
@@ -138,124 +136,161 @@ def visible(p: Tensor, mask: Tensor) -> Tensor:
     return both.log().clamp(min=HIDDEN).unsqueeze(3)
 
 
-def attend(p: Tensor, qkv: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """p (B, H, S, S), qkv (3, B, H, S, W, E), q scaled, bias (B, H, S, 1, 2W) or None -> (B, H, S, W, E)."""
-    if qkv.device.type == "cuda":
-        return sorted_attention(p.to(qkv.dtype), qkv, None if bias is None else bias.to(qkv.dtype), dropout)
-    with no_autocast(qkv):
-        return SortedAttention.apply(p.to(wide(qkv.dtype)), qkv, bias, dropout)
+def attend(p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, dropout: float) -> Tensor:
+    """Project and attend: softmax(q [P k, k] + bias) [P v, v] for each block, heads joined.
+
+    p (B, H, S, S), x (B, S W, D), weight (3 H E, D) of q, k and v, bias (B, H, S, 1, 2W) or None
+    -> (B, S W, H E).
+    """
+    if x.device.type == "cuda":
+        return attend_fused(p, x, weight, bias, rotary, dropout)
+    with no_autocast(x):
+        return SortedAttention.apply(p.to(wide(p.dtype)), x, weight, bias, rotary, dropout)
 
 
-def sorted_attention(p: Tensor, qkv: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """softmax(q [P k, k] + bias) [P v, v] for each block."""
-    q, *kv = qkv
-    k, v = (torch.cat(((p @ t.flatten(3)).view(t.shape), t), 3).flatten(1, 2) for t in kv)
-    mask = None if bias is None else bias.flatten(1, 2)
+def attend_fused(p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, dropout: float) -> Tensor:
+    """`attend` as autograd around the fused kernel has it."""
+    heads, blocks = p.shape[1:3]
+    q, k, v = F.linear(x, weight).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    if rotary:
+        q, k = rotate(q), rotate(k)
+    q, k, v = (t.unflatten(2, (blocks, -1)) for t in (q, k, v))
+    k, v = (torch.cat(((p.to(t.dtype) @ t.flatten(3)).view(t.shape), t), 3).flatten(1, 2) for t in (k, v))
+    mask = None if bias is None else bias.to(q.dtype).flatten(1, 2)
     y = F.scaled_dot_product_attention(q.flatten(1, 2), k, v, attn_mask=mask, dropout_p=dropout, scale=1.0)
-    return y.view(q.shape)
+    return y.view(q.shape).flatten(2, 3).transpose(1, 2).flatten(2)
 
 
 class SortedAttention(torch.autograd.Function):
-    """`sorted_attention` for CPUs, one head at a time, in buffers that are used again.
+    """`attend` for CPUs, one head at a time in float32 at least, in buffers that are used again.
 
-    Keys and values with their sorted selves, and scores, are made again in the backward pass.
+    Kept for the backward pass: each head's q, its keys and values with their sorted selves, and
+    the output. Scores are made again, but not the sort: at 16,384 positions it is a third of the
+    arithmetic. Going head by head from the projection on, no tensor of q, k and v for all heads is
+    ever made, whose rows of one head lie apart and whose size is new memory at every step.
     """
 
     @staticmethod
-    def forward(ctx, p, qkv, bias, dropout):
-        ctx.dropout, ctx.seed = dropout, int(torch.randint(2**62, (), device="cpu")) if dropout else 0
-        work = Work(p, qkv, bias, dropout, ctx.seed)
-        out, log_sums = work.empty(), work.empty(width=1)
+    def forward(ctx, p, x, weight, bias, rotary, dropout):
+        ctx.options = rotary, dropout, int(torch.randint(2**62, (), device="cpu")) if dropout else 0
+        work = Work(p, x, weight, bias, *ctx.options)
+        out, saved = p.new_empty(*x.shape[:2], weight.shape[0] // 3), []
+        outs = work.by_head(out)
         for at in work.heads():
-            keys, values = work.joined("keys", at, 1), work.joined("values", at, 2)
+            q, *kv = work.project(at)
+            q, log_sums = q.clone(), p.new_empty(*q.shape[:2], 1)
+            keys, values = (work.sort(at, part) for part in kv)
             for some in work.chunks():
-                weights, _ = work.scores(at, some, keys)
+                weights = work.scores(at, some, q, keys)
                 top = weights.amax(-1, keepdim=True)
                 total = weights.sub_(top).exp_().sum(-1, keepdim=True)
-                log_sums[at][some] = top + total.log()
+                torch.add(top, total.log(), out=log_sums[some])
                 if dropout:
                     weights.mul_(work.kept(weights))
-                result = work.take("result", *out[at][some].shape)
-                out[at][some] = torch.bmm(weights, values[some], out=result).div_(total)
-        out = out.to(qkv.dtype)
-        ctx.save_for_backward(p, qkv, bias, out, log_sums)
-        return out
+                result = torch.bmm(weights, values[some], out=work.take("result", *q[some].shape))
+                torch.div(result, total, out=outs[at][some])
+            saved += [q, keys, values, log_sums]
+        ctx.save_for_backward(p, x, weight, bias, out, *saved)
+        return out.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        p, qkv, bias, out, log_sums = ctx.saved_tensors
-        work = Work(p, qkv, bias, ctx.dropout, ctx.seed)
-        dp, dqkv = torch.empty_like(p), work.empty(parts=3)
-        for at in work.heads():
-            keys, values = work.joined("keys", at, 1), work.joined("values", at, 2)
+        p, x, weight, bias, out, *saved = ctx.saved_tensors
+        work = Work(p, x, weight, bias, *ctx.options)
+        dp, dx, dweight = torch.empty_like(p), p.new_zeros(x.shape), torch.zeros_like(work.weight)
+        outs, grads = work.by_head(out), work.by_head(grad)
+        for i, at in enumerate(work.heads()):
+            q, keys, values, log_sums = saved[4 * i : 4 * i + 4]
             dkeys, dvalues = (work.take(name, *keys.shape) for name in ("dkeys", "dvalues"))
+            g, dq = (work.take(name, *q.shape) for name in ("g", "dq"))
+            # The softmax takes off sum_j weights_j dweights_j, which is g . out, dropout or not.
+            mean = torch.mul(g.copy_(grads[at]), outs[at], out=dq).sum(-1, keepdim=True)
             for some in work.chunks():
-                weights, queries = work.scores(at, some, keys)
-                weights.sub_(log_sums[at][some]).exp_()
-                g = grad[at][some].to(p.dtype)
-                # The softmax takes off sum_j weights_j dweights_j, which is g . out, dropout or not.
-                result = work.take("result", *g.shape)
-                mean = torch.mul(g, out[at][some], out=result).sum(-1, keepdim=True)
-                dweights = torch.bmm(g, values[some].mT, out=work.take("dweights", *weights.shape))
-                if ctx.dropout:
+                weights = work.scores(at, some, q, keys).sub_(log_sums[some]).exp_()
+                dweights = torch.bmm(g[some], values[some].mT, out=work.take("dweights", *weights.shape))
+                if work.dropout:
                     keep = work.kept(weights)
                     dweights.mul_(keep)
-                    torch.bmm(keep.mul_(weights).mT, g, out=dvalues[some])
+                    torch.bmm(keep.mul_(weights).mT, g[some], out=dvalues[some])
                 else:
-                    torch.bmm(weights.mT, g, out=dvalues[some])
-                dscores = dweights.sub_(mean).mul_(weights)
-                dqkv[0][at][some] = torch.bmm(dscores, keys[some], out=result)
-                torch.bmm(dscores.mT, queries, out=dkeys[some])
-            from_keys = work.unjoined(dqkv[1][at], at, dkeys, keys)
-            torch.add(from_keys, work.unjoined(dqkv[2][at], at, dvalues, values), out=dp[at])
-        return dp, dqkv.to(qkv.dtype), None, None
+                    torch.bmm(weights.mT, g[some], out=dvalues[some])
+                dscores = dweights.sub_(mean[some]).mul_(weights)
+                torch.bmm(dscores, keys[some], out=dq[some])
+                torch.bmm(dscores.mT, q[some], out=dkeys[some])
+            (dk, dp_keys), (dv, dp_values) = work.unsort(at, dkeys, keys), work.unsort(at, dvalues, values)
+            torch.add(dp_keys, dp_values, out=dp[at])
+            work.unproject(at, (dq, dk, dv), dx, dweight)
+        dweight = dweight.view(p.shape[1], 3, -1, x.shape[2]).transpose(0, 1).reshape(weight.shape)
+        return dp, dx.to(x.dtype), dweight.to(weight.dtype), None, None, None
 
 
 class Work:
-    """What both passes of `SortedAttention` do with one head and their buffers."""
+    """What both passes of `SortedAttention` do with one head, at (example, head), and their buffers."""
 
-    def __init__(self, p: Tensor, qkv: Tensor, bias: Tensor | None, dropout: float, seed: int) -> None:
-        self.p, self.qkv, self.bias, self.dropout = p, qkv, bias, dropout
+    def __init__(
+        self, p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, dropout: float, seed: int
+    ) -> None:
+        self.p, self.bias, self.rotary, self.dropout = p, bias, rotary, dropout
+        heads, self.blocks = p.shape[1:3]
+        self.x = x.to(p.dtype)
+        self.weight = weight.to(p.dtype).view(3, heads, -1, x.shape[2]).transpose(0, 1).flatten(1, 2)  # (H, 3E, D)
         self.buffers, self.generator = Buffers(p.dtype, p.device), seeded(seed, p.device)
         self.take = self.buffers.take
-
-    def empty(self, parts: int = 0, width: int | None = None) -> Tensor:
-        """For results: (B, H, S, W, E or `width`), with `parts` before, if any; laid out as the
-        projections before and after have it."""
-        _, batch, heads, blocks, positions, each = self.qkv.shape
-        inner = (parts, heads) if parts else (heads,)
-        x = torch.empty(batch, blocks, positions, *inner, width or each, dtype=self.p.dtype, device=self.p.device)
-        return x.movedim(3, 0).movedim(4, 2) if parts else x.movedim(3, 1)
 
     def heads(self) -> Iterator[tuple[int, int]]:
         return product(*map(range, self.p.shape[:2]))
 
     def chunks(self) -> list[slice]:
         """Slices of the S blocks whose scores fit a core's cache."""
-        blocks, width = self.qkv.shape[3:5]
+        width = self.x.shape[1] // self.blocks
         step = max(1, CPU_BLOCK // (2 * width * width))
-        return [slice(start, start + step) for start in range(0, blocks, step)]
+        return [slice(start, start + step) for start in range(0, self.blocks, step)]
 
-    def joined(self, name: str, at: tuple[int, int], part: int) -> Tensor:
-        """Keys (part 1) or values (part 2), sorted and own: (S, 2W, E)."""
-        x = self.qkv[part][at]
-        both = self.take(name, len(x), 2, x[0].numel())
-        both[:, 1].view(x.shape).copy_(x)
+    def by_head(self, x: Tensor) -> Tensor:
+        """(B, S W, H E) -> (B, H, S, W, E)."""
+        return x.unflatten(-1, (self.p.shape[1], -1)).unflatten(1, (self.blocks, -1)).movedim(3, 1)
+
+    def project(self, at: tuple[int, int]) -> tuple[Tensor, ...]:
+        """q, k and v of a head, (S, W, E) each, in one buffer."""
+        example, head = at
+        x, weight = self.x[example], self.weight[head]
+        mixed = torch.mm(x, weight.T, out=self.take("mixed", len(x), len(weight))).unflatten(1, (3, -1))
+        if self.rotary:
+            mixed[:, :2] = rotate(mixed[:, :2].transpose(0, 1)).transpose(0, 1)
+        return mixed.unflatten(0, (self.blocks, -1)).unbind(2)
+
+    def unproject(self, at: tuple[int, int], gradients: tuple[Tensor, ...], dx: Tensor, dweight: Tensor) -> None:
+        """Add the gradients of `project`'s input and weight."""
+        example, head = at
+        mixed = self.take("mixed", self.x.shape[1], 3, gradients[0].shape[-1])
+        for part, gradient in zip(mixed.unflatten(0, (self.blocks, -1)).unbind(2), gradients, strict=True):
+            part.copy_(gradient)
+        if self.rotary:
+            back = -torch.arange(len(mixed), device=mixed.device)
+            mixed[:, :2] = rotate(mixed[:, :2].transpose(0, 1), back).transpose(0, 1)
+        mixed = mixed.flatten(1)
+        dx[example].addmm_(mixed, self.weight[head])
+        dweight[head].addmm_(mixed.T, self.x[example])
+
+    def sort(self, at: tuple[int, int], own: Tensor) -> Tensor:
+        """Keys or values (S, W, E) with what P puts in their place before them: (S, 2W, E)."""
+        both = own.new_empty(len(own), 2, own[0].numel())
+        both[:, 1].view(own.shape).copy_(own)
         torch.mm(self.p[at], both[:, 1], out=both[:, 0])
-        return both.view(len(x), -1, x.shape[2])
+        return both.view(len(own), -1, own.shape[-1])
 
-    def unjoined(self, into: Tensor, at: tuple[int, int], gradient: Tensor, both: Tensor) -> Tensor:
-        """From a gradient (S, 2W, E) of `joined`: that of its part, stored, and that of p (S, S)."""
+    def unsort(self, at: tuple[int, int], gradient: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:
+        """From the gradient (S, 2W, E) of `sort`'s result, to be overwritten: those of `own` and P."""
         by_sort, own = gradient.view(len(both), 2, -1).unbind(1)
-        into.copy_(own.addmm_(self.p[at].T, by_sort).view(into.shape))
-        return by_sort @ both.view(len(both), 2, -1)[:, 1].T
+        dp = by_sort @ both.view(len(both), 2, -1)[:, 1].T
+        return own.addmm_(self.p[at].T, by_sort).unflatten(1, (-1, both.shape[-1])), dp
 
-    def scores(self, at: tuple[int, int], some: slice, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (S', W, 2W), to be overwritten, and queries (S', W, E) of some blocks."""
-        queries, keys = self.qkv[0][at][some].to(self.p.dtype), keys[some]
+    def scores(self, at: tuple[int, int], some: slice, q: Tensor, keys: Tensor) -> Tensor:
+        """Scores (S', W, 2W) of some blocks, to be overwritten."""
+        queries, keys = q[some], keys[some]
         scores = torch.bmm(queries, keys.mT, out=self.take("scores", *queries.shape[:2], keys.shape[1]))
-        return scores if self.bias is None else scores.add_(self.bias[at][some]), queries
+        return scores if self.bias is None else scores.add_(self.bias[at][some])
 
     def kept(self, weights: Tensor) -> Tensor:
         return kept(self.buffers, weights, self.dropout, self.generator)

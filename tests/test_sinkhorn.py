@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 import models.sinkhorn
 from models.attention import rotate
-from models.sinkhorn import HIDDEN, SinkhornAttention, SortedAttention, sinkhorn, sorted_attention
+from models.sinkhorn import HIDDEN, SinkhornAttention, SortedAttention, attend_fused, sinkhorn
 from tests.compare import assert_mixer, assert_same, random_mask
 
 DIM, HEADS = 12, 2
@@ -91,16 +91,18 @@ def test_chunks_of_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     compare(layer, torch.arange(37) < torch.tensor([[37], [20]]), 37, torch.Generator().manual_seed(0))
 
 
-def test_the_form_for_other_devices_is_the_same() -> None:
+@pytest.mark.parametrize("rotary", [False, True])
+def test_the_form_for_other_devices_is_the_same(rotary: bool) -> None:
     """What CUDA runs, on the CPU: autograd around the fused kernel."""
     torch.manual_seed(0)
     p = torch.rand(2, 3, 5, 5, dtype=torch.float64, requires_grad=True)
-    qkv = torch.randn(3, 2, 3, 5, 4, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 20, 7, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3 * 3 * 6, 7, dtype=torch.float64, requires_grad=True)
     bias = torch.rand(2, 3, 5, 1, 8, dtype=torch.float64).log()
     results = []
-    for run in (sorted_attention, SortedAttention.apply):
-        y = run(p, qkv, bias, 0.0)
-        results.append([y, *torch.autograd.grad(y.sin().sum(), (p, qkv))])
+    for run in (attend_fused, SortedAttention.apply):
+        y = run(p, x, weight, bias, rotary, 0.0)
+        results.append([y, *torch.autograd.grad(y.sin().sum(), (p, x, weight))])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
 
