@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SPARE = 0.25  # cores that others may use beyond those that are free before a timing counts as disturbed
+BUSY = 0.1  # of the machine, at work for others: cores share caches, memory and often a clock
 STEADY = 0.25  # interquartile range of the step times, as a share of their median, that is still steady
 
 
@@ -40,12 +40,12 @@ class Watch:
 
 
 def disturbed(facts: Mapping[str, Any], *timings: Mapping[str, Any]) -> bool:
-    """True if others took cores from the timed process, or its steps were unsteady.
+    """True if the machine had other work too, on whichever of its cores, or the steps were unsteady.
 
     `facts` are a Watch's, `timings` hold seconds_median and seconds_iqr.
     """
     others = facts["other_cores"]
-    crowded = others is not None and facts["threads"] + others > facts["cores"] + SPARE
+    crowded = others is not None and others > BUSY * facts["cores"]
     return crowded or any(t["seconds_iqr"] > STEADY * t["seconds_median"] for t in timings)
 
 

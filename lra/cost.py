@@ -18,9 +18,10 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from lra import record
+from lra.conditions import disturbed
 from lra.errors import UserError
+from lra.leaderboard import REFERENCE, options
 
-REFERENCE = "transformer"  # fused full attention
 TABLE_2 = (1024, 2048, 3072, 4096)  # the lengths of Tay et al. 2021, Table 2
 PHASES = ("train", "inference")
 GROUP = ["task", "budget", "machine", "dtype", "threads", "batch_size"]
@@ -86,7 +87,9 @@ def _row(path: Path, r: record.Record, phase: str) -> dict[str, Any]:
         "flops": flops,
         "gemm_share": flops / median / gemm if flops and median and gemm else None,
         "copy_share": 2 * peak / median / copy if peak and median and copy else None,
-        "disturbed": bool(cost.get("disturbed")),
+        "disturbed": disturbed(cost["conditions"], cost["train"], cost["inference"])
+        if cost.get("conditions")
+        else bool(cost.get("disturbed")),
         "parameters": r.parameters,
         "seconds": times.get("seconds") or ([median] if median else []),
         "config_hash": r.config_hash,
@@ -115,6 +118,12 @@ def curves(points: pd.DataFrame, mode: str = "fixed") -> pd.DataFrame:
         joined = [s for p in same for s in p["seconds"]]
         rows.append(middle | {"repeats": len(same), "log_medians": logs, "seconds": joined})
     return pd.DataFrame(rows, columns=[*points.columns, "repeats", "log_medians"])
+
+
+def widest(points: pd.DataFrame) -> pd.DataFrame | None:
+    """The group of points or curves with most models; None if none has the reference to compare with."""
+    groups = [part for _, part in points.groupby(GROUP, sort=True, dropna=False) if REFERENCE in set(part.model)]
+    return max(groups, key=lambda part: part.model.nunique(), default=None)
 
 
 def fits(points: pd.DataFrame) -> pd.DataFrame:
@@ -257,10 +266,9 @@ def repeats(points: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
 
 def main() -> int:
     from lra.cost_table import summary
-    from lra.leaderboard import options
 
     words = [w for w in sys.argv[1:] if w != "--repeats"]
-    points = load(options(words, {"results_dir": "results"})["results_dir"])
+    points = load(options(words)["results_dir"])
     if points.empty:
         raise UserError("no cost points there; measure some with python -m lra sweep=cost")
     if "--repeats" in sys.argv:

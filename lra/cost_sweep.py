@@ -30,11 +30,11 @@ REFUSED: list[str] = []
 def enlist(settings: Any) -> dict[str, Any]:
     """Note a model for `Points`; a bad option of one does not keep the others from being measured."""
     from lra import compose
+    from lra.sweep import config_dir
 
     label = settings.runtime.choices.model
-    folders = [s.path for s in settings.runtime.config_sources if s.provider == "command-line"]
     try:
-        cfg = compose.config(list(settings.overrides.task), folders[0] if folders else None)
+        cfg = compose.config(list(settings.overrides.task), config_dir(settings))
         MODELS[" ".join([label, *cfg.variant])] = cfg
     except UserError as error:
         REFUSED.append(f"{label}: {error}")
@@ -68,7 +68,7 @@ def conduct(models: dict[str, Any]) -> bool:
     from lra.cost import load
     from lra.cost_points import FINAL, Bench
     from lra.cost_table import summary
-    from lra.runner import writable
+    from lra.runner import say, writable
 
     cfg = next(iter(models.values()))
     writable("results_dir", Path(cfg.results_dir))
@@ -96,10 +96,6 @@ def conduct(models: dict[str, Any]) -> bool:
     spent = report.duration(time.monotonic() - begin)
     print(f"{len(points)} points in {spent}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
     return set(counts) <= {*FINAL, "recorded before"}
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def told(r: Record) -> str:

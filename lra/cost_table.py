@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lra import report
-from lra.cost import GROUP, REFERENCE, TABLE_2, crossing, curves, fits, relative
+from lra.cost import GROUP, TABLE_2, crossing, curves, fits, relative
+from lra.leaderboard import REFERENCE
 
 
 def summary(points: pd.DataFrame, phase: str = "train") -> str:

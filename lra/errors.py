@@ -21,6 +21,11 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says in its first line; its name if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def refuse(message: str) -> NoReturn:
     """Print one line and leave with exit code 2."""
     print(f"lra: {' '.join(str(message).split())}", file=sys.stderr)

@@ -8,6 +8,7 @@ Reads records only: neither torch nor the data are needed. How sure the numbers 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lra import record
-from lra.errors import UserError
+from lra.errors import UserError, nearest
 from lra.skill import skill
 
 REFERENCE = "transformer"
@@ -202,25 +203,19 @@ def task_order(row: str) -> tuple[int, str]:
     return (ORDER.index(max(names, key=len)) if names else len(ORDER), row)
 
 
-def options(words: list[str], allowed: dict[str, str]) -> dict[str, str]:
-    """`key=value` words over defaults; UserError for another key."""
-    from lra.errors import nearest
-
-    chosen = dict(allowed)
+def options(words: list[str]) -> dict[str, str]:
+    """The `key=value` words of a command that reads records, over their defaults; UserError for another key."""
+    chosen = {"results_dir": os.environ.get("LRA_RESULTS", "results")}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or key not in allowed:
-            raise UserError(
-                f"{word!r} is not an option; allowed: {', '.join(k + '=…' for k in allowed)}.{nearest(key, allowed)}"
-            )
+        if not equals or key not in chosen:
+            raise UserError(f"{word!r} is not an option; allowed: results_dir=…{nearest(key, chosen)}")
         chosen[key] = value
     return chosen
 
 
 def results_dir(words: list[str]) -> Path:
-    import os
-
-    folder = Path(options(words, {"results_dir": os.environ.get("LRA_RESULTS", "results")})["results_dir"])
+    folder = Path(options(words)["results_dir"])
     if not (folder / "runs").is_dir():
         raise UserError(f"results_dir: {folder} has no folder runs; make a run first: python -m lra task=listops")
     return folder

@@ -205,7 +205,7 @@ def main() -> int:
     from lra.leaderboard import options
     from lra.report import table
 
-    folder = place(options(sys.argv[1:], {"results_dir": "results"})["results_dir"])
+    folder = place(options(sys.argv[1:])["results_dir"])
     cells = load(folder)
     if cells.empty:
         raise UserError(f"results_dir: no published cell in {folder}")

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lra.conditions import load_average
+
 PACKAGES = ("lra", "torch", "accelerate", "datasets", "hydra-core", "numpy", "numba")
 CODE = ("lra", "tasks", "models", "configs", "pyproject.toml")
 
@@ -44,7 +46,7 @@ def machine(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "memory_bytes": memory_bytes(),
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load_average": load_average(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

@@ -37,6 +37,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from lra.errors import first_line
+
 LEAST_STEPS = 5  # that are timed, however long they take
 ONE = SimpleNamespace(steps=1, seconds=0.0)
 OOM_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu")
@@ -277,9 +279,7 @@ def flops(model: Any, shape: tuple[int, ...], exam: Any) -> dict[str, Any]:
         labels = torch.zeros(shape[0], dtype=torch.long, device="meta")
         return {"train_flops": count(True), "inference_flops": count(False), "flops_reason": None}
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        reason = (
-            f"not countable on the meta device: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        )
+        reason = f"not countable on the meta device: {first_line(error)}"
         return {"train_flops": None, "inference_flops": None, "flops_reason": reason}
 
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lra.errors import first_line
+
 # Seconds. wandb's own defaults are 90 to start and without limit to send what is left at the end.
 START, END = 20.0, 60.0
 CURVES = {
@@ -106,10 +108,6 @@ class Mirror:
         except Exception as error:
             say(f"{first_line(error)}; the run goes on without it")
             self.run = None
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def say(text: str) -> None:

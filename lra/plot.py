@@ -71,10 +71,10 @@ def at_length(points: pd.DataFrame, length: int = AT) -> tuple[pd.DataFrame, str
     """Speed relative to the reference and step peak bytes at one length of a cost sweep, in words on
     what; the sweep with most models at that length counts. None if there is none with the reference."""
     known = costs.curves(points[(points.phase == "train") & (points.length == length)])
-    sweeps = [part for _, part in known.groupby(costs.GROUP, sort=True, dropna=False) if REFERENCE in set(part.model)]
-    if not sweeps:
+    best = costs.widest(known)
+    if best is None:
         return None
-    best = max(sweeps, key=len).set_index("model")
+    best = best.set_index("model")
     speed = best.seconds_median[REFERENCE] / best.seconds_median.astype(float)
     out = pd.DataFrame({"relative_speed": speed, "step_peak_bytes": best.step_peak_bytes.astype(float)})
     return out, f"{best.task.iloc[0]} at {style.short(length)}, batch {best.batch_size.iloc[0]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 
@@ -46,10 +45,3 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def wilson(accuracy: float, items: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927, J. Am. Stat. Assoc. 22, 209)."""
-    centre = accuracy + z * z / (2 * items)
-    spread = z * math.sqrt(accuracy * (1 - accuracy) / items + z * z / (4 * items * items))
-    return (centre - spread) / (1 + z * z / items), (centre + spread) / (1 + z * z / items)

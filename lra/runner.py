@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lra import compose, machine, record, report
-from lra.errors import INTERRUPTED, UserError
+from lra.errors import INTERRUPTED, UserError, first_line
 from lra.measure import is_oom, measure
 from lra.record import Record
 
@@ -101,10 +101,6 @@ def run(cfg: Any) -> int:
 
 def _as_interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def prepare(this: Run) -> bool:
@@ -307,6 +303,7 @@ def show(this: Run, status: str, reason: str | None, path: Path) -> list[tuple[s
     """
     from lra.floors import score, scored
     from lra.skill import best_floor, skill
+    from lra.stats import wilson
 
     facts = this.facts
     rows: list[tuple[str, float, float, float]] = []
@@ -314,7 +311,7 @@ def show(this: Run, status: str, reason: str | None, path: Path) -> list[tuple[s
         score(this.cfg, this.exam, this.exam.rules(), facts=facts["data"])
         floors = {name: r.accuracy_test for name, r in scored(this.cfg, facts["data"]["fingerprint"]).items()}
         scores = {this.cfg.choices.model: facts["accuracy_test"]} | {f"floor: {n}": a for n, a in floors.items()}
-        rows = [(name, a, *report.wilson(a, facts["items_test"])) for name, a in scores.items()]
+        rows = [(name, a, *map(float, wilson(a, facts["items_test"]))) for name, a in scores.items()]
         rows.sort(key=lambda line: line[1], reverse=True)
         print(f"\n{this.exam.row}, {facts['items_test']} test items")
         lines = [[name, report.percent(a), f"{100 * low:.1f} to {100 * high:.1f}"] for name, a, low, high in rows]

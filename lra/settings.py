@@ -152,7 +152,7 @@ def checked(cfg: Any) -> Any:
     at_least(3, "measure.steps")
     at_least(2, "measure.warmup_steps")
     at_least(1e-12, "train.learning_rate", "train.eps", "train.grad_clip", "measure.memory_limit_gib")
-    at_least(1e-3, "cost.memory_gib", "minutes")
+    at_least(1e-3, "cost.memory_gib")
     at_least(1.0, "train.diverged_at")
     for name in ("size.dropout", "size.attention_dropout", "train.label_smoothing"):
         if not 0 <= _get(cfg, name) < 1:

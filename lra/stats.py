@@ -31,6 +31,7 @@ import numpy as np
 from scipy.special import bdtr, ndtri, stdtrit
 
 LEVEL = 0.05  # of error: intervals hold 95 %, a column of ranks errs in 5 of 100 tables
+NORMAL = float(-ndtri(LEVEL / 2))
 POWER = 0.8
 
 
@@ -111,8 +112,8 @@ def effective(estimate: Estimate, items: int) -> Any:
     return np.where(variance * binomial > 0, binomial / np.maximum(variance, 1e-300), items)
 
 
-def wilson(value: Any, items: Any, critical: Any) -> tuple[Any, Any]:
-    """Wilson's interval of a proportion at a critical value (1.96 for 95 %)."""
+def wilson(value: Any, items: Any, critical: Any = NORMAL) -> tuple[Any, Any]:
+    """Wilson's interval of a proportion at a critical value of the normal, by default that of LEVEL."""
     square = critical**2 / items
     half = critical * np.sqrt(value * (1 - value) / items + square / (4 * items))
     return (value + square / 2 - half) / (1 + square), (value + square / 2 + half) / (1 + square)

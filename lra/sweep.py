@@ -66,8 +66,12 @@ def named(cfg: Any, settings: Any) -> Job:
     known = {"task", "model", "seed", "budget", "results_dir", "output_dir", "data_dir"}
     other = [w for w in words if w.split("=")[0] not in known]
     label = " ".join([choices.task, choices.model, f"s{cfg.seed}", *other])
-    folders = [s.path for s in settings.runtime.config_sources if s.provider == "command-line"]
-    return Job(words, folders[0] if folders else None, choices.task, choices.model, cfg.seed, label)
+    return Job(words, config_dir(settings), choices.task, choices.model, cfg.seed, label)
+
+
+def config_dir(settings: Any) -> str | None:
+    """The folder of `--config-dir`, from Hydra's own settings."""
+    return next((s.path for s in settings.runtime.config_sources if s.provider == "command-line"), None)
 
 
 def conduct(job: Job, number: str, allow: Callable[[Any], float] | None = None) -> dict[str, Any]:

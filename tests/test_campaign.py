@@ -201,7 +201,7 @@ def test_paper_sweep_is_the_official_setting_in_order_of_value() -> None:
     ("words", "parts"),
     [
         (["minutes=5"], ["minutes: is for a sweep"]),
-        (["minutes=-1"], ["minutes: -1"]),
+        (["-m", "minutes=-1"], ["minutes: -1"]),
         (["-m", "minutes=0"], ["minutes: 0"]),
     ],
 )

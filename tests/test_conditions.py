@@ -26,7 +26,9 @@ TIMING = {"seconds_median": 1.0, "seconds_iqr": 0.1}
     [
         ({}, {}, False),
         ({"other_cores": 1.0}, {}, True),
-        ({"other_cores": 1.0, "threads": 1}, {}, False),  # there was a core for each
+        ({"other_cores": 1.0, "threads": 1}, {}, True),  # a core for each, and yet a step took 1.7 times as long
+        ({"other_cores": 0.1}, {}, False),
+        ({"other_cores": 1.0, "cores": 64}, {}, False),
         ({"other_cores": None}, {}, False),
         ({}, {"seconds_iqr": 0.3}, True),
     ],

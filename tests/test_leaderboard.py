@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lra import board, record, report
+from lra import board, record, stats
 from lra.board import markdown, notes, terminal
 from lra.board.answers import right
 from lra.board.view import Board, Mark, heading
@@ -61,7 +61,7 @@ def test_seeds_are_averaged_and_costs_are_relative(results: Path) -> None:
     linear = found.loc[("quick", "listops", "linear")]
     assert (linear.relative_speed, linear.relative_memory) == (2.0, 0.25)
     assert linear.parameters_ratio == pytest.approx(17 / 15)
-    assert (linear.low, linear.high) == pytest.approx(report.wilson(0.3, 400), abs=1e-6)
+    assert (linear.low, linear.high) == pytest.approx(stats.wilson(0.3, 400), abs=1e-6)
     assert linear.skill == pytest.approx((0.3 - 0.17) / 0.83) and linear.floor == "majority"
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.audit.subject import CLASSES, TOLERANCE, Finding, Subject, difference, padded, plural
+from lra.measure import resident_bytes
 
 NOTHING = 1e-9  # a gradient below this share of the largest is no path: weights that underflow leave such
 
@@ -22,15 +23,10 @@ def size(subject: Subject) -> Finding:
     model = subject.build()
     parameters = sum(p.numel() for p in model.parameters())
     mixing = sum(p.numel() for n, p in model.named_parameters() if ".mixer." in n)
-    state = unique_bytes([*model.parameters(), *model.buffers()])
+    state = resident_bytes([*model.parameters(), *model.buffers()])
     numbers = {"parameters": parameters, "mixer_parameters": mixing, "state_bytes": state, "length": subject.length}
     text = f"{parameters:,} parameters, {mixing:,} of them in mixers; {state / 2**20:.2f} MiB at {subject.length:,}"
     return Finding("size", "ok", text, numbers)
-
-
-def unique_bytes(tensors: list[Tensor]) -> int:
-    """Bytes of the unique storages."""
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 def shapes(subject: Subject) -> Finding:

@@ -116,8 +116,7 @@ def timed(step: Callable[[], None], seconds: float) -> list[float]:
 def slope(lengths: Sequence[int], costs: Sequence[float]) -> float:
     """Least squares of log cost on log length."""
     x, y = [math.log(n) for n in lengths], [math.log(max(c, 1e-9)) for c in costs]
-    mx, my = statistics.fmean(x), statistics.fmean(y)
-    return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+    return statistics.linear_regression(x, y).slope
 
 
 def interval(lengths: list[int], times: list[list[float]]) -> tuple[float, float]:

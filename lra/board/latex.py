@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lra.board import notes
-from lra.board.markdown import ratios
-from lra.board.view import LENGTHS, OUT_OF_LINE, Board, Column, Line
+from lra.board.view import OUT_OF_LINE, Board, Column, Line
+from lra.cost import TABLE_2
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -47,9 +47,11 @@ def _scores(board: Board) -> list[str]:
 
 
 def _costs(board: Board) -> list[str]:
-    rows = [" & ".join([_name(line), *map(escaped, ratios(line, ""))]) + r" \\" for line in board.lines if line.costs]
-    lengths = " & ".join(f"{n // 1024}K" for n in LENGTHS)
-    span = len(LENGTHS)
+    rows = [
+        " & ".join([_name(line), *map(escaped, notes.ratios(line, ""))]) + r" \\" for line in board.lines if line.costs
+    ]
+    lengths = " & ".join(f"{n // 1024}K" for n in TABLE_2)
+    span = len(TABLE_2)
     head = (
         rf" & \multicolumn{{{span}}}{{c}}{{relative speed}} & \multicolumn{{{span}}}{{c}}{{relative memory}} \\"
         rf" \cmidrule(lr){{2-{1 + span}}} \cmidrule(lr){{{2 + span}-{1 + 2 * span}}} Model & {lengths} & {lengths} \\"

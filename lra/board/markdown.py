@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lra.board import notes
-from lra.board.view import LENGTHS, Board, Line, Mark
+from lra.board.view import Board, Mark
+from lra.cost import TABLE_2
 
 INTRODUCTION = "Made by `python -m lra.leaderboard` from the records in `runs/`; never edited."
 
@@ -54,19 +55,5 @@ def standing(mark: Mark) -> str:
 
 
 def _costs(board: Board) -> list[str]:
-    head = ["Training step", *(f"{what} {n // 1024}K" for what in ("speed", "memory") for n in LENGTHS)]
-    return _table(head, [[notes.name(line), *ratios(line)] for line in board.lines if line.costs])
-
-
-def ratios(line: Line, unit: str = "x") -> list[str]:
-    """Relative speed at each length, then relative memory; a failure's status in both."""
-    speed, memory = [], []
-    for n in LENGTHS:
-        cost = line.costs.get(n)
-        if cost is None or cost.status != "ok":
-            speed.append(cost.status if cost else "-")
-            memory.append(cost.status if cost else "-")
-        else:
-            speed.append(notes.times(cost.speed, cost.disturbed) + unit * (cost.speed is not None))
-            memory.append(notes.times(cost.memory) + unit * (cost.memory is not None))
-    return [*speed, *memory]
+    head = ["Training step", *(f"{what} {n // 1024}K" for what in ("speed", "memory") for n in TABLE_2)]
+    return _table(head, [[notes.name(line), *notes.ratios(line)] for line in board.lines if line.costs])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lra.board.view import OUT_OF_LINE, Board, Line, Mark
+from lra.cost import TABLE_2
 
 DAGGER = "†"  # beside models whose parameters are out of line
 DISTURBED = "~"  # beside costs measured on a busy machine
@@ -34,6 +35,20 @@ def skill(mark: Mark) -> str:
 
 def times(value: float | None, disturbed: bool = False) -> str:
     return "-" if value is None else f"{value:.2f}{DISTURBED if disturbed else ''}"
+
+
+def ratios(line: Line, unit: str = "x") -> list[str]:
+    """Relative speed at each length, then relative memory; a failure's status in both."""
+    speed, memory = [], []
+    for n in TABLE_2:
+        cost = line.costs.get(n)
+        if cost is None or cost.status != "ok":
+            speed.append(cost.status if cost else "-")
+            memory.append(cost.status if cost else "-")
+        else:
+            speed.append(times(cost.speed, cost.disturbed) + unit * (cost.speed is not None))
+            memory.append(times(cost.memory) + unit * (cost.memory is not None))
+    return [*speed, *memory]
 
 
 def name(line: Line) -> str:

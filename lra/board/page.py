@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 
 from lra.board import notes
-from lra.board.markdown import ratios
 from lra.board.style import SCRIPT, STYLE
-from lra.board.view import LENGTHS, Board, Column, Line, Mark
+from lra.board.view import Board, Column, Line, Mark
+from lra.cost import TABLE_2
 from lra.report import rate, size
 
 HEAD = f"""<!doctype html>
@@ -188,14 +188,14 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
 
 def _costs(board: Board) -> str:
     head = [("Model", "sort by name")]
-    head += [(f"speed {n // 1024}K", f"training steps/s at length {n}, relative to the Transformer's") for n in LENGTHS]
-    head += [(f"memory {n // 1024}K", f"step peak at length {n}, relative to the Transformer's") for n in LENGTHS]
+    head += [(f"speed {n // 1024}K", f"training steps/s at length {n}, relative to the Transformer's") for n in TABLE_2]
+    head += [(f"memory {n // 1024}K", f"step peak at length {n}, relative to the Transformer's") for n in TABLE_2]
     rows = []
     for line in board.lines:
         if line.costs:
-            costs = [line.costs.get(n) for n in LENGTHS]
+            costs = [line.costs.get(n) for n in TABLE_2]
             values = [*(c and c.speed for c in costs), *(c and c.memory for c in costs)]
-            cells = "".join(_ratio(t, v) for t, v in zip(ratios(line), values, strict=True))
+            cells = "".join(_ratio(t, v) for t, v in zip(notes.ratios(line), values, strict=True))
             rows.append(f"<tr>{_name(line)}{cells}</tr>")
     return _table(f"A training step relative to the Transformer's: {board.measured}", head, [("model", rows)])
 

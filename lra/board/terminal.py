@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Sequence
 
 from lra.board import notes
-from lra.board.view import LENGTHS, Board, Column, Line, Mark
+from lra.board.view import Board, Column, Line, Mark
+from lra.cost import TABLE_2
 
 NAME = 16  # longest name shown whole
 GAP = "  "
@@ -29,9 +30,9 @@ def _board(board: Board, width: int) -> str:
         head, rows = _ranked(board, ranked)
         out += ["", *_table("skill  rank", head, rows, [line for line in board.lines if line.kind != "floor"], width)]
     if board.measured:
-        head = [f"{what} {n // 1024}K" for what in ("speed", "mem") for n in LENGTHS]
+        head = [f"{what} {n // 1024}K" for what in ("speed", "mem") for n in TABLE_2]
         lines = [line for line in board.lines if line.costs]
-        rows = [[_name(line), *_costs(line)] for line in lines]
+        rows = [[_name(line), *notes.ratios(line, "")] for line in lines]
         out += ["", *_table("relative cost", head, rows, lines, width)]
     out.append("")
     if without:
@@ -56,8 +57,8 @@ def _name(line: Line) -> str:
 
 
 def _ranked(board: Board, columns: list[Column]) -> tuple[list[str], list[list[str]]]:
-    head, rows = [], [[_name(line)] for line in board.lines if line.kind != "floor"]
     lines = [line for line in board.lines if line.kind != "floor"]
+    head, rows = [], [[_name(line)] for line in lines]
     for column in columns:
         marks = [line.mark(column.key) for line in lines]
         longest = max(len(notes.rank(m)) for m in marks)
@@ -70,14 +71,6 @@ def _ranked(board: Board, columns: list[Column]) -> tuple[list[str], list[list[s
             for row, m in zip(rows, marks, strict=True):
                 row.append("/".join(map(str, m.solved)) if m.solved else "-")
     return head, rows
-
-
-def _costs(line: Line) -> list[str]:
-    costs = [line.costs.get(n) for n in LENGTHS]
-    failed = [c.status if c and c.status != "ok" else None for c in costs]
-    speed = [f or notes.times(c and c.speed, bool(c and c.disturbed)) for c, f in zip(costs, failed, strict=True)]
-    memory = [f or notes.times(c and c.memory) for c, f in zip(costs, failed, strict=True)]
-    return [*speed, *memory]
 
 
 def _table(corner: str, head: Sequence[str], rows: list[list[str]], lines: Sequence[Line], width: int) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lra import cost
 from lra.board import ranks
-from lra.board.answers import chance
-from lra.leaderboard import GROUP, REFERENCE, task_order
+from lra.board.answers import chance, right
+from lra.leaderboard import GROUP, task_order
 from lra.skill import skill
 from lra.stats import solved
 
@@ -26,7 +27,6 @@ EXAMS = {
 }
 FIVE, SIX = tuple(EXAMS)[:5], tuple(EXAMS)
 ALL_OR_NOTHING = ("pathfinder", "pathx")  # exams that a seed learns or stays at chance on
-LENGTHS = (1024, 2048, 3072, 4096)  # of the paper's Table 2
 OUT_OF_LINE = 0.10  # parameters further than this from the Transformer's are marked
 
 
@@ -198,9 +198,7 @@ def _averages(columns: list[Column], usual: pd.DataFrame) -> list[Column]:
 
 
 def _with(column: Column, ranked: ranks.Ranked, items: int | None) -> Column:
-    return Column(
-        column.key, column.title, column.exam, column.standard, column.over, items, ranked.resolution, ranked.unranked
-    )
+    return replace(column, items=items, resolution=ranked.resolution, unranked=ranked.unranked)
 
 
 def _known(value: Any) -> Any:
@@ -209,7 +207,7 @@ def _known(value: Any) -> Any:
 
 
 def _mark(cell: Any, rank: tuple[int, int] | None) -> Mark:
-    names = [n for n in Mark.__dataclass_fields__ if n not in ("rank", "solved")]
+    names = [f.name for f in fields(Mark) if f.name not in ("rank", "solved")]
     values = {n: _known(getattr(cell, n)) for n in names}
     for name in ("items", "steps", "parameters", "step_peak_bytes", "seeds", "failed"):
         values[name] = None if values[name] is None else int(values[name])
@@ -219,8 +217,6 @@ def _mark(cell: Any, rank: tuple[int, int] | None) -> Mark:
 def _solved(cell: Any) -> tuple[int, int] | None:
     if exam_of(cell.task) not in ALL_OR_NOTHING or not cell.seeds:
         return None
-    from lra.board.answers import right
-
     constant, each = chance(cell.answers[0]), right(cell.answers)
     if constant is None or each is None:
         return None
@@ -267,19 +263,18 @@ def _floor(rule: Any, zero: float | None) -> Mark:
 
 def _costs(points: pd.DataFrame, group: tuple[str, ...]) -> tuple[str | None, dict[str, dict[int, Cost]]]:
     """(what was measured, model -> length -> Cost) of the sweep with most models in this group."""
-    from lra import cost
-
     conditions = np.logical_and.reduce([points[c] == v for c, v in zip(GROUP, group, strict=True)])
-    here = points[conditions & (points["mode"] == "fixed") & (points.phase == "train") & points.length.isin(LENGTHS)]
-    sweeps = [s for _, s in here.groupby(cost.GROUP, sort=True, dropna=False) if REFERENCE in set(s.model)]
-    if not sweeps:
+    here = points[
+        conditions & (points["mode"] == "fixed") & (points.phase == "train") & points.length.isin(cost.TABLE_2)
+    ]
+    best = cost.widest(here)
+    if best is None:
         return None, {}
-    best = max(sweeps, key=lambda s: s.model.nunique())
     first = best.iloc[0]
     out: dict[str, dict[int, Cost]] = {}
     for p in best[best.status != "ok"].sort_values("run_id").itertuples():
         out.setdefault(p.model, {})[int(p.length)] = Cost(status=p.status)
-    for p in cost.relative(best, LENGTHS).itertuples():
+    for p in cost.relative(best).itertuples():
         found = Cost(_known(p.relative_speed), _known(p.relative_memory), "ok", bool(p.disturbed))
         out.setdefault(p.model, {})[int(p.length)] = found
     return f"{first.task}, batch {first.batch_size}, {first.threads} thread{'' if first.threads == 1 else 's'}", out

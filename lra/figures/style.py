@@ -20,8 +20,9 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lra.leaderboard import REFERENCE
+
 P = ParamSpec("P")
-REFERENCE = "transformer"
 BLACK, GREY, PALE = "#000000", "#6f6f6f", "#d9d9d9"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p", "d", "8")

@@ -15,22 +15,20 @@ allocator during a step above those live at its start.
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
 import json
 import multiprocessing
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from lra.measure import step_peak_bytes
 from tests.bench.peers import CASES, DIM, Case
 
 MiB = 2**20
@@ -68,32 +66,6 @@ class Row:
 def missing(case: Case) -> bool:
     """True if the package of the peer is not installed."""
     return importlib.util.find_spec(case.module) is None
-
-
-def step_peak_bytes(step: Callable[[], None], device: str = "cpu") -> int:
-    """Most bytes live during `step` above those live at its start (stack: profiler memory events)."""
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
-    ) as profile:
-        step()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())["traceEvents"]
-    live = peak = 0
-    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]):
-        if event["args"]["Device Type"] == 0:
-            live += event["args"]["Bytes"]
-            peak = max(peak, live)
-    return peak
 
 
 def training_step(layer: nn.Module, length: int, batch: int, device: str, dtype: torch.dtype, ours: bool) -> Callable:
