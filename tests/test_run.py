@@ -126,9 +126,7 @@ def test_a_cache_cut_short_is_refused(tmp_path: Path) -> None:
 
 def start(tmp_path: Path, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "lra", *tiny.words(tmp_path, *RUN, "train.steps=100000", *more)]
-    return tiny.interruptible(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=tiny.environment(), text=True
-    )
+    return tiny.interruptible(command, tiny.environment())
 
 
 def wait_for(process: subprocess.Popen, words: str) -> None:
