@@ -33,7 +33,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from models.attention import MultiHead, all_real, rotate
 from models.blocks import Buffers, kept, seeded
@@ -86,9 +85,10 @@ class SinkhornAttention(MultiHead):
         if self.noise and self.training:
             uniform = torch.rand_like(scores).clamp_(min=torch.finfo(scores.dtype).tiny)
             scores = scores - uniform.log_().neg_().log_()
-        scores = scores / self.temperature
-        # Computed again in the backward pass: 2 x iterations matrices need not be kept.
-        return checkpoint(sinkhorn, scores, real, self.iterations, use_reentrant=False, preserve_rng_state=False)
+        padding = None if real is None else ~real[:, None]
+        if padding is not None:
+            scores = scores.masked_fill(padding[..., None] | padding[..., None, :], -1e9)
+        return Sinkhorn.apply(scores / self.temperature, padding, self.iterations)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         length = x.shape[1]
@@ -109,21 +109,42 @@ class SinkhornAttention(MultiHead):
         return self.out(y[:, :length])
 
 
-def sinkhorn(scores: Tensor, real: Tensor | None, iterations: int) -> Tensor:
+class Sinkhorn(torch.autograd.Function):
     """exp(scores) (B, H, S, S) with rows, then columns, made to sum to 1, `iterations` times, in logs.
 
-    Of the rows and columns where `real` (B, S) is False nothing is left but zeros.
+    Of the rows and columns of `padding` (B, 1, S), where scores are -1e9, nothing is left but zeros.
+    Kept for the backward pass: the logarithm of each step's factors, S numbers instead of S^2.
     """
-    padding = None if real is None else ~real[:, None]
-    if padding is not None:
-        scores = scores.masked_fill(padding[..., None] | padding[..., None, :], -1e9)
-    row = column = scores.new_zeros(scores.shape[:3])
-    for _ in range(iterations):
-        row = -(scores + column[..., None, :]).logsumexp(-1)
-        row = row if padding is None else row.masked_fill(padding, 0)
-        column = -(scores + row[..., None]).logsumexp(-2)
-        column = column if padding is None else column.masked_fill(padding, 0)
-    return (scores + row[..., None] + column[..., None, :]).exp()
+
+    @staticmethod
+    def forward(ctx, scores, padding, iterations):
+        factors = [scores.new_zeros(scores.shape[:3])]
+        work = torch.empty_like(scores)
+        for step in range(2 * iterations):
+            by_row = step % 2 == 0
+            torch.add(scores, factors[-1].unsqueeze(-2 if by_row else -1), out=work)
+            factor = work.logsumexp(-1 if by_row else -2).neg_()
+            factors.append(factor if padding is None else factor.masked_fill_(padding, 0))
+        ctx.save_for_backward(scores, padding, *factors)
+        return torch.add(scores, factors[-2].unsqueeze(-1), out=work).add_(factors[-1].unsqueeze(-2)).exp_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        scores, padding, *factors = ctx.saved_tensors
+        work = torch.add(scores, factors[-2].unsqueeze(-1)).add_(factors[-1].unsqueeze(-2)).exp_()
+        dscores = work.mul_(grad).clone()
+        last, before = work.sum(-2), work.sum(-1)  # the gradients of a step's factors and of those before it
+        for step in reversed(range(len(factors) - 1)):
+            mine, other = (-1, -2) if step % 2 == 0 else (-2, -1)
+            if padding is not None:
+                last = last.masked_fill(padding, 0)
+            # A step's factor is -logsumexp(scores + the factor before): its gradient is minus a softmax.
+            torch.add(scores, factors[step].unsqueeze(other), out=work).add_(factors[step + 1].unsqueeze(mine))
+            work.exp_().mul_(last.unsqueeze(mine))
+            dscores.sub_(work)
+            last, before = before.sub_(work.sum(other)), torch.zeros_like(before)
+        return dscores, None, None
 
 
 def visible(p: Tensor, mask: Tensor) -> Tensor:
@@ -198,7 +219,7 @@ class SortedAttention(torch.autograd.Function):
     def backward(ctx, grad):
         p, x, weight, bias, out, *saved = ctx.saved_tensors
         work = Work(p, x, weight, bias, *ctx.options)
-        dp, dx, dweight = torch.empty_like(p), p.new_zeros(x.shape), torch.zeros_like(work.weight)
+        dp, dx, dweight = torch.empty_like(p), p.new_empty(x.shape), torch.zeros_like(work.weight)
         outs, grads = work.by_head(out), work.by_head(grad)
         for i, at in enumerate(work.heads()):
             q, keys, values, log_sums = saved[4 * i : 4 * i + 4]
@@ -270,7 +291,7 @@ class Work:
             back = -torch.arange(len(mixed), device=mixed.device)
             mixed[:, :2] = rotate(mixed[:, :2].transpose(0, 1), back).transpose(0, 1)
         mixed = mixed.flatten(1)
-        dx[example].addmm_(mixed, self.weight[head])
+        dx[example].addmm_(mixed, self.weight[head], beta=min(head, 1))  # the first head finds no zeros there
         dweight[head].addmm_(mixed.T, self.x[example])
 
     def sort(self, at: tuple[int, int], own: Tensor) -> Tensor:

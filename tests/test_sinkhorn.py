@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 import models.sinkhorn
 from models.attention import rotate
-from models.sinkhorn import HIDDEN, SinkhornAttention, SortedAttention, attend_fused, sinkhorn
+from models.sinkhorn import HIDDEN, Sinkhorn, SinkhornAttention, SortedAttention, attend_fused
 from tests.compare import assert_mixer, assert_same, random_mask
 
 DIM, HEADS = 12, 2
@@ -110,7 +110,9 @@ def test_the_form_for_other_devices_is_the_same(rotary: bool) -> None:
 def test_rows_and_columns_sum_to_one_over_real_blocks() -> None:
     torch.manual_seed(0)
     real = torch.tensor([[True, True, True, False], [True, False, False, False]])
-    p = sinkhorn(torch.randn(2, 3, 4, 4), real, iterations=60)
+    padding = ~real[:, None]
+    scores = torch.randn(2, 3, 4, 4).masked_fill(padding[..., None] | padding[..., None, :], -1e9)
+    p = Sinkhorn.apply(scores, padding, 60)
     for axis in (-1, -2):
         torch.testing.assert_close(p.sum(axis), real[:, None].expand(2, 3, 4).float())
 
@@ -119,7 +121,7 @@ def test_a_sharp_sort_moves_whole_blocks() -> None:
     """Scores that prefer a permutation, at a low temperature, give it."""
     order = torch.tensor([2, 0, 3, 1])
     scores = torch.eye(4)[order] / 0.01
-    torch.testing.assert_close(sinkhorn(scores[None, None], None, 5)[0, 0], torch.eye(4)[order])
+    torch.testing.assert_close(Sinkhorn.apply(scores[None, None], None, 5)[0, 0], torch.eye(4)[order])
 
 
 def test_noise_is_for_training_and_from_the_seed() -> None:

@@ -6,7 +6,8 @@
 
 Width 256, four heads, float32, no dropout, projections included, input that needs a gradient;
 batch 2 up to 8,192 positions and 1 above. Each side lives in a process of its own with the same
-environment, so that neither warms the other's allocator, and the two take turns. CPU: time is
+environment, so that neither warms the other's allocator, and the two take turns; where a process
+lies in memory moves its times by tenths, so that --pairs starts several. CPU: time is
 process time over all threads, so that a busy machine disturbs it little. CUDA: wall time between
 synchronisations. What is printed is the median. Memory is the most bytes live in the framework's
 allocator during a step above those live at its start.
@@ -24,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 
 import torch
 from torch import nn
@@ -108,37 +110,45 @@ def serve(pipe, name: str, ours: bool, length: int, batch: int, threads: int, de
 
 
 def compare(
-    case: Case, length: int, rounds: int = 9, threads: int = 2, device: str = "cpu", dtype: str = "float32"
+    case: Case,
+    length: int,
+    rounds: int = 9,
+    threads: int = 2,
+    device: str = "cpu",
+    dtype: str = "float32",
+    pairs: int = 1,
 ) -> Row:
-    """Measure one case at one length."""
+    """Measure one case at one length: in each of `pairs` pairs of fresh processes, `rounds` steps a side."""
     os.environ.update(ENVIRONMENT)
     batch = 2 if length <= 8192 else 1
     context = multiprocessing.get_context("spawn")
-    sides = []
-    for ours in (True, False):
-        here, there = context.Pipe()
-        arguments = (there, case.name, ours, length, batch, threads, device, dtype)
-        process = context.Process(target=serve, args=arguments, daemon=True)
-        process.start()
-        there.close()
-        if here.recv() != "ready":
-            raise RuntimeError(f"{case.name}: the measuring process did not start")
-        sides.append((here, process))
-
-    def ask(side: int, question: str):
-        sides[side][0].send(question)
-        return sides[side][0].recv()
-
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for side in (0, 1):
-            seconds[side].append(ask(side, "time"))
-    sizes = [ask(side, "memory") for side in (0, 1)]
-    for pipe, process in sides:
-        pipe.send("stop")
-        process.join()
+    for _ in range(pairs):
+        sides = []
+        for ours in (True, False):
+            here, there = context.Pipe()
+            arguments = (there, case.name, ours, length, batch, threads, device, dtype)
+            process = context.Process(target=serve, args=arguments, daemon=True)
+            process.start()
+            there.close()
+            if here.recv() != "ready":
+                raise RuntimeError(f"{case.name}: the measuring process did not start")
+            sides.append((here, process))
+
+        for _ in range(rounds):
+            for (pipe, _), taken in zip(sides, seconds, strict=True):
+                taken.append(ask(pipe, "time"))
+        sizes = [ask(pipe, "memory") for pipe, _ in sides]
+        for pipe, process in sides:
+            pipe.send("stop")
+            process.join()
     times = [statistics.median(s) for s in seconds]
     return Row(case.name, case.peer, length, batch, times[0], times[1], sizes[0], sizes[1], case.bar)
+
+
+def ask(pipe: Connection, question: str) -> float:
+    pipe.send(question)
+    return pipe.recv()
 
 
 def table(rows: list[Row]) -> str:
@@ -169,6 +179,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; none: all")
     parser.add_argument("--length", type=int, action="append", help="instead of the case's own lengths")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=1, help="of processes, one after the other")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
@@ -182,7 +193,8 @@ def main() -> int:
             print(f"{name}: {CASES[name].module} is not installed (extra `peers`)", file=sys.stderr)
             continue
         for length in options.length or CASES[name].lengths:
-            rows.append(compare(CASES[name], length, options.rounds, options.threads, options.device, options.dtype))
+            how = options.rounds, options.threads, options.device, options.dtype, options.pairs
+            rows.append(compare(CASES[name], length, *how))
             print(
                 f"{name} {length}: {rows[-1].time_ratio:.2f} in time, {rows[-1].memory_ratio:.2f} in bytes",
                 file=sys.stderr,
