@@ -33,7 +33,7 @@ COLUMNS = [
     *("model", "task", "budget", "machine", "dtype", "threads", "length", "batch_size", "mode", "phase"),
     *("status", "reason", "seconds_median", "seconds_min", "seconds_iqr", "cpu_seconds_median"),
     *("examples_per_second", "steps_per_second", "step_peak_bytes", "flops", "gemm_share", "copy_share"),
-    *("disturbed", "parameters", "seconds", "config_hash", "sweep", "run_id", "started_utc", "commit", "path"),
+    *("disturbed", "parameters", "seconds", "paces", "config_hash", "sweep", "run_id", "started_utc", "commit", "path"),
 ]
 
 
@@ -55,7 +55,27 @@ def load(results: str | Path) -> pd.DataFrame:
                 rows += [_row(path, r, phase) for phase in PHASES]
     except ValueError as error:
         raise UserError(str(error)) from error
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return at_one_pace(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def at_one_pace(points: pd.DataFrame) -> pd.DataFrame:
+    """The points with `seconds`, `seconds_median` and the rates as they would be had the machine kept
+    its pace: each step's time is multiplied by its pace over the median of all paces of
+    the same machine and thread count. Points without paces (CUDA, old records) stay as they are.
+    """
+    out = points.copy()
+    for _, part in points.groupby(["machine", "threads"], dropna=False):
+        known = part[part.paces.map(len) > 0]
+        if known.empty:
+            continue
+        usual = float(np.median(np.concatenate(known.paces.to_list())))
+        for i, seconds, paces in zip(known.index, known.seconds, known.paces, strict=True):
+            even = np.multiply(seconds, paces) / usual
+            median = float(np.median(even))
+            out.at[i, "seconds"] = even.tolist()
+            out.at[i, "examples_per_second"] *= out.at[i, "seconds_median"] / median
+            out.at[i, "seconds_median"], out.at[i, "steps_per_second"] = median, 1 / median
+    return out
 
 
 def _row(path: Path, r: record.Record, phase: str) -> dict[str, Any]:
@@ -92,6 +112,7 @@ def _row(path: Path, r: record.Record, phase: str) -> dict[str, Any]:
         else bool(cost.get("disturbed")),
         "parameters": r.parameters,
         "seconds": times.get("seconds") or ([median] if median else []),
+        "paces": times.get("paces") or [],
         "config_hash": r.config_hash,
         "sweep": cost.get("sweep"),
         "run_id": r.run_id,
@@ -236,8 +257,11 @@ def relative(
 
 def repeats(points: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """How well sweeps agree: for each training point that several calls of the sweep measured beside
-    the reference, the spread of the relative speed (largest over least, less 1) and of step peak bytes."""
+    the reference, at the commit that last measured it, the spread of the relative speed (largest
+    over least, less 1) and of step peak bytes."""
     train = points[(points.status == "ok") & (points["mode"] == "fixed") & (points.phase == "train")]
+    newest = train.sort_values("run_id").groupby([*GROUP, "length", "model"], dropna=False).commit.transform("last")
+    train = train[train.commit.isna() | (train.commit == newest)]
     key = [*GROUP, "length", "sweep"]
     base = train[train.model == reference].drop_duplicates(key, keep="last").set_index(key).seconds_median
     train = train.assign(

@@ -10,6 +10,8 @@ step peak   the most bytes live in the framework's allocator during one full ste
             unmeasured full steps, gradients set to None before
 resident    bytes of the unique storages of parameters, buffers, optimizer state and batch
 examples/s  batch size over the median time of the timed steps; warm-up is untimed
+paces       rate of a small matrix product after each timed step (CPU only), to tell a slow hour of the
+            machine from a slow model
 conditions  threads, load, cores busy with other work, clock noise (lra.conditions); a measurement on
             a disturbed machine is made once more and, if that is disturbed too, marked
 FLOPs       of one step, counted on the meta device by torch's FlopCounterMode: matrix products,
@@ -35,9 +37,12 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lra.errors import first_line
+
+if TYPE_CHECKING:
+    from lra.conditions import Pace
 
 LEAST_STEPS = 5  # that are timed, however long they take
 ONE = SimpleNamespace(steps=1, seconds=0.0)
@@ -105,7 +110,7 @@ def child(config: dict[str, Any], parent: int, timeout: float) -> dict[str, Any]
     from omegaconf import OmegaConf
 
     from lra import compose
-    from lra.conditions import Watch, disturbed
+    from lra.conditions import Pace, Watch, disturbed
     from lra.machine import seed_everything
     from lra.optim import optimizer
     from lra.train import resolve_device, resolve_dtype
@@ -156,7 +161,7 @@ def child(config: dict[str, Any], parent: int, timeout: float) -> dict[str, Any]
         forward()
 
     model.train()
-    warm = [timed(step, ONE, device)[0][0] for _ in range(cfg.measure.warmup_steps)]
+    warm = [timed(step, ONE, device)[0].wall for _ in range(cfg.measure.warmup_steps)]
     to_come = 1 + min(LEAST_STEPS, cfg.measure.steps)
     if sum(warm) + warm[-1] * to_come > timeout:
         return failure("timeout", f"a step takes {warm[-1]:.1f} s, and measuring it more than {timeout:.0f} s")
@@ -164,23 +169,31 @@ def child(config: dict[str, Any], parent: int, timeout: float) -> dict[str, Any]
     result["resident_bytes"] = resident_bytes(
         [*model.parameters(), *model.buffers(), tokens, mask, labels, *optimizer_tensors(opt)]
     )
+    pace = Pace() if device.type == "cpu" else None
     with Watch(torch.get_num_threads()) as watch:
-        result["train"] = rates(timed(step, cfg.measure, device), size, tokens.numel())
+        result["train"] = rates(timed(step, cfg.measure, device, pace), size, tokens.numel())
         model.eval()
         infer()
-        result["inference"] = rates(timed(infer, cfg.measure, device), size, tokens.numel())
+        result["inference"] = rates(timed(infer, cfg.measure, device, pace), size, tokens.numel())
     result["conditions"] = watch.facts
     result["disturbed"] = disturbed(watch.facts, result["train"], result["inference"])
     result["attempts"] = 1
     return result
 
 
-def timed(step: Callable[[], None], limits: Any, device: Any) -> list[tuple[float, float]]:
-    """(wall, CPU) seconds of each of up to `limits.steps` steps, as many as begin within
-    `limits.seconds`, but not fewer than LEAST_STEPS."""
+class Timing(NamedTuple):
+    """Of one step: wall and CPU seconds, and the machine's pace right after it, FLOPs per second."""
+
+    wall: float
+    cpu: float
+    pace: float | None = None
+
+
+def timed(step: Callable[[], None], limits: Any, device: Any, pace: Pace | None = None) -> list[Timing]:
+    """Up to `limits.steps` steps, as many as begin within `limits.seconds`, but not fewer than LEAST_STEPS."""
     import torch
 
-    times: list[tuple[float, float]] = []
+    times: list[Timing] = []
     begin = time.perf_counter()
     least = min(LEAST_STEPS, limits.steps)
     while len(times) < least or (len(times) < limits.steps and time.perf_counter() - begin < limits.seconds):
@@ -188,13 +201,14 @@ def timed(step: Callable[[], None], limits: Any, device: Any) -> list[tuple[floa
         step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append((time.perf_counter() - wall, time.process_time() - cpu))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        times.append(Timing(wall, cpu, pace.rate(wall) if pace else None))
     return times
 
 
-def rates(times: list[tuple[float, float]], examples: int, tokens: int) -> dict[str, Any]:
+def rates(times: list[Timing], examples: int, tokens: int) -> dict[str, Any]:
     """Median, least and interquartile range of the step times, and what follows from the median."""
-    wall = [w for w, _ in times]
+    wall = [t.wall for t in times]
     low, median, high = statistics.quantiles(wall, n=4, method="inclusive")
     return {
         "examples_per_second": examples / median,
@@ -202,9 +216,10 @@ def rates(times: list[tuple[float, float]], examples: int, tokens: int) -> dict[
         "seconds_median": median,
         "seconds_min": min(wall),
         "seconds_iqr": high - low,
-        "cpu_seconds_median": statistics.median(c for _, c in times),
+        "cpu_seconds_median": statistics.median(t.cpu for t in times),
         "steps": len(times),
         "seconds": [round(w, 6) for w in wall],
+        "paces": None if times[0].pace is None else [round(t.pace) for t in times],
     }
 
 

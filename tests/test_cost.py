@@ -82,6 +82,27 @@ def test_a_point_is_two_rows_with_its_shares(tmp_path: Path) -> None:
     assert load(tmp_path / "nothing").empty and fits(load(tmp_path / "nothing")).empty
 
 
+def test_a_slow_hour_of_the_machine_is_not_a_slow_model(tmp_path: Path) -> None:
+    """Twice the same point; the second time the clock is a third slower, and slows down on the way."""
+
+    def measured(model: str, seconds: list[float], paces: list[float]) -> record.Record:
+        times = point(model, 1024, seconds).cost["train"] | {"paces": paces}
+        return point(model, 1024, seconds, cost={"train": times})
+
+    points = written(
+        tmp_path,
+        measured("transformer", [0.2, 0.2, 0.2], [3e9, 3e9, 3e9]),
+        measured("a", [0.15, 0.15, 0.2], [2e9, 2e9, 1.5e9]),
+        point("old", 1024, [0.7]),
+    )
+    train = points[points.phase == "train"].set_index("model")
+    assert train.steps_per_second["transformer"] / train.steps_per_second["a"] == pytest.approx(0.5)
+    assert train.examples_per_second["a"] == pytest.approx(1 / train.seconds_median["a"])
+    assert train.seconds_median["old"] == 0.7
+    speeds = relative(points, (1024,)).set_index("model").relative_speed
+    assert speeds["a"] == pytest.approx(2)
+
+
 def test_exponents_of_power_laws(tmp_path: Path) -> None:
     found = fits(written(tmp_path, *curve("a", 1e-6, 1.3), *curve("b", 1e-8, 1.9, noise=0.1)))
     exact = found[(found.model == "a") & (found.phase == "train")].set_index("quantity")

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from lra import compose
-from lra.measure import flops, measure, rates, resident_bytes, step_peak_bytes, timed
+from lra.conditions import Pace
+from lra.measure import Timing, flops, measure, rates, resident_bytes, step_peak_bytes, timed
 from lra.selftest import resident_against_counted
 from tests import tiny
 
@@ -50,6 +51,7 @@ def test_a_dense_step_is_told_from_a_blocked_one() -> None:
 STEP = """
 import ctypes, gc, torch
 from lra import compose
+from lra.conditions import Pace
 from lra.machine import seed_everything
 from lra.measure import step_peak_bytes
 from lra.optim import optimizer
@@ -107,16 +109,29 @@ def test_what_cannot_be_counted_is_null_with_a_reason() -> None:
 
 
 def test_rates_follow_from_the_median() -> None:
-    result = rates([(w, w / 2) for w in (1.0, 2.0, 4.0)], examples=8, tokens=80)
+    result = rates([Timing(w, w / 2, 3e9) for w in (1.0, 2.0, 4.0)], examples=8, tokens=80)
     assert (result["examples_per_second"], result["tokens_per_second"]) == (4.0, 40.0)
     assert (result["seconds_min"], result["seconds_iqr"], result["steps"]) == (1.0, 1.5, 3)
+
+
+def test_the_pace_is_taken_after_each_step() -> None:
+    """Its rate is that of the product it names, and it goes on for a share of the step."""
+    import time
+
+    pace, limits = Pace(), SimpleNamespace(steps=3, seconds=10)
+    begin = time.perf_counter()
+    times = timed(lambda: time.sleep(0.4), limits, torch.device("cpu"), pace)
+    assert time.perf_counter() - begin >= 3 * 0.4 * (1 + Pace.SHARE)
+    assert all(1e8 < t.pace < 1e13 for t in times)
+    assert len(rates(times, 1, 1)["paces"]) == 3
+    assert rates(timed(lambda: None, limits, torch.device("cpu")), 1, 1)["paces"] is None
 
 
 def test_the_clock_knows_a_sleep() -> None:
     import time
 
     limits = SimpleNamespace(steps=4, seconds=10)
-    walls = [w for w, _ in timed(lambda: time.sleep(0.05), limits, torch.device("cpu"))]
+    walls = [t.wall for t in timed(lambda: time.sleep(0.05), limits, torch.device("cpu"))]
     assert len(walls) == 4 and min(walls) >= 0.05
 
 

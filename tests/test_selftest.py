@@ -58,7 +58,7 @@ def test_a_slow_clock_and_a_wrong_count_are_found(
     def half(step: Callable[[], None], *_: Any) -> list[tuple[float, float]]:
         begin = time.perf_counter()
         step()
-        return [((time.perf_counter() - begin) / 2, 0.0)] * 3
+        return [lra.measure.Timing((time.perf_counter() - begin) / 2, 0.0)] * 3
 
     counts = {"inference_flops": 2**30, "train_flops": 2**31}
     monkeypatch.setattr(lra.measure, "timed", half)
