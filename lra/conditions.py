@@ -58,7 +58,7 @@ class Pace:
     """
 
     SHAPE = (512, 256, 256)
-    SHARE, LEAST = 0.05, 0.005  # of the step's time, and seconds, that it goes on
+    SHARE, LEAST = 0.15, 0.01  # of the step's time, and seconds, that it goes on
 
     def __init__(self) -> None:
         import torch

@@ -60,8 +60,9 @@ def load(results: str | Path) -> pd.DataFrame:
 
 def at_one_pace(points: pd.DataFrame) -> pd.DataFrame:
     """The points with `seconds`, `seconds_median` and the rates as they would be had the machine kept
-    its pace: each step's time is multiplied by its pace over the median of all paces of
-    the same machine and thread count. Points without paces (CUDA, old records) stay as they are.
+    its pace: each step's time is multiplied by its pace (the mean of those right before and after it)
+    over the median of all paces of the same machine and thread count. Points without paces (CUDA,
+    old records) stay as they are.
     """
     out = points.copy()
     for _, part in points.groupby(["machine", "threads"], dropna=False):
@@ -70,7 +71,8 @@ def at_one_pace(points: pd.DataFrame) -> pd.DataFrame:
             continue
         usual = float(np.median(np.concatenate(known.paces.to_list())))
         for i, seconds, paces in zip(known.index, known.seconds, known.paces, strict=True):
-            even = np.multiply(seconds, paces) / usual
+            before = np.r_[paces[:1], paces[:-1]]
+            even = np.multiply(seconds, np.add(before, paces) / 2) / usual
             median = float(np.median(even))
             out.at[i, "seconds"] = even.tolist()
             out.at[i, "examples_per_second"] *= out.at[i, "seconds_median"] / median

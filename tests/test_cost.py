@@ -83,7 +83,7 @@ def test_a_point_is_two_rows_with_its_shares(tmp_path: Path) -> None:
 
 
 def test_a_slow_hour_of_the_machine_is_not_a_slow_model(tmp_path: Path) -> None:
-    """Twice the same point; the second time the clock is a third slower, and slows down on the way."""
+    """A step of `a` is half one of the transformer; it ran while the clock was a third slower and slowed down."""
 
     def measured(model: str, seconds: list[float], paces: list[float]) -> record.Record:
         times = point(model, 1024, seconds).cost["train"] | {"paces": paces}
@@ -92,7 +92,7 @@ def test_a_slow_hour_of_the_machine_is_not_a_slow_model(tmp_path: Path) -> None:
     points = written(
         tmp_path,
         measured("transformer", [0.2, 0.2, 0.2], [3e9, 3e9, 3e9]),
-        measured("a", [0.15, 0.15, 0.2], [2e9, 2e9, 1.5e9]),
+        measured("a", [0.15, 0.15, 0.15, 0.175, 0.2], [2e9, 2e9, 2e9, 1.5e9, 1.5e9]),
         point("old", 1024, [0.7]),
     )
     train = points[points.phase == "train"].set_index("model")
