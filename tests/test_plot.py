@@ -181,6 +181,16 @@ def test_missing_cells_are_counted(tmp_path: Path) -> None:
     readable(figure)
 
 
+def test_a_second_row_of_an_exam_moves_no_mean(tmp_path: Path) -> None:
+    """One model has a stand-in for Retrieval besides the one that all have: it is not a sixth task."""
+    synthetic.records(tmp_path, models=3, seeds=1, failures=False)
+    before = plot.summary(load(tmp_path))
+    more = {"task": "retrieval_synth", "row": "retrieval_synth-256", "budget": "quick", "accuracy_test": 0.97}
+    synthetic.write(tmp_path, 900, **more, items_test=1000, model="bigbird", config_hash="0" * 16)
+    pd.testing.assert_frame_equal(plot.summary(load(tmp_path)), before)
+    assert set(before.tasks) == {5}
+
+
 def test_a_learning_curve_is_a_mean_over_the_same_seeds() -> None:
     rows = [("r", "m", seed, "ok", step, 0.1 * step + 0.02 * seed) for seed in (0, 1) for step in (1, 2, 3)][:-1]
     table = pd.DataFrame(rows, columns=["row", "model", "seed", "status", "step", "valid_accuracy"])
