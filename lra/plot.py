@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from lra import cost as costs
 from lra import ledger, record
-from lra.board.view import exam_of
+from lra.board.view import averaged_row, exam_of
 from lra.figures import style
 from lra.figures.bubble import bubble
 from lra.figures.cost import cost, throughput
@@ -38,15 +38,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_an_exam(shown: pd.DataFrame) -> pd.DataFrame:
-    """Cells of one row for each exam, as the leaderboard averages them: of an exam and its stand-ins
-    in a group the exam's own row if a model has it, else the row that most models have."""
-    exams = [exam_of(task) or task for task in shown.task]
-    known = shown[shown.accuracy.notna()].groupby([*GROUP, "row"]).size()
-    having = known.reindex(pd.MultiIndex.from_frame(shown[[*GROUP, "row"]]), fill_value=0).to_numpy()
-    order = shown.assign(exam=exams, own=(shown["row"] == exams) & (having > 0), having=having)
-    best = order.sort_values(["own", "having"], kind="stable").groupby([*GROUP, "exam"]).row.last()
-    chosen = best.reindex(pd.MultiIndex.from_frame(order[[*GROUP, "exam"]])).to_numpy()
-    return shown[(order.row == chosen).to_numpy()]
+    """Cells of one row for each exam, in each group the one that the leaderboard averages."""
+    kept = []
+    for _, part in shown.groupby(GROUP, sort=False):
+        models = part.accuracy.notna().groupby(part["row"]).sum().to_dict()
+        exams: dict[str, dict[str, int]] = {}
+        for row, task in dict(zip(part["row"], part.task, strict=True)).items():
+            exams.setdefault(exam_of(task) or row, {})[row] = models[row]
+        kept.append(part[part["row"].isin([averaged_row(exam, rows) for exam, rows in exams.items()])])
+    return pd.concat(kept).sort_index() if kept else shown
 
 
 def averaged(shown: pd.DataFrame) -> pd.DataFrame:

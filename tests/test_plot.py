@@ -22,6 +22,7 @@ from PIL import Image
 
 from lra import cost as costs
 from lra import ledger, plot, record
+from lra.board.view import averaged_row
 from lra.figures import style
 from lra.figures.bubble import bubble
 from lra.figures.cost import cost, throughput
@@ -189,6 +190,18 @@ def test_a_second_row_of_an_exam_moves_no_mean(tmp_path: Path) -> None:
     synthetic.write(tmp_path, 900, **more, items_test=1000, model="bigbird", config_hash="0" * 16)
     pd.testing.assert_frame_equal(plot.summary(load(tmp_path)), before)
     assert set(before.tasks) == {5}
+
+
+@pytest.mark.parametrize(
+    ("models", "row"),
+    [
+        ({"retrieval": 1, "retrieval_acl-256": 3}, "retrieval"),
+        ({"retrieval": 0, "retrieval_acl-256": 3}, "retrieval_acl-256"),
+        ({"retrieval_synth-256": 3, "retrieval_acl-256": 3}, "retrieval_acl-256"),
+    ],
+)
+def test_the_row_that_averages_take(models: dict[str, int], row: str) -> None:
+    assert averaged_row("retrieval", models) == row
 
 
 def test_a_learning_curve_is_a_mean_over_the_same_seeds() -> None:

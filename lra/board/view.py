@@ -181,13 +181,12 @@ def heading(row: str) -> str:
 
 
 def _averages(columns: list[Column], usual: pd.DataFrame) -> list[Column]:
-    """Avg5 and Avg6. Where an exam has several rows, the standard one counts if any model has it,
-    else the row with most models."""
+    """Avg5 and Avg6, each exam by its `averaged_row`."""
     known = usual[usual.accuracy.notna()].groupby("row").size().to_dict()
     chosen = {}
     for exam in SIX:
-        mine = [c for c in columns if c.exam == exam]
-        chosen[exam] = max(mine, key=lambda c: (known.get(c.key, 0) > 0 and c.standard, known.get(c.key, 0)))
+        mine = {c.key: c for c in columns if c.exam == exam}
+        chosen[exam] = mine[averaged_row(exam, {key: known.get(key, 0) for key in mine})]
     out = []
     for exams in (FIVE, SIX):
         over = [chosen[e] for e in exams]
@@ -195,6 +194,12 @@ def _averages(columns: list[Column], usual: pd.DataFrame) -> list[Column]:
         title = f"Avg{len(exams)}" if whole else f"Avg{len(exams)} (stand-ins)"
         out.append(Column(f"avg{len(exams)}", title, None, whole, tuple(c.key for c in over)))
     return out
+
+
+def averaged_row(exam: str, models: Mapping[str, int]) -> str:
+    """Of an exam's rows, with how many models have an accuracy there, the one that averages take: the
+    standard one if any model has it, else the row with most models, the first by name among equals."""
+    return max(sorted(models), key=lambda row: (row == exam and models[row] > 0, models[row]))
 
 
 def _with(column: Column, ranked: ranks.Ranked, items: int | None) -> Column:
