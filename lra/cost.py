@@ -221,9 +221,19 @@ def between_repeats(part: pd.DataFrame) -> float:
 
 
 def resampled(point: Any, scatter: float, draw: np.random.Generator) -> np.ndarray:
-    """(RESAMPLES,) log medians of the point's timed steps, drawn with replacement."""
-    times = np.asarray(point.seconds, float)
-    medians = np.median(times[draw.integers(len(times), size=(RESAMPLES, len(times)))], axis=1)
+    """(RESAMPLES,) log medians of the point's n timed steps, drawn with replacement.
+
+    The k-th of n draws is the step whose rank is n times the k-th of n uniform numbers, and those
+    are ratios of sums of exponential ones (David and Nagaraja 2003, section 2.5): two or three
+    numbers a resample in place of n, with the same distribution.
+    """
+    times = np.sort(np.asarray(point.seconds, float))
+    n = len(times)
+    low, high = (n + 1) // 2, n // 2 + 1  # equal for odd n
+    first, middle, last = draw.gamma((low, max(high - low, 1), n + 1 - high), size=(RESAMPLES, 3)).T
+    middle *= high > low
+    ranks = n * np.stack((first, first + middle)) / (first + middle + last)
+    medians = times[np.minimum(ranks.astype(int), n - 1)].mean(axis=0)
     return np.log(medians) + draw.normal(0.0, scatter / np.sqrt(point.repeats), RESAMPLES)
 
 
@@ -259,13 +269,18 @@ def relative(
 
 def repeats(points: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """How well sweeps agree: for each training point that several calls of the sweep measured beside
-    the reference, at the commit that last measured it, the spread of the relative speed (largest
-    over least, less 1) and of step peak bytes."""
+    the reference, at the commit that last measured it, the spread of the relative speed (largest over
+    least, less 1; of each call the middle of its processes counts, as in `curves`) and that of step
+    peak bytes over all processes."""
     train = points[(points.status == "ok") & (points["mode"] == "fixed") & (points.phase == "train")]
     newest = train.sort_values("run_id").groupby([*GROUP, "length", "model"], dropna=False).commit.transform("last")
     train = train[train.commit.isna() | (train.commit == newest)]
     key = [*GROUP, "length", "sweep"]
-    base = train[train.model == reference].drop_duplicates(key, keep="last").set_index(key).seconds_median
+    middle = train.groupby([*key, "model"], dropna=False).seconds_median.transform(
+        lambda s: s.quantile(0.5, interpolation="lower")
+    )
+    train = train.assign(seconds_median=middle)
+    base = train[train.model == reference].drop_duplicates(key).set_index(key).seconds_median
     train = train.assign(
         speed=base.reindex(pd.MultiIndex.from_frame(train[key])).to_numpy(float) / train.seconds_median
     )

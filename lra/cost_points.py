@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -63,6 +64,7 @@ class Bench:
 
         from lra.train import resolve_device, resolve_dtype
 
+        self.repeats = cfg.cost.repeats
         self.results, self.cap = Path(cfg.results_dir), float(cfg.cost.point_seconds)
         self.device, self.dtype = resolve_device(cfg), resolve_dtype(cfg)
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -97,9 +99,17 @@ class Bench:
         return same and patient and r.dtype == self.dtype and r.status in FINAL
 
     def recorded(self, point: Point) -> record.Record | None:
-        """The newest record that measuring the point would only repeat."""
+        """The newest record of the point."""
         found = (r for r in reversed(self.known) if r.cost["curve"] == point.curve and r.length == point.length)
         return next(found, None)
+
+    def complete(self, point: Point) -> bool:
+        """Have `repeats` processes of one commit measured the point, or is it known that none can?"""
+        newest = self.recorded(point)
+        if newest is None or newest.status != "ok":
+            return newest is not None
+        same = (r for r in self.known if r.cost["curve"] == point.curve and r.length == point.length)
+        return max(Counter(r.commit for r in same if r.status == "ok").values()) >= self.repeats
 
     def take(self, point: Point, **facts: Any) -> record.Record:
         """Measure the point and write its record, `facts` among its costs.

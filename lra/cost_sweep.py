@@ -1,9 +1,11 @@
-"""`python -m lra sweep=cost`: every model at every length, one fresh process and one record a point.
+"""`python -m lra sweep=cost`: every model at every length, each point in fresh processes, a record each.
 
 Hydra's jobs, one for each model, only sign up (`enlist`). The callback `Points` then measures in
 blocks: all models at one length, in random order, and the lengths in random order (the seed's). So
 whatever drifts in the machine meanwhile falls on no model and no length in particular, and a model
-stands minutes from the reference that it is compared with. What is recorded is not measured again.
+stands minutes from the reference that it is compared with. Where a process lies in memory moves all of
+its times by some per cent, so that `cost.repeats` of them measure a point, a block apart, and the middle
+one counts (`lra.cost.curves`). What is recorded is not measured again.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def conduct(models: dict[str, Any]) -> bool:
     begin, sweep, best = time.monotonic(), record.new_id()[1], None
     counts: Counter[str] = Counter()
     for number, point in enumerate(points, 1):
-        if bench.recorded(point):
+        if bench.complete(point):
             counts["recorded before"] += 1
             continue
         if best is None:
@@ -94,7 +96,8 @@ def conduct(models: dict[str, Any]) -> bool:
     table = load(cfg.results_dir)
     print(summary(table[table.config_hash.isin(hashes)]))
     spent = report.duration(time.monotonic() - begin)
-    print(f"{len(points)} points in {spent}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
+    outcome = ", ".join(f"{n} {status}" for status, n in counts.items())
+    print(f"{len(points)} measurements of {len(points) // bench.repeats} points in {spent}: {outcome}")
     return set(counts) <= {*FINAL, "recorded before"}
 
 
@@ -112,7 +115,8 @@ def told(r: Record) -> str:
 
 def order(models: dict[str, Any], bench: Bench) -> list[Point]:
     """Blocks of one length in random order, in each the models in random order: first at the fixed
-    batch, which tells how much memory an example takes, then at the largest."""
+    batch, which tells how much memory an example takes, then at the largest; each block as often as a
+    point is to be measured."""
     from lra.cost_points import Point
 
     cfg = next(iter(models.values()))
@@ -125,6 +129,7 @@ def order(models: dict[str, Any], bench: Bench) -> list[Point]:
         for mode, size in sizes.items():
             if mode in cfg.cost.modes and (mode == "fixed" or bench.limit is not None):
                 block = [Point(model, label, length, mode, size) for label, model in sorted(models.items())]
-                draw.shuffle(block)
-                points += block
+                for _ in range(bench.repeats):
+                    draw.shuffle(block)
+                    points += block
     return points

@@ -92,11 +92,16 @@ def main() -> int:
     chosen = [w.partition("=")[2] for w in words if w.startswith("task=")] or ["all"]
     rest = [w for w in words if not w.startswith("task=")]
     names = compose.choices("task") if chosen == ["all"] else chosen[0].split(",")
-    failed = []
+    failed, scored_as = [], {}
     for name in names:
         cfg = compose.config([f"task={name}", *rest])
         exam = compose.task(cfg)
         try:
+            # A copy of CIFAR-10 that turns out to be JPEG is the exam image_jpeg under either name.
+            first = scored_as.setdefault((exam.row, exam.fingerprint()), name)
+            if first != name:
+                print(f"{name}: the data that task={first} found, above\n", flush=True)
+                continue
             rules = exam.rules() | exam.learned_rules()
             rows = score(cfg, exam, rules)
         except ValueError as error:

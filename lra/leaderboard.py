@@ -230,12 +230,14 @@ def main() -> int:
         from lra.board.check import check
 
         return check(folder)
-    boards = board.boards(folder)
-    if not boards:
-        raise UserError(f"results_dir: no finished run in {folder / 'runs'}; make one: python -m lra task=listops")
-    from lra.board import terminal
+    from lra.beside import beside
+    from lra.board import page, terminal
 
-    given = board.files(folder, boards)
+    with beside(page.charts, folder) as drawn:
+        boards = board.boards(folder)
+        if not boards:
+            raise UserError(f"results_dir: no finished run in {folder / 'runs'}; make one: python -m lra task=listops")
+        given = board.files(boards, drawn())
     for name, content in given.items():
         (folder / name).write_bytes(content)
     print(terminal.render(boards))

@@ -131,7 +131,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answered.run(folder, "transformer", 0.4)
     answered.run(folder, "linear", 0.3)
     figures = plot.render(folder)
-    for name, content in (figures | board.files(folder, board.boards(folder), figures)).items():
+    for name, content in (figures | board.files(board.boards(folder), figures)).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     return folder

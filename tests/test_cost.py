@@ -201,7 +201,7 @@ def test_repeats_tell_how_sweeps_agree(tmp_path: Path) -> None:
     rows = []
     for sweep, factor in (("one", 1.0), ("two", 1.1)):
         rows += [
-            point("transformer", 4096, [2.0 * factor], cost={"sweep": sweep}),
+            *(point("transformer", 4096, [t * factor], cost={"sweep": sweep}) for t in (9.0, 1.0, 2.0)),
             point("a", 4096, [1.0 * factor], cost={"sweep": sweep}),
             point("b", 4096, [1.0], peak=1000 + (sweep == "two"), cost={"sweep": sweep}),
         ]
@@ -245,7 +245,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 @pytest.fixture(scope="module")
 def composed() -> dict[str, Any]:
-    words = ["task=text", "sweep=cost", "device=cpu", "threads=1"]
+    words = ["task=text", "sweep=cost", "device=cpu", "threads=1", "cost.repeats=1"]
     return {m: compose.config([*words, f"model={m}"]) for m in ("transformer", "linear", "performer")}
 
 
@@ -274,10 +274,13 @@ def test_the_command(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert by_hydra(tmp_path, monkeypatch, "model=transformer,linear", "cost.lengths=[1024,2048]") == 0
-    assert sorted(log) == [(m, n, 1) for m in ("linear", "transformer") for n in (1024, 2048)]
+    assert sorted(log) == [(m, n, 1) for m in ("linear", "transformer") for n in (1024, 2048) for _ in range(3)]
+    assert [n for _, n, _ in log] in ([1024] * 6 + [2048] * 6, [2048] * 6 + [1024] * 6)
+    assert all(len({m for m, *_ in log[i : i + 2]}) == 2 for i in range(0, 12, 2))
     out = capsys.readouterr()
-    assert "[4/4]" in out.err and "4 points" in out.out and "4 ok" in out.out and "time L^" in out.out
-    (r,) = [r for _, r in record.find(tmp_path / "results", "text", "linear") if r.length == 2048]
+    assert "[12/12]" in out.err and "12 measurements of 4 points" in out.out and "12 ok" in out.out
+    assert "time L^" in out.out
+    r, *_ = [r for _, r in record.find(tmp_path / "results", "text", "linear") if r.length == 2048]
     assert (r.kind, r.row, r.batch_size, r.status, r.cost["mode"]) == ("cost", "text-2048", 1, "ok", "fixed")
     assert r.cost["ceilings"] and r.config["task"]["max_len"] == 2048
 
@@ -309,6 +312,18 @@ def test_a_sweep_measures_what_is_missing(
     assert sweep(tmp_path, composed, both, lengths=[1024], rerun=True) and len(log) == 2
     log.clear()
     assert sweep(tmp_path, composed, both, lengths=[1024], batch_size=2) and {size for *_, size in log} == {2}
+
+
+def test_a_point_is_done_when_enough_processes_of_one_commit_measured_it(
+    tmp_path: Path, composed: dict[str, Any], log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = ["a", "a", *"bbb"]
+    monkeypatch.setattr(cost_points.machine, "commit", lambda: (commits[min(len(log), len(commits)) - 1], False))
+    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=2) and len(log) == 2
+    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=2) and len(log) == 2
+    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=3) and len(log) == 5
+    assert [r.commit for _, r in record.find(tmp_path)] == ["a", "a", "b", "b", "b"]
+    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=3) and len(log) == 5
 
 
 def test_what_is_too_much_is_a_point_and_ends_its_curve(tmp_path: Path, composed: dict[str, Any], log: Log) -> None:

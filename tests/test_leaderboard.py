@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from lra import board, record, stats
-from lra.board import markdown, notes, terminal
+from lra.board import markdown, notes, page, terminal
 from lra.board.answers import right
 from lra.board.view import Board, Mark, heading
 from lra.leaderboard import cells, floors, load
@@ -226,7 +226,7 @@ def test_command_writes_everything_repeats_to_the_byte_and_needs_no_torch(tmp_pa
     written = {name: (tmp_path / name).read_bytes() for name in board.NAMES}
     assert b"<svg" in written["leaderboard.html"]
     assert not any(str(tmp_path).encode() in content for content in written.values())
-    assert written == board.files(tmp_path, board.boards(tmp_path)), "rebuilding changed a byte"
+    assert written == board.files(board.boards(tmp_path), page.charts(tmp_path)), "rebuilding changed a byte"
 
 
 @pytest.mark.parametrize("words", [["resultsdir=x"], ["--chek"], ["results_dir=no-such-folder"]])

@@ -27,11 +27,10 @@ def boards(results: str | Path) -> list[Board]:
     return build(leaderboard.cells(table), leaderboard.floors(table), cost.load(results))
 
 
-def files(results: str | Path, shown: list[Board], drawn: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+def files(shown: list[Board], drawn: Mapping[str, bytes]) -> dict[str, bytes]:
     """File name -> content, of every format that is written to the results folder. `drawn`: the
-    figures, as `lra.plot.render` gives them; by default the bubble charts are drawn for the page."""
+    figures, as `lra.plot.render` gives them; of them the page takes the bubble charts."""
     from lra.board import latex, markdown, page, table
 
-    drawn = page.charts(results) if drawn is None else drawn
     texts = (markdown.render(shown), table.render(shown), latex.render(shown), page.render(shown, drawn))
     return {name: text.encode() for name, text in zip(NAMES, texts, strict=True)}

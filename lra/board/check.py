@@ -169,7 +169,7 @@ def expected(results: Path) -> dict[str, bytes]:
     from lra import plot
 
     shown, figures = board.boards(results), plot.render(results)
-    return (board.files(results, shown, figures) if shown else {}) | figures
+    return (board.files(shown, figures) if shown else {}) | figures
 
 
 def of_published(results: Path, given: Mapping[str, bytes]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from lra.board import notes
 from lra.board.style import SCRIPT, STYLE
 from lra.board.view import Board, Column, Line, Mark
 from lra.cost import TABLE_2
+from lra.figures import FOLDER, slug
 from lra.report import rate, size
 
 HEAD = f"""<!doctype html>
@@ -39,13 +40,11 @@ def charts(results: str | Path) -> dict[str, bytes]:
     from lra.figures import style
 
     drawn = plot.figures(results, ("bubble",))
-    return {f"{plot.FOLDER}/{name}.svg": style.image(figure, "svg") for name, figure in drawn}
+    return {f"{FOLDER}/{name}.svg": style.image(figure, "svg") for name, figure in drawn}
 
 
 def chart(board: Board) -> str:
     """Where `lra.plot` puts a board's bubble chart."""
-    from lra.plot import FOLDER, slug
-
     return f"{FOLDER}/bubble-{slug(f'{board.budget}-{board.machine}-{board.dtype}')}.svg"
 
 

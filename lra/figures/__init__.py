@@ -7,3 +7,10 @@ accuracy  accuracy by task with intervals and floors
 style     what they share: colours, marks, notes, files
 labels    where labels go
 """
+
+FOLDER = "figures"
+
+
+def slug(text: str) -> str:
+    """A file name from free text."""
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -1,0 +1,70 @@
+"""`python -m lra.floors`: what it scores, and what it leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lra import compose, floors, record
+
+
+class Split(list):
+    """Items that are their labels."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.array(self)
+
+
+def exam(row: str, fingerprint: str) -> Any:
+    """Four test items, of which a rule that answers 1 gets three."""
+    return SimpleNamespace(
+        row=row,
+        local_rules=("ones",),
+        vocabulary="v",
+        vocab_size=2,
+        fingerprint=lambda: fingerprint,
+        notes=dict,
+        split=lambda name: Split([1, 0, 1, 1]),
+        rules=lambda: {"ones": lambda train, test: np.ones(len(test))},
+        learned_rules=dict,
+    )
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the command in this process on made-up exams; its records."""
+
+    def run(exams: dict[str, Any], *words: str) -> tuple[int, list[record.Record]]:
+        monkeypatch.setattr(compose, "task", lambda cfg: exams[cfg.choices.task])
+        monkeypatch.setattr("sys.argv", ["lra.floors", *words, f"results_dir={tmp_path}"])
+        return floors.main(), [r for _, r in record.find(tmp_path)]
+
+    return run
+
+
+def test_an_exam_under_two_names_is_scored_once(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"image": exam("image_jpeg", "f"), "image_jpeg": exam("image_jpeg", "f")}
+    code, rows = command(same, "task=image,image_jpeg")
+    assert code == 0 and [(r.task, r.row, r.model, r.accuracy_test) for r in rows] == [
+        ("image", "image_jpeg", "ones", 0.75)
+    ]
+    assert "image_jpeg: the data that task=image found, above" in capsys.readouterr().out
+
+
+def test_exams_that_differ_are_all_scored_and_once(command: Any) -> None:
+    two = {"image": exam("image", "f"), "image_jpeg": exam("image_jpeg", "f")}
+    assert len(command(two, "task=image,image_jpeg")[1]) == 2
+    assert len(command(two, "task=image,image_jpeg")[1]) == 2
+
+
+def test_a_task_without_data_does_not_end_the_others(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = exam("text", "g")
+    broken.rules = lambda: (_ for _ in ()).throw(ValueError("task.path: not there"))
+    code, rows = command({"text": broken, "image": exam("image", "f")}, "task=text,image")
+    assert code == 1 and [r.row for r in rows] == ["image"]
+    assert capsys.readouterr().err == "text: task.path: not there\n"
