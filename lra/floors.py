@@ -97,8 +97,9 @@ def main() -> int:
         cfg = compose.config([f"task={name}", *rest])
         exam = compose.task(cfg)
         try:
-            # A copy of CIFAR-10 that turns out to be JPEG is the exam image_jpeg under either name.
-            first = scored_as.setdefault((exam.row, exam.fingerprint()), name)
+            # A copy of CIFAR-10 that turns out to be JPEG is the exam image_jpeg under either name: the
+            # fingerprint comes first because the row knows of it once the data are read.
+            first = scored_as.setdefault((exam.fingerprint(), exam.row), name)
             if first != name:
                 print(f"{name}: the data that task={first} found, above\n", flush=True)
                 continue
