@@ -15,39 +15,52 @@ STEADY = 0.25  # interquartile range of the step times, as a share of their medi
 
 
 class Watch:
-    """Use as `with Watch(threads) as watch: ...`; afterwards `watch.facts` is what a record keeps.
+    """Use as `with watch: ...`, around each stretch that is timed; `watch.facts` is what a record keeps.
 
     threads       of the process that is timed
     clock_noise   interquartile range over median of a short fixed program run many times before
-    load_average  of the last minute (before, after); null where the system has none
+    load_average  of the last minute (before the first stretch, after the last); null where the system
+                  has none
     other_cores   cores that everything else on the machine, its host included, kept busy meanwhile;
                   null where the system does not say (it is read from /proc/stat)
     """
 
     def __init__(self, threads: int) -> None:
         self.facts: dict[str, Any] = {"threads": threads, "cores": cores(), "clock_noise": clock_noise()}
+        self.load, self.wall, self.others = load_average(), 0.0, 0.0
 
     def __enter__(self) -> Watch:
-        self.load, self.busy = load_average(), busy_seconds()
-        self.wall, self.own = time.perf_counter(), time.process_time()
+        self.begin = time.perf_counter(), time.process_time(), busy_seconds()
         return self
 
     def __exit__(self, *_: object) -> None:
-        wall, own, busy = time.perf_counter() - self.wall, time.process_time() - self.own, busy_seconds()
-        others = None
-        if busy is not None and self.busy is not None and wall > 0:
-            others = round(max(0.0, busy - self.busy - own) / wall, 3)
-        self.facts |= {"load_average": [self.load, load_average()], "other_cores": others}
+        begin, own, busy = self.begin
+        now = busy_seconds()
+        self.wall += time.perf_counter() - begin
+        share = None
+        if busy is not None and now is not None and self.wall > 0:
+            self.others += now - busy - (time.process_time() - own)
+            share = round(max(0.0, self.others) / self.wall, 3)
+        self.facts |= {"load_average": [self.load, load_average()], "other_cores": share}
 
 
 def disturbed(facts: Mapping[str, Any], *timings: Mapping[str, Any]) -> bool:
     """True if the machine had other work too, on whichever of its cores, or the steps were unsteady.
 
-    `facts` are a Watch's, `timings` hold seconds_median and seconds_iqr.
+    `facts` are a Watch's, `timings` those of `lra.measure.rates`.
     """
     others = facts["other_cores"]
     crowded = others is not None and others > BUSY * facts["cores"]
-    return crowded or any(t["seconds_iqr"] > STEADY * t["seconds_median"] for t in timings)
+    return crowded or any(spread(t) > STEADY for t in timings)
+
+
+def spread(timing: Mapping[str, Any]) -> float:
+    """Interquartile range over median of the step times, at one pace where it was taken."""
+    if not timing.get("paces"):
+        return timing["seconds_iqr"] / timing["seconds_median"]
+    even = [seconds * pace for seconds, pace in zip(timing["seconds"], timing["paces"], strict=True)]
+    low, median, high = statistics.quantiles(even, n=4, method="inclusive")
+    return (high - low) / median
 
 
 class Pace:

@@ -60,9 +60,9 @@ def load(results: str | Path) -> pd.DataFrame:
 
 def at_one_pace(points: pd.DataFrame) -> pd.DataFrame:
     """The points with `seconds`, `seconds_median` and the rates as they would be had the machine kept
-    its pace: each step's time is multiplied by its pace (the mean of those right before and after it)
-    over the median of all paces of the same machine and thread count. Points without paces (CUDA,
-    old records) stay as they are.
+    its pace: each step's time is multiplied by its pace, taken right after it, over the median of all
+    paces of the same machine and thread count. Points without paces (CUDA, old records) stay as they
+    are.
     """
     out = points.copy()
     for _, part in points.groupby(["machine", "threads"], dropna=False):
@@ -71,8 +71,7 @@ def at_one_pace(points: pd.DataFrame) -> pd.DataFrame:
             continue
         usual = float(np.median(np.concatenate(known.paces.to_list())))
         for i, seconds, paces in zip(known.index, known.seconds, known.paces, strict=True):
-            before = np.r_[paces[:1], paces[:-1]]
-            even = np.multiply(seconds, np.add(before, paces) / 2) / usual
+            even = np.multiply(seconds, paces) / usual
             median = float(np.median(even))
             out.at[i, "seconds"] = even.tolist()
             out.at[i, "examples_per_second"] *= out.at[i, "seconds_median"] / median
@@ -269,18 +268,13 @@ def relative(
 
 def repeats(points: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """How well sweeps agree: for each training point that several calls of the sweep measured beside
-    the reference, at the commit that last measured it, the spread of the relative speed (largest over
-    least, less 1; of each call the middle of its processes counts, as in `curves`) and that of step
-    peak bytes over all processes."""
+    the reference, at the commit that last measured it, the spread of the relative speed (largest
+    over least, less 1) and of step peak bytes."""
     train = points[(points.status == "ok") & (points["mode"] == "fixed") & (points.phase == "train")]
     newest = train.sort_values("run_id").groupby([*GROUP, "length", "model"], dropna=False).commit.transform("last")
     train = train[train.commit.isna() | (train.commit == newest)]
     key = [*GROUP, "length", "sweep"]
-    middle = train.groupby([*key, "model"], dropna=False).seconds_median.transform(
-        lambda s: s.quantile(0.5, interpolation="lower")
-    )
-    train = train.assign(seconds_median=middle)
-    base = train[train.model == reference].drop_duplicates(key).set_index(key).seconds_median
+    base = train[train.model == reference].drop_duplicates(key, keep="last").set_index(key).seconds_median
     train = train.assign(
         speed=base.reindex(pd.MultiIndex.from_frame(train[key])).to_numpy(float) / train.seconds_median
     )

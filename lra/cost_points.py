@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 from lra import compose, machine, record, report
 from lra.errors import UserError
 from lra.measure import failure, measure
+from lra.turns import together
 
 FINAL = ("ok", "oom", "timeout")  # what the same command would only repeat
 BATCH = {"cpu": 1, "cuda": 32}  # the fixed one, unless cost.batch_size says otherwise
@@ -32,9 +32,14 @@ class Point:
     mode: str
     batch_size: int | None
 
-    def __str__(self) -> str:
+    @property
+    def where(self) -> str:
+        """Length and batch, as progress lines have them."""
         size = "the largest batch" if self.batch_size is None else f"batch {self.batch_size}"
-        return f"{self.label}, {self.length:,} tokens, {size}"
+        return f"{self.length:,} tokens, {size}"
+
+    def __str__(self) -> str:
+        return f"{self.label}, {self.where}"
 
     @cached_property
     def curve(self) -> str:
@@ -64,7 +69,6 @@ class Bench:
 
         from lra.train import resolve_device, resolve_dtype
 
-        self.repeats = cfg.cost.repeats
         self.results, self.cap = Path(cfg.results_dir), float(cfg.cost.point_seconds)
         self.device, self.dtype = resolve_device(cfg), resolve_dtype(cfg)
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -99,32 +103,41 @@ class Bench:
         return same and patient and r.dtype == self.dtype and r.status in FINAL
 
     def recorded(self, point: Point) -> record.Record | None:
-        """The newest record of the point."""
+        """The newest record that measuring the point would only repeat."""
         found = (r for r in reversed(self.known) if r.cost["curve"] == point.curve and r.length == point.length)
         return next(found, None)
 
-    def complete(self, point: Point) -> bool:
-        """Have `repeats` processes of one commit measured the point, or is it known that none can?"""
-        newest = self.recorded(point)
-        if newest is None or newest.status != "ok":
-            return newest is not None
-        same = (r for r in self.known if r.cost["curve"] == point.curve and r.length == point.length)
-        return max(Counter(r.commit for r in same if r.status == "ok").values()) >= self.repeats
+    def take(self, points: list[Point], **facts: Any) -> list[record.Record | UserError]:
+        """Measure the points, taking turns, and write their records, `facts` among their costs.
 
-    def take(self, point: Point, **facts: Any) -> record.Record:
-        """Measure the point and write its record, `facts` among its costs.
-
-        Raises UserError, before anything is measured, for a length or sizes that the task or the
-        model does not take.
+        In place of a record a UserError, where the task or the model does not take the length or the
+        sizes. On a GPU, whose clock keeps its own pace, and in search of the largest batch each point
+        has the machine to itself.
         """
+        done: list[Any] = [self.refusal(p) or self.hopeless(p) for p in points]
+        shared = [i for i, p in enumerate(points) if done[i] is None and p.batch_size and self.device == "cpu"]
+        configs = [compose.plain(self.sized(points[i], points[i].batch_size)) for i in shared]
+        for i, cost in zip(shared, together(configs, self.cap), strict=True):
+            done[i] = cost
+        return [d if isinstance(d, UserError) else self.taken(p, d, **facts) for p, d in zip(points, done, strict=True)]
+
+    def refusal(self, point: Point) -> UserError | None:
+        """Why the point cannot be measured at all."""
         from lra.runner import outline
 
-        sized = self.sized(point, 1)
-        exam = compose.task(sized)
-        outline(SimpleNamespace(cfg=sized, exam=exam))
+        try:
+            sized = self.sized(point, 1)
+            outline(SimpleNamespace(cfg=sized, exam=compose.task(sized)))
+        except UserError as error:
+            return error
+        return None
+
+    def taken(self, point: Point, cost: dict[str, Any] | None, **facts: Any) -> record.Record:
+        """The record of the point, written; without its cost it is measured now."""
+        exam = compose.task(self.sized(point, 1))
         started, run_id = record.new_id()
         tried: dict[int, str] = {}
-        cost = self.hopeless(point) or self.measured(point, tried)
+        cost = cost or self.measured(point, tried)
         batch_size = cost.get("batch_size") or point.batch_size or next(reversed(tried), None)
         config, (commit, dirty) = compose.plain(self.sized(point, batch_size)), machine.commit()
         more = {"mode": point.mode, "curve": point.curve, "point_seconds": self.cap, "tried": tried}

@@ -1,11 +1,9 @@
-"""`python -m lra sweep=cost`: every model at every length, each point in fresh processes, a record each.
+"""`python -m lra sweep=cost`: every model at every length, each point in a fresh process.
 
 Hydra's jobs, one for each model, only sign up (`enlist`). The callback `Points` then measures in
-blocks: all models at one length, in random order, and the lengths in random order (the seed's). So
-whatever drifts in the machine meanwhile falls on no model and no length in particular, and a model
-stands minutes from the reference that it is compared with. Where a process lies in memory moves all of
-its times by some per cent, so that `cost.repeats` of them measure a point, a block apart, and the middle
-one counts (`lra.cost.curves`). What is recorded is not measured again.
+blocks: all models at one length take turns (`lra.turns`), and the lengths come in random order (the
+seed's). So whatever drifts in the machine meanwhile falls on no model and no length in particular.
+What is recorded is not measured again.
 """
 
 from __future__ import annotations
@@ -75,29 +73,30 @@ def conduct(models: dict[str, Any]) -> bool:
     cfg = next(iter(models.values()))
     writable("results_dir", Path(cfg.results_dir))
     bench = Bench(cfg)
-    points = order(models, bench)
+    blocks = order(models, bench)
     begin, sweep, best = time.monotonic(), record.new_id()[1], None
     counts: Counter[str] = Counter()
-    for number, point in enumerate(points, 1):
-        if bench.complete(point):
-            counts["recorded before"] += 1
+    number, total = 0, sum(map(len, blocks))
+    for block in blocks:
+        points = [p for p in block if not bench.recorded(p)]
+        counts["recorded before"] += len(block) - len(points)
+        number += len(block) - len(points)
+        if not points:
             continue
         if best is None:
             say("measuring what this machine can do at best")
             best = ceilings.fresh(bench.device, cfg.threads)
-        try:
-            done = bench.take(point, sweep=sweep, ceilings=best)
-            status, text = done.status, told(done)
-        except UserError as error:
-            status, text = "refused", str(error)
-        counts[status] += 1
-        say(f"[{number}/{len(points)}] {point}: {text}")
-    hashes = {r.config_hash for p in points if (r := bench.recorded(p))}
+        say(f"{points[0].where}: {', '.join(p.label for p in points)}")
+        for point, done in zip(points, bench.take(points, sweep=sweep, ceilings=best), strict=True):
+            number += 1
+            counts["refused" if isinstance(done, UserError) else done.status] += 1
+            say(f"[{number}/{total}] {point}: {done if isinstance(done, UserError) else told(done)}")
+    counts = +counts
+    hashes = {r.config_hash for block in blocks for p in block if (r := bench.recorded(p))}
     table = load(cfg.results_dir)
     print(summary(table[table.config_hash.isin(hashes)]))
     spent = report.duration(time.monotonic() - begin)
-    outcome = ", ".join(f"{n} {status}" for status, n in counts.items())
-    print(f"{len(points)} measurements of {len(points) // bench.repeats} points in {spent}: {outcome}")
+    print(f"{total} points in {spent}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
     return set(counts) <= {*FINAL, "recorded before"}
 
 
@@ -113,10 +112,9 @@ def told(r: Record) -> str:
     return f"{size}{report.rate(1000 * train['seconds_median'])} ms a step, step peak {peak}{quiet}"
 
 
-def order(models: dict[str, Any], bench: Bench) -> list[Point]:
+def order(models: dict[str, Any], bench: Bench) -> list[list[Point]]:
     """Blocks of one length in random order, in each the models in random order: first at the fixed
-    batch, which tells how much memory an example takes, then at the largest; each block as often as a
-    point is to be measured."""
+    batch, which tells how much memory an example takes, then at the largest."""
     from lra.cost_points import Point
 
     cfg = next(iter(models.values()))
@@ -124,12 +122,11 @@ def order(models: dict[str, Any], bench: Bench) -> list[Point]:
     lengths = sorted(set(cfg.cost.lengths))
     draw.shuffle(lengths)
     sizes = {"fixed": bench.batch_size, "largest": None}
-    points = []
+    blocks = []
     for length in lengths:
         for mode, size in sizes.items():
             if mode in cfg.cost.modes and (mode == "fixed" or bench.limit is not None):
                 block = [Point(model, label, length, mode, size) for label, model in sorted(models.items())]
-                for _ in range(bench.repeats):
-                    draw.shuffle(block)
-                    points += block
-    return points
+                draw.shuffle(block)
+                blocks.append(block)
+    return blocks

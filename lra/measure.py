@@ -1,4 +1,4 @@
-"""Speed and peak memory of one training step, in a process of its own.
+"""Speed and peak memory of one training step, in a process of its own (see lra.turns for several).
 
     python -m lra.measure task=listops model=performer      prints what a run would record
     python -m lra.measure --self-test                       measures programs whose answer is known
@@ -28,9 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import gc
 import json
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,7 +43,9 @@ if TYPE_CHECKING:
     from lra.conditions import Pace
 
 LEAST_STEPS = 5  # that are timed, however long they take
+COLD = 0.05  # seconds of a step to which empty caches matter
 ONE = SimpleNamespace(steps=1, seconds=0.0)
+READY = "ready for a turn"
 OOM_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu")
 
 
@@ -57,39 +57,29 @@ def measure(config: dict[str, Any], timeout: float = 3600.0) -> dict[str, Any]:
     One that the machine disturbed is repeated, and the less disturbed of the two kept.
     """
     first = attempt(config, timeout)
-    if first["status"] != "ok" or not first["disturbed"]:
-        return first
-    second = attempt(config, timeout)
+    return less_disturbed(first, attempt(config, timeout)) if is_disturbed(first) else first
+
+
+def is_disturbed(found: dict[str, Any]) -> bool:
+    return found["status"] == "ok" and found["disturbed"]
+
+
+def less_disturbed(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Of a measurement and its repetition the one to keep."""
     if second["status"] != "ok":
         return first | {"attempts": 2}
-    kept = min(first, second, key=lambda r: (r["disturbed"], r["conditions"]["other_cores"] or 0.0))
-    return kept | {"attempts": 2}
+    return min(first, second, key=lambda r: (r["disturbed"], r["conditions"]["other_cores"] or 0.0)) | {"attempts": 2}
 
 
 def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """One measurement in a fresh child."""
-    with tempfile.TemporaryDirectory() as scratch:
-        answer = Path(scratch) / "cost.json"
-        child = subprocess.Popen(
-            [sys.executable, "-m", "lra.measure", "--child", str(answer), str(os.getpid()), str(timeout)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            _, complaint = child.communicate(json.dumps(config), timeout=timeout)
-        except subprocess.TimeoutExpired:
-            return failure("timeout", f"measuring took more than {timeout:.0f} s")
-        finally:
-            child.kill()
-            child.wait()
-        if answer.exists():
-            return json.loads(answer.read_text())
-        if child.returncode == -signal.SIGKILL:
-            return failure("oom", "the system killed the measuring process (out of memory)")
-        lines = [line for line in complaint.splitlines() if line.strip()]
-        return failure("failed", lines[-1] if lines else f"exit code {child.returncode}")
+    """One measurement in a fresh child, all in one turn."""
+    from lra.turns import Session
+
+    limits = {key: config["measure"][key] for key in ("steps", "seconds")}
+    with Session(config, timeout) as session:
+        if session.prepare():
+            session.turn(limits | {"least": LEAST_STEPS})
+        return session.finish()
 
 
 def failure(status: str, reason: str) -> dict[str, Any]:
@@ -104,81 +94,108 @@ def is_oom(error: BaseException) -> bool:
     )
 
 
-def child(config: dict[str, Any], parent: int, timeout: float) -> dict[str, Any]:
-    """The measurement itself, in this process."""
-    import torch
-    from omegaconf import OmegaConf
+class Measurement:
+    """The measurement itself, in this process: prepared and warmed up, then timed turn by turn.
 
-    from lra import compose
-    from lra.conditions import Pace, Watch, disturbed
-    from lra.machine import seed_everything
-    from lra.optim import optimizer
-    from lra.train import resolve_device, resolve_dtype
+    `failed` is set if it is known already that there will be no times.
+    """
 
-    cfg = OmegaConf.create(config)
-    if cfg.measure.memory_limit_gib is not None:
-        limit_memory(cfg.measure.memory_limit_gib)
-    device = torch.device(resolve_device(cfg))
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    seed_everything(cfg.seed)
-    exam = compose.task(cfg)
-    model = compose.model(cfg, exam)
-    size = cfg.measure.batch_size or cfg.train.batch_size
-    shape = (size, exam.max_len) if exam.documents == 1 else (size, exam.documents, exam.max_len)
-    result: dict[str, Any] = {
-        "status": "ok",
-        "reason": None,
-        "batch_size": size,
-        "length": exam.max_len,
-        "documents": exam.documents,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        **flops(model, shape, exam),
-    }
-    model.to(device)
-    tokens = torch.randint(1, exam.vocab_size, shape, device=device)
-    mask = torch.ones(shape, dtype=torch.bool, device=device)
-    labels = torch.randint(exam.num_classes, (size,), device=device)
-    opt = optimizer(model.parameters(), cfg.train)
-    net = torch.compile(model) if cfg.compile else model
-    bf16 = resolve_dtype(cfg) == "bf16"
+    def __init__(self, config: dict[str, Any], parent: int, timeout: float) -> None:
+        import torch
+        from omegaconf import OmegaConf
 
-    def forward() -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return net(tokens, mask)
+        from lra import compose
+        from lra.conditions import Pace, Watch
+        from lra.machine import seed_everything
+        from lra.optim import optimizer
+        from lra.train import resolve_device, resolve_dtype
 
-    def step() -> None:
-        if os.getppid() != parent:
-            raise SystemExit(1)  # nobody waits for the answer any more
-        torch.nn.functional.cross_entropy(forward().float(), labels).backward()
-        if cfg.train.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.train.grad_clip)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
+        cfg = OmegaConf.create(config)
+        if cfg.measure.memory_limit_gib is not None:
+            limit_memory(cfg.measure.memory_limit_gib)
+        self.device = device = torch.device(resolve_device(cfg))
+        if cfg.threads is not None:
+            torch.set_num_threads(cfg.threads)
+        seed_everything(cfg.seed)
+        exam = compose.task(cfg)
+        self.model = model = compose.model(cfg, exam)
+        size = cfg.measure.batch_size or cfg.train.batch_size
+        shape = (size, exam.max_len) if exam.documents == 1 else (size, exam.documents, exam.max_len)
+        self.result: dict[str, Any] = {
+            "status": "ok",
+            "reason": None,
+            "batch_size": size,
+            "length": exam.max_len,
+            "documents": exam.documents,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            **flops(model, shape, exam),
+        }
+        model.to(device)
+        tokens = torch.randint(1, exam.vocab_size, shape, device=device)
+        mask = torch.ones(shape, dtype=torch.bool, device=device)
+        labels = torch.randint(exam.num_classes, (size,), device=device)
+        opt = optimizer(model.parameters(), cfg.train)
+        net = torch.compile(model) if cfg.compile else model
+        bf16 = resolve_dtype(cfg) == "bf16"
 
-    @torch.no_grad()
-    def infer() -> None:
-        forward()
+        def forward() -> torch.Tensor:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                return net(tokens, mask)
 
-    model.train()
-    warm = [timed(step, ONE, device)[0].wall for _ in range(cfg.measure.warmup_steps)]
-    to_come = 1 + min(LEAST_STEPS, cfg.measure.steps)
-    if sum(warm) + warm[-1] * to_come > timeout:
-        return failure("timeout", f"a step takes {warm[-1]:.1f} s, and measuring it more than {timeout:.0f} s")
-    result["step_peak_bytes"] = step_peak_bytes(step, device)
-    result["resident_bytes"] = resident_bytes(
-        [*model.parameters(), *model.buffers(), tokens, mask, labels, *optimizer_tensors(opt)]
-    )
-    pace = Pace() if device.type == "cpu" else None
-    with Watch(torch.get_num_threads()) as watch:
-        result["train"] = rates(timed(step, cfg.measure, device, pace), size, tokens.numel())
-        model.eval()
-        infer()
-        result["inference"] = rates(timed(infer, cfg.measure, device, pace), size, tokens.numel())
-    result["conditions"] = watch.facts
-    result["disturbed"] = disturbed(watch.facts, result["train"], result["inference"])
-    result["attempts"] = 1
-    return result
+        def step() -> None:
+            if os.getppid() != parent:
+                raise SystemExit(1)  # nobody waits for the answer any more
+            torch.nn.functional.cross_entropy(forward().float(), labels).backward()
+            if cfg.train.grad_clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.train.grad_clip)
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+
+        @torch.no_grad()
+        def infer() -> None:
+            forward()
+
+        self.phases = {"train": step, "inference": infer}
+        self.times: dict[str, list[Timing]] = {phase: [] for phase in self.phases}
+        self.sizes = size, tokens.numel()
+        self.failed = None
+        model.train()
+        warm = [timed(step, ONE, device)[0].wall for _ in range(cfg.measure.warmup_steps)]
+        to_come = 1 + min(LEAST_STEPS, cfg.measure.steps)
+        if sum(warm) + warm[-1] * to_come > timeout:
+            text = f"a step takes {warm[-1]:.1f} s, and measuring it more than {timeout:.0f} s"
+            self.failed = failure("timeout", text)
+            return
+        self.result["step_peak_bytes"] = step_peak_bytes(step, device)
+        self.result["resident_bytes"] = resident_bytes(
+            [*model.parameters(), *model.buffers(), tokens, mask, labels, *optimizer_tensors(opt)]
+        )
+        self.pace = Pace() if device.type == "cpu" else None
+        self.watch = Watch(torch.get_num_threads())
+
+    def turn(self, limits: Any) -> None:
+        """Time steps of both phases. limits: as for `timed`. A first step of a phase is not counted
+        where it is short: what others did meanwhile has emptied the caches."""
+        with self.watch:
+            for phase, step in self.phases.items():
+                self.model.train(phase == "train")
+                known = self.times[phase]
+                if not known or known[-1].wall < COLD:
+                    step()
+                known += timed(step, limits, self.device, self.pace)
+
+    def finish(self) -> dict[str, Any]:
+        """What `measure` returns."""
+        from lra.conditions import disturbed
+
+        if self.failed or not self.times["train"]:
+            return self.failed or failure("failed", "no step was timed")
+        for phase, times in self.times.items():
+            self.result[phase] = rates(times, *self.sizes)
+        self.result["conditions"] = self.watch.facts
+        self.result["disturbed"] = disturbed(self.watch.facts, self.result["train"], self.result["inference"])
+        self.result["attempts"] = 1
+        return self.result
 
 
 class Timing(NamedTuple):
@@ -190,12 +207,13 @@ class Timing(NamedTuple):
 
 
 def timed(step: Callable[[], None], limits: Any, device: Any, pace: Pace | None = None) -> list[Timing]:
-    """Up to `limits.steps` steps, as many as begin within `limits.seconds`, but not fewer than LEAST_STEPS."""
+    """Up to `limits.steps` steps, as many as begin within `limits.seconds`, but not fewer than
+    `limits.least`, by default LEAST_STEPS."""
     import torch
 
     times: list[Timing] = []
     begin = time.perf_counter()
-    least = min(LEAST_STEPS, limits.steps)
+    least = min(getattr(limits, "least", LEAST_STEPS), limits.steps)
     while len(times) < least or (len(times) < limits.steps and time.perf_counter() - begin < limits.seconds):
         wall, cpu = time.perf_counter(), time.process_time()
         step()
@@ -306,12 +324,17 @@ def limit_memory(gib: float) -> None:
 
 
 def main() -> int:
-    """As a child: JSON config on standard input, the answer to a file. By hand: options, a table."""
+    """As a child: on standard input the config and then the limits of each turn, a line of JSON each; on
+    standard output READY when it waits for the next; the answer to a file. By hand: options, a table."""
     if sys.argv[1:2] == ["--child"]:
         answer, parent, timeout = Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-        config = json.loads(sys.stdin.read())
         try:
-            result = child(config, parent, timeout)
+            this = Measurement(json.loads(sys.stdin.readline()), parent, timeout)
+            print(READY, flush=True)
+            for line in sys.stdin if this.failed is None else ():
+                this.turn(SimpleNamespace(**json.loads(line)))
+                print(READY, flush=True)
+            result = this.finish()
         except (RuntimeError, MemoryError) as error:
             if not is_oom(error):
                 raise

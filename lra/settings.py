@@ -72,7 +72,6 @@ class Cost:
     lengths: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 3072, 4096, 8192, 16384, 65536])
     modes: list[str] = field(default_factory=lambda: ["fixed", "largest"])  # batch sizes
     batch_size: int | None = None  # the fixed one; default: 1 on CPU, 32 on CUDA
-    repeats: int = 3  # processes that measure a point, of which the middle one counts
     memory_gib: float | None = None  # what the largest may take; default: the GPU's; on CPU none are measured
     point_seconds: float = 120.0  # a point that takes longer is recorded as such, with status timeout
 
@@ -148,7 +147,7 @@ def checked(cfg: Any) -> Any:
     at_least(0, "seed", "train.steps", "train.warmup_steps", "train.weight_decay", "data.workers", "measure.seconds")
     at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
     at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
-    at_least(1, "data.pad_multiple", "cost.batch_size", "cost.repeats", "cost.point_seconds")
+    at_least(1, "data.pad_multiple", "cost.batch_size", "cost.point_seconds")
     one_of(("longest", "max"), "data.pad_to")
     at_least(3, "measure.steps")
     at_least(2, "measure.warmup_steps")

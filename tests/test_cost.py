@@ -201,7 +201,7 @@ def test_repeats_tell_how_sweeps_agree(tmp_path: Path) -> None:
     rows = []
     for sweep, factor in (("one", 1.0), ("two", 1.1)):
         rows += [
-            *(point("transformer", 4096, [t * factor], cost={"sweep": sweep}) for t in (9.0, 1.0, 2.0)),
+            point("transformer", 4096, [2.0 * factor], cost={"sweep": sweep}),
             point("a", 4096, [1.0 * factor], cost={"sweep": sweep}),
             point("b", 4096, [1.0], peak=1000 + (sweep == "two"), cost={"sweep": sweep}),
         ]
@@ -238,14 +238,16 @@ def fake(log: Log) -> Any:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     calls: Log = []
-    monkeypatch.setattr(cost_points, "measure", fake(calls))
+    alone = fake(calls)
+    monkeypatch.setattr(cost_points, "measure", alone)
+    monkeypatch.setattr(cost_points, "together", lambda configs, timeout: [alone(c, timeout) for c in configs])
     monkeypatch.setattr(ceilings, "fresh", lambda *_: {"gemm_float32_flops_per_second": 1e9})
     return calls
 
 
 @pytest.fixture(scope="module")
 def composed() -> dict[str, Any]:
-    words = ["task=text", "sweep=cost", "device=cpu", "threads=1", "cost.repeats=1"]
+    words = ["task=text", "sweep=cost", "device=cpu", "threads=1"]
     return {m: compose.config([*words, f"model={m}"]) for m in ("transformer", "linear", "performer")}
 
 
@@ -274,13 +276,11 @@ def test_the_command(
     tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert by_hydra(tmp_path, monkeypatch, "model=transformer,linear", "cost.lengths=[1024,2048]") == 0
-    assert sorted(log) == [(m, n, 1) for m in ("linear", "transformer") for n in (1024, 2048) for _ in range(3)]
-    assert [n for _, n, _ in log] in ([1024] * 6 + [2048] * 6, [2048] * 6 + [1024] * 6)
-    assert all(len({m for m, *_ in log[i : i + 2]}) == 2 for i in range(0, 12, 2))
+    assert sorted(log) == [(m, n, 1) for m in ("linear", "transformer") for n in (1024, 2048)]
+    assert [n for _, n, _ in log] in ([1024, 1024, 2048, 2048], [2048, 2048, 1024, 1024])
     out = capsys.readouterr()
-    assert "[12/12]" in out.err and "12 measurements of 4 points" in out.out and "12 ok" in out.out
-    assert "time L^" in out.out
-    r, *_ = [r for _, r in record.find(tmp_path / "results", "text", "linear") if r.length == 2048]
+    assert "[4/4]" in out.err and "4 points" in out.out and "4 ok" in out.out and "time L^" in out.out
+    (r,) = [r for _, r in record.find(tmp_path / "results", "text", "linear") if r.length == 2048]
     assert (r.kind, r.row, r.batch_size, r.status, r.cost["mode"]) == ("cost", "text-2048", 1, "ok", "fixed")
     assert r.cost["ceilings"] and r.config["task"]["max_len"] == 2048
 
@@ -314,18 +314,6 @@ def test_a_sweep_measures_what_is_missing(
     assert sweep(tmp_path, composed, both, lengths=[1024], batch_size=2) and {size for *_, size in log} == {2}
 
 
-def test_a_point_is_done_when_enough_processes_of_one_commit_measured_it(
-    tmp_path: Path, composed: dict[str, Any], log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commits = ["a", "a", *"bbb"]
-    monkeypatch.setattr(cost_points.machine, "commit", lambda: (commits[min(len(log), len(commits)) - 1], False))
-    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=2) and len(log) == 2
-    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=2) and len(log) == 2
-    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=3) and len(log) == 5
-    assert [r.commit for _, r in record.find(tmp_path)] == ["a", "a", "b", "b", "b"]
-    assert sweep(tmp_path, composed, ["linear"], lengths=[64], repeats=3) and len(log) == 5
-
-
 def test_what_is_too_much_is_a_point_and_ends_its_curve(tmp_path: Path, composed: dict[str, Any], log: Log) -> None:
     lengths = [64, 128, 256, 512]
     assert sweep(tmp_path, composed, ["performer"], lengths=lengths, point_seconds=100)
@@ -341,10 +329,10 @@ def test_what_is_too_much_is_a_point_and_ends_its_curve(tmp_path: Path, composed
 def test_a_failure_is_tried_again(
     tmp_path: Path, composed: dict[str, Any], log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    works = cost_points.measure
-    monkeypatch.setattr(cost_points, "measure", lambda *_, **__: failure("failed", "boom"))
+    works = cost_points.together
+    monkeypatch.setattr(cost_points, "together", lambda configs, _: [failure("failed", "boom") for _ in configs])
     assert not sweep(tmp_path, composed, ["linear"], lengths=[64])
-    monkeypatch.setattr(cost_points, "measure", works)
+    monkeypatch.setattr(cost_points, "together", works)
     assert sweep(tmp_path, composed, ["linear"], lengths=[64]) and len(log) == 1
     assert [r.status for _, r in record.find(tmp_path)] == ["failed", "ok"]
 
@@ -401,15 +389,20 @@ def test_the_largest_batch_is_that_of_a_search_through_all(
 def test_lengths_are_blocks_in_an_order_of_the_seed(composed: dict[str, Any]) -> None:
     models = {name: cfg.copy() for name, cfg in composed.items()}
     bench = Bench(models["linear"])
-    points = order(models, bench)
-    lengths = [p.length for p in points]
-    assert sorted(set(lengths)) == [256, 512, 1024, 2048, 3072, 4096, 8192, 16384, 65536]
-    assert lengths[::3] == lengths[1::3] == lengths[2::3] != sorted(lengths[::3])
-    assert len({tuple(p.label for p in points[i : i + 3]) for i in range(0, 27, 3)}) > 1
-    assert list(map(str, points)) == list(map(str, order(models, bench)))
+    blocks = order(models, bench)
+    lengths = [{p.length for p in block} for block in blocks]
+    assert sorted(min(n) for n in lengths) == [256, 512, 1024, 2048, 3072, 4096, 8192, 16384, 65536]
+    assert all(len(n) == 1 for n in lengths) and lengths != sorted(lengths, key=min)
+    assert len({tuple(p.label for p in block) for block in blocks}) > 1
+
+    def told() -> list[str]:
+        return [str(p) for block in order(models, bench) for p in block]
+
+    first = told()
+    assert first == told()
     for cfg in models.values():
         cfg.seed = 1
-    assert list(map(str, points)) != list(map(str, order(models, bench)))
+    assert first != told()
 
 
 def test_a_curve_is_what_shapes_the_cost(composed: dict[str, Any]) -> None:

@@ -1,0 +1,152 @@
+"""Measuring processes that take turns: the protocol, the rounds, and every way to fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lra import compose, turns
+from lra.measure import LEAST_STEPS, measure
+from lra.turns import Session, together
+from tests import tiny
+
+TURN = {"steps": 2, "seconds": 9.0, "least": 1}
+
+
+def test_turns_add_up_to_one_measurement(tmp_path: Path) -> None:
+    config = compose.plain(tiny.config(tmp_path))
+    with Session(config, 60.0) as session:
+        assert session.prepare() and session.turn(TURN) and session.turn(TURN)
+        found = session.finish()
+    whole = measure(config)
+    assert (found["status"], found["train"]["steps"], found["inference"]["steps"]) == ("ok", 4, 4)
+    assert set(found) == set(whole) and set(found["train"]) == set(whole["train"])
+    same = ("step_peak_bytes", "resident_bytes", "train_flops", "parameters", "batch_size")
+    assert {k: found[k] for k in same} == {k: whole[k] for k in same}
+
+
+def test_two_models_take_turns(tmp_path: Path) -> None:
+    configs = [compose.plain(tiny.config(tmp_path, f"model={m}", "measure.steps=9")) for m in ("linear", "local")]
+    found = together(configs, 60.0)
+    assert [r["status"] for r in found] == ["ok", "ok"]
+    assert all(r[phase]["steps"] >= LEAST_STEPS for r in found for phase in ("train", "inference"))
+
+
+def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
+    config = compose.plain(tiny.config(tmp_path))
+    config["task"]["_target_"] = "tasks.nothing.Nothing"
+    with Session(config, 60.0) as session:
+        assert not session.prepare() and not session.turn(TURN)
+        found = session.finish()
+    assert found["status"] == "failed" and "tasks.nothing" in found["reason"]
+
+
+def test_a_child_that_is_killed_has_run_out_of_memory(tmp_path: Path) -> None:
+    with Session(compose.plain(tiny.config(tmp_path)), 60.0) as session:
+        assert session.prepare()
+        os.kill(session.process.pid, signal.SIGKILL)
+        session.process.wait()
+        assert not session.turn(TURN)
+        assert session.finish()["status"] == "oom"
+
+
+def test_a_child_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:
+    with Session(compose.plain(tiny.config(tmp_path)), 0.2) as session:
+        assert not session.prepare()
+        assert session.finish() == {"status": "timeout", "reason": "measuring took more than 0 s"}
+        process = session.process
+    assert process.returncode is not None
+
+
+# The rounds, with sessions that only keep count.
+
+
+class Counted:
+    """A session whose turns take `spent` seconds each; `answers` of the model, one after the other."""
+
+    log: list[str]
+    answers: dict[str, list[dict[str, Any]]]
+
+    def __init__(self, config: dict[str, Any], timeout: float) -> None:
+        self.name, self.seconds, self.longest = config["name"], config.get("turn", 0.0), 0.0
+        self.spent, self.dead = 0.0, config.get("dead", False)
+
+    def __enter__(self) -> Counted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def prepare(self) -> bool:
+        return not self.dead
+
+    def turn(self, limits: dict[str, Any]) -> bool:
+        assert limits["least"] == 1
+        self.log.append(self.name)
+        self.spent += self.seconds
+        self.longest = self.seconds
+        return True
+
+    def finish(self) -> dict[str, Any]:
+        return self.answers[self.name].pop(0)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
+    Counted.log, Counted.answers = [], {}
+    monkeypatch.setattr(turns, "Session", Counted)
+    return Counted
+
+
+def limits(steps: int = 20, seconds: float = 100.0) -> dict[str, Any]:
+    return {"measure": {"steps": steps, "seconds": seconds}}
+
+
+def answer(others: float = 0.0, disturbed: bool = False, status: str = "ok") -> dict[str, Any]:
+    return {"status": status, "disturbed": disturbed, "conditions": {"other_cores": others}}
+
+
+def test_rounds_have_everybody_once_and_no_fixed_order(counted: type[Counted]) -> None:
+    counted.answers = {n: [answer()] for n in "abc"}
+    together([{"name": n} | limits(40) for n in "abc"], 100.0)
+    each = [tuple(counted.log[i : i + 3]) for i in range(0, len(counted.log), 3)]
+    assert len(each) == 40 / turns.STEPS and all(sorted(r) == ["a", "b", "c"] for r in each) and len(set(each)) > 1
+
+
+def test_there_are_enough_rounds_and_not_too_many(counted: type[Counted]) -> None:
+    for more, rounds in ((limits(1), LEAST_STEPS), (limits(4000, 0.0), LEAST_STEPS), (limits(28), 7)):
+        counted.log, counted.answers = [], {"a": [answer()]}
+        together([{"name": "a"} | more], 100.0)
+        assert len(counted.log) == rounds
+
+
+def test_nobody_is_given_the_turn_that_would_be_too_much(counted: type[Counted]) -> None:
+    counted.answers = {"slow": [answer()], "fast": [answer()]}
+    together([{"name": "slow", "turn": 10.0} | limits(80), {"name": "fast"} | limits(80)], 100.0)
+    assert (counted.log.count("slow"), counted.log.count("fast")) == (8, 20)
+
+
+def test_what_was_disturbed_takes_turns_again(counted: type[Counted]) -> None:
+    counted.answers = {"a": [answer(0.9, True), answer(0.5, True)], "b": [answer()], "c": [answer(0.9, True), answer()]}
+    found = together([{"name": n} | limits() for n in "abc"], 100.0)
+    assert [(r["disturbed"], r.get("attempts")) for r in found] == [(True, 2), (False, None), (False, 2)]
+    assert found[0]["conditions"]["other_cores"] == 0.5 and set(counted.log[-10:]) == {"a", "c"}
+
+
+def test_who_ran_out_of_memory_beside_others_is_tried_alone(
+    counted: type[Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "attempt", lambda config, _: answer() | {"alone": config["name"]})
+    counted.answers = {"a": [answer(status="oom")], "b": [answer()]}
+    found = together([{"name": "a", "dead": True} | limits(), {"name": "b"} | limits()], 100.0)
+    assert found[0]["alone"] == "a" and found[1] == answer() and "a" not in counted.log
+    counted.answers = {"a": [answer(status="oom")]}
+    assert together([{"name": "a", "dead": True} | limits()], 100.0)[0]["status"] == "oom"
+
+
+def test_nothing_to_measure() -> None:
+    assert together([], 1.0) == []
