@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,17 +39,14 @@ def growth(
     which repeats to the byte, from the slopes of single doublings. `claims` in the model's YAML
     holds the exponents that it claims.
 
-    Freed memory is kept for the next step (`keep_freed_memory`), in this process from here on.
+    Freed memory is kept for the next step (`freed_memory_kept`).
 
     Stops early when the next length would take more than is left of `seconds` (of CPU).
     """
-    keep_freed_memory()
     times: list[list[float]] = []
     peaks: list[int] = []
     begin = time.process_time()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with freed_memory_kept() if clock else nullcontext(), one_thread():
         for length in lengths:
             started = time.process_time()
             step = training_step(subject, length)
@@ -64,8 +61,6 @@ def growth(
             now = time.process_time()
             if len(peaks) >= 3 and 4 * (now - started) > seconds - (now - begin):
                 break
-    finally:
-        torch.set_num_threads(threads)
     done = list(lengths[: len(peaks)])
     claims = {k: float(v) for k, v in (subject.cfg.get("claims") or {}).items()}
     memory = judge("memory", done, peaks, doublings(done, peaks), claims)
@@ -74,19 +69,38 @@ def growth(
     return [judge("time", done, [statistics.median(t) for t in times], interval(done, times), claims), memory]
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc's allocator to keep what is freed; elsewhere nothing is done.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Tell glibc's allocator to keep what is freed, and in the end to give it back; elsewhere nothing is done.
 
     By default it gives blocks above 32 MiB back to the system at once. What every step then pays for
     fresh pages sets in at some length and looks like growth: L^2.3 for a method whose exponent is 2.
     """
-    trim_threshold, mmap_max = -1, -4  # malloc.h
+    trim_threshold, mmap_max = -1, -4  # malloc.h; the defaults: 128 KiB, 65,536
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
     except (AttributeError, OSError, TypeError):
+        yield
         return
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
+    try:
+        yield
+    finally:
+        mallopt(mmap_max, 65536)
+        mallopt(trim_threshold, 128 * 1024)
+        trim(0)
 
 
 @contextmanager
