@@ -2,6 +2,7 @@
 
 import multiprocessing
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +51,27 @@ def test_sees_work_of_others_and_not_its_own():
     other.join()
     assert own.facts["other_cores"] is not None and both.facts["other_cores"] > 0.4
     assert own.facts["clock_noise"] >= 0
+
+
+def test_stretches_add_up_and_what_lies_between_does_not_count(monkeypatch):
+    # Wall, own and busy seconds at each reading: two stretches of 1 s with 0.5 s of others in all, and 9 s between.
+    wall, own, busy = ([0.0, 1.0, 10.0, 11.0], [0.0, 0.5, 0.5, 1.0], [0.0, 0.75, 9.0, 9.75])
+    watch = conditions.Watch(1)
+    monkeypatch.setattr(
+        conditions, "time", SimpleNamespace(perf_counter=lambda: wall.pop(0), process_time=lambda: own.pop(0))
+    )
+    monkeypatch.setattr(conditions, "busy_seconds", lambda: busy.pop(0))
+    for _ in range(2):
+        with watch:
+            pass
+    assert watch.facts["other_cores"] == 0.25
+
+
+def test_steps_that_keep_step_with_the_clock_are_steady():
+    seconds, paces = [1.0, 2.0, 1.0, 2.0, 4.0], [4.0, 2.0, 4.0, 2.0, 1.0]
+    timing = {"seconds": seconds, "paces": paces, "seconds_iqr": 1.0, "seconds_median": 2.0}
+    assert conditions.spread(timing) == 0 and conditions.spread(timing | {"paces": None}) == 0.5
+    assert not conditions.disturbed(facts(), timing) and conditions.disturbed(facts(), timing | {"paces": None})
 
 
 def answers(monkeypatch, *found):
