@@ -13,7 +13,8 @@ from typing import Any
 
 from lra import compose, machine, record, report
 from lra.errors import UserError
-from lra.measure import failure, measure
+from lra.measure import measure
+from lra.session import failure
 from lra.turns import together
 
 FINAL = ("ok", "oom", "timeout")  # what the same command would only repeat
@@ -69,7 +70,7 @@ class Bench:
 
         from lra.train import resolve_device, resolve_dtype
 
-        self.results, self.cap = Path(cfg.results_dir), float(cfg.cost.point_seconds)
+        self.results, self.cap, self.seed = Path(cfg.results_dir), float(cfg.cost.point_seconds), cfg.seed
         self.device, self.dtype = resolve_device(cfg), resolve_dtype(cfg)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("device: cuda is not available here; use device=cpu or device=auto")
@@ -117,7 +118,7 @@ class Bench:
         done: list[Any] = [self.refusal(p) or self.hopeless(p) for p in points]
         shared = [i for i, p in enumerate(points) if done[i] is None and p.batch_size and self.device == "cpu"]
         configs = [compose.plain(self.sized(points[i], points[i].batch_size)) for i in shared]
-        for i, cost in zip(shared, together(configs, self.cap), strict=True):
+        for i, cost in zip(shared, together(configs, self.cap, self.seed), strict=True):
             done[i] = cost
         return [d if isinstance(d, UserError) else self.taken(p, d, **facts) for p, d in zip(points, done, strict=True)]
 
@@ -134,7 +135,6 @@ class Bench:
 
     def taken(self, point: Point, cost: dict[str, Any] | None, **facts: Any) -> record.Record:
         """The record of the point, written; without its cost it is measured now."""
-        exam = compose.task(self.sized(point, 1))
         started, run_id = record.new_id()
         tried: dict[int, str] = {}
         cost = cost or self.measured(point, tried)
@@ -150,7 +150,7 @@ class Bench:
             task=point.cfg.choices.task,
             model=point.cfg.choices.model,
             budget=point.cfg.budget,
-            row=f"{exam.name}-{point.length}",
+            row=f"{point.cfg.task.name}-{point.length}",
             seed=point.cfg.seed,
             config=record.portable(config),
             config_hash=digest([point.curve, point.length]),

@@ -79,8 +79,9 @@ def conduct(models: dict[str, Any]) -> bool:
     number, total = 0, sum(map(len, blocks))
     for block in blocks:
         points = [p for p in block if not bench.recorded(p)]
-        counts["recorded before"] += len(block) - len(points)
-        number += len(block) - len(points)
+        if known := len(block) - len(points):
+            counts["recorded before"] += known
+            number += known
         if not points:
             continue
         if best is None:
@@ -91,7 +92,6 @@ def conduct(models: dict[str, Any]) -> bool:
             number += 1
             counts["refused" if isinstance(done, UserError) else done.status] += 1
             say(f"[{number}/{total}] {point}: {done if isinstance(done, UserError) else told(done)}")
-    counts = +counts
     hashes = {r.config_hash for block in blocks for p in block if (r := bench.recorded(p))}
     table = load(cfg.results_dir)
     print(summary(table[table.config_hash.isin(hashes)]))

@@ -38,6 +38,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lra.errors import first_line
+from lra.session import READY, Session, failure
 
 if TYPE_CHECKING:
     from lra.conditions import Pace
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 LEAST_STEPS = 5  # that are timed, however long they take
 COLD = 0.05  # seconds of a step to which empty caches matter
 ONE = SimpleNamespace(steps=1, seconds=0.0)
-READY = "ready for a turn"
 OOM_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu")
 
 
@@ -57,33 +57,30 @@ def measure(config: dict[str, Any], timeout: float = 3600.0) -> dict[str, Any]:
     One that the machine disturbed is repeated, and the less disturbed of the two kept.
     """
     first = attempt(config, timeout)
-    return less_disturbed(first, attempt(config, timeout)) if is_disturbed(first) else first
+    return calmer([first], [attempt(config, timeout)])[0] if is_disturbed(first) else first
 
 
 def is_disturbed(found: dict[str, Any]) -> bool:
     return found["status"] == "ok" and found["disturbed"]
 
 
-def less_disturbed(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Of a measurement and its repetition the one to keep."""
-    if second["status"] != "ok":
-        return first | {"attempts": 2}
-    return min(first, second, key=lambda r: (r["disturbed"], r["conditions"]["other_cores"] or 0.0)) | {"attempts": 2}
+def calmer(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of measurements made together and their repetition, those to keep."""
+
+    def trouble(found: list[dict[str, Any]]) -> tuple[int, int, float]:
+        ok = [r for r in found if r["status"] == "ok"]
+        others = sum(r["conditions"]["other_cores"] or 0.0 for r in ok)
+        return len(found) - len(ok), sum(r["disturbed"] for r in ok), others
+
+    return [r | {"attempts": 2} for r in min(first, second, key=trouble)]
 
 
 def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
     """One measurement in a fresh child, all in one turn."""
-    from lra.turns import Session
-
-    limits = {key: config["measure"][key] for key in ("steps", "seconds")}
     with Session(config, timeout) as session:
         if session.prepare():
-            session.turn(limits | {"least": LEAST_STEPS})
+            session.turn({key: config["measure"][key] for key in ("steps", "seconds")})
         return session.finish()
-
-
-def failure(status: str, reason: str) -> dict[str, Any]:
-    return {"status": status, "reason": reason}
 
 
 def is_oom(error: BaseException) -> bool:
@@ -158,7 +155,7 @@ class Measurement:
         self.phases = {"train": step, "inference": infer}
         self.times: dict[str, list[Timing]] = {phase: [] for phase in self.phases}
         self.sizes = size, tokens.numel()
-        self.failed = None
+        self.failed: dict[str, Any] | None = None
         model.train()
         warm = [timed(step, ONE, device)[0].wall for _ in range(cfg.measure.warmup_steps)]
         to_come = 1 + min(LEAST_STEPS, cfg.measure.steps)
@@ -170,18 +167,20 @@ class Measurement:
         self.result["resident_bytes"] = resident_bytes(
             [*model.parameters(), *model.buffers(), tokens, mask, labels, *optimizer_tensors(opt)]
         )
+        model.eval()
+        infer()
         self.pace = Pace() if device.type == "cpu" else None
         self.watch = Watch(torch.get_num_threads())
 
     def turn(self, limits: Any) -> None:
-        """Time steps of both phases. limits: as for `timed`. A first step of a phase is not counted
-        where it is short: what others did meanwhile has emptied the caches."""
+        """Time steps of both phases. limits: as for `timed`. From the second turn on a first step is not
+        counted where steps are short: what others did meanwhile has emptied the caches."""
         with self.watch:
             for phase, step in self.phases.items():
                 self.model.train(phase == "train")
                 known = self.times[phase]
-                if not known or known[-1].wall < COLD:
-                    step()
+                if known and known[-1].wall < COLD:
+                    timed(step, ONE, self.device)
                 known += timed(step, limits, self.device, self.pace)
 
     def finish(self) -> dict[str, Any]:
@@ -330,10 +329,11 @@ def main() -> int:
         answer, parent, timeout = Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
         try:
             this = Measurement(json.loads(sys.stdin.readline()), parent, timeout)
-            print(READY, flush=True)
-            for line in sys.stdin if this.failed is None else ():
-                this.turn(SimpleNamespace(**json.loads(line)))
+            if this.failed is None:
                 print(READY, flush=True)
+                for line in sys.stdin:
+                    this.turn(SimpleNamespace(**json.loads(line)))
+                    print(READY, flush=True)
             result = this.finish()
         except (RuntimeError, MemoryError) as error:
             if not is_oom(error):

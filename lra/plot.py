@@ -185,7 +185,7 @@ def render(results: str | Path) -> dict[str, bytes]:
         return rendered(results, first) | rest()
 
 
-def rendered(results: str | Path, kinds: Collection[str] = KINDS) -> dict[str, bytes]:
+def rendered(results: str | Path, kinds: Collection[str]) -> dict[str, bytes]:
     """What `render` gives, of these kinds, drawn by this process."""
     return {
         f"{FOLDER}/{name}.{kind}": style.image(figure, kind)

@@ -19,7 +19,7 @@ from lra.cost import crossing, curves, fits, load, relative, repeats
 from lra.cost_points import Bench, Point, largest, total
 from lra.cost_sweep import conduct, order
 from lra.cost_table import summary
-from lra.measure import failure
+from lra.session import failure
 from tests import tiny
 from tests.test_record import example
 
@@ -240,7 +240,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     calls: Log = []
     alone = fake(calls)
     monkeypatch.setattr(cost_points, "measure", alone)
-    monkeypatch.setattr(cost_points, "together", lambda configs, timeout: [alone(c, timeout) for c in configs])
+    monkeypatch.setattr(cost_points, "together", lambda configs, timeout, _: [alone(c, timeout) for c in configs])
     monkeypatch.setattr(ceilings, "fresh", lambda *_: {"gemm_float32_flops_per_second": 1e9})
     return calls
 
@@ -330,7 +330,7 @@ def test_a_failure_is_tried_again(
     tmp_path: Path, composed: dict[str, Any], log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works = cost_points.together
-    monkeypatch.setattr(cost_points, "together", lambda configs, _: [failure("failed", "boom") for _ in configs])
+    monkeypatch.setattr(cost_points, "together", lambda configs, *_: [failure("failed", "boom") for _ in configs])
     assert not sweep(tmp_path, composed, ["linear"], lengths=[64])
     monkeypatch.setattr(cost_points, "together", works)
     assert sweep(tmp_path, composed, ["linear"], lengths=[64]) and len(log) == 1
