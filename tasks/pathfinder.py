@@ -24,7 +24,7 @@ from tasks import pathfinder_release as release
 from tasks import store
 from tasks.base import SPLITS, DataError, Ragged, Split, Subset, Task, digest, majority
 from tasks.pathfinder_parameters import RESOLUTIONS as DRAWN
-from tasks.pathfinder_parameters import Parameters, parameters
+from tasks.pathfinder_parameters import Parameters, contour_lengths, parameters
 
 RESOLUTIONS = {"pathfinder": 32, "pathx": 128, "pathx256": 256}  # the exam's own, by name
 SHARD = 500  # images drawn from one seed; part of what the seed means
@@ -38,7 +38,8 @@ class Pathfinder(Task):
     path: the release (`lra_release` or the doubled folder in it), a `pathfinder{R}` folder or a
     difficulty's; None generates. num_images: how many are generated, or used of the release, with
     the same shares of its splits. `seed`, `workers` (threads; None: all cores) and `changes` (to
-    the generator's parameters) concern generated images only; `workers` never changes one.
+    the generator's parameters) concern generated images only; `workers` never changes one. 16x16
+    pixels, with contours of 2 to 4 paddles and no distractors, are ours, for budgets of minutes.
 
     The split is 80/10/10 by rank of each image's hash, and examples stand in that order: it
     depends on the set of images alone, and equal images fall into one split.
@@ -62,12 +63,18 @@ class Pathfinder(Task):
         changes: Mapping[str, Any] | None = None,
         **common: Any,
     ) -> None:
-        for field, value, allowed in (
-            ("resolution", resolution, DRAWN),
-            ("contour_length", contour_length, tuple(release.DIFFICULTIES)),
-        ):
-            if value not in allowed:
-                raise DataError(f"task.{field}: {value!r} is not one of {', '.join(map(str, allowed))}")
+        if resolution not in DRAWN:
+            raise DataError(f"task.resolution: {resolution!r} is not one of {', '.join(map(str, DRAWN))}")
+        if contour_length not in (allowed := contour_lengths(resolution)):
+            raise DataError(
+                f"task.contour_length: {contour_length!r} is not one of {', '.join(map(str, allowed))}, "
+                f"the lengths at task.resolution={resolution}"
+            )
+        if path is not None and contour_length not in release.DIFFICULTIES:
+            raise DataError(
+                f"task.path: the release has no images of {resolution}x{resolution}; take "
+                f"task.resolution=32 task.contour_length=14 (or another of its folders), or leave the path out"
+            )
         self.standard_len = resolution * resolution
         max_len = self.standard_len if max_len is None else max_len
         super().__init__(name, max_len, **common)

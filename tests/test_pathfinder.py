@@ -149,8 +149,13 @@ def test_full_disk(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"resolution": 48}, "task.resolution: 48 is not one of 32, 64, 128, 256"),
-        ({"contour_length": 7}, "task.contour_length: 7 is not one of 6, 9, 14"),
+        ({"resolution": 48}, "task.resolution: 48 is not one of 16, 32, 64, 128, 256"),
+        ({"contour_length": 7}, "task.contour_length: 7 is not one of 6, 9, 14, the lengths at task.resolution=32"),
+        ({"resolution": 16}, "task.contour_length: 14 is not one of 2, 3, 4, the lengths at task.resolution=16"),
+        (
+            {"resolution": 16, "contour_length": 2, "path": "/no/where"},
+            "task.path: the release has no images of 16x16; take task.resolution=32 task.contour_length=14 ",
+        ),
         ({"max_len": 1000}, "task.max_len: 1000 is not 1024, the pixels of 32x32"),
         ({"num_images": 9}, "task.num_images: 9 is not a whole number of at least 10"),
         ({"workers": 0}, "task.workers: 0 is not a whole number of at least 1"),
@@ -215,7 +220,14 @@ def test_a_run_says_what_it_skips(tiny, tmp_path):
     """Hydra sets up logging too."""
     (tiny / "imgs" / "2" / "sample_4.png").write_bytes(b"")
     words = [f"{place}_dir={tmp_path / place}" for place in ("data", "results", "output")]
-    words += ["task=pathfinder", f"task.path={tiny}", "task.contour_length=6", "train.steps=1", "measure.enabled=false"]
+    words += [
+        "task=pathfinder",
+        "task.resolution=32",
+        "task.contour_length=6",
+        f"task.path={tiny}",
+        "train.steps=1",
+        "measure.enabled=false",
+    ]
     done = toy.lra(*words)
     assert done.returncode == 0 and "sample_4.png is empty and skipped" in done.stderr, done.stderr
 
@@ -314,6 +326,16 @@ def test_the_places_of_the_discs_tell_more_than_chance(tmp_path):
     rules = task.rules()
     accuracy = {name: (rule(train, test) == test.labels).mean() for name, rule in rules.items()}
     assert abs(accuracy["majority"] - 0.5) < 0.06 < 0.55 < accuracy["disc_places"] < 0.75
+
+
+def test_the_small_images_take_a_relation_and_no_curve(tmp_path):
+    """What quick's exam is for: no pixel tells the class, where the two discs are tells much of it."""
+    task = Pathfinder(resolution=16, contour_length=2, num_images=8000, data_dir=tmp_path)
+    train, test = task.split("train"), task.split("test")
+    rules = task.rules() | task.learned_rules()
+    accuracy = {name: (rules[name](train, test) == test.labels).mean() for name in ("linear", "disc_places")}
+    assert accuracy["linear"] < 0.55 < 0.75 < accuracy["disc_places"] < 0.9
+    assert task.max_len == 256 and parameters(16, 2).num_distractors == 0
 
 
 def test_parameters_are_the_papers():

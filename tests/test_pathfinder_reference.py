@@ -266,8 +266,10 @@ CHOICES = {"snake_contrasts": (2.0, 1.2), "paddle_contrasts": (0.75, 0.5, 1.0), 
         (parameters(32, 6, **CHOICES), 1),
         (parameters(64, 6), 1),
         (parameters(128, 6), 1),
+        (parameters(16, 2), 3),
+        (parameters(16, 4), 3),
     ],
-    ids=["32", "32-choices", "64", "128"],
+    ids=["32", "32-choices", "64", "128", "16-2", "16-4"],
 )
 def test_equals_reference(p, count):
     compare(p, count, 3)
@@ -284,8 +286,9 @@ def test_equals_reference(p, count):
         (parameters(64, 6), 8),
         (parameters(128, 9), 4),
         (parameters(256, 14), 3),
+        (parameters(16, 3), 100),
     ],
-    ids=["32-14", "32-9", "32-6", "32-choices", "64-6", "128-9", "256-14"],
+    ids=["32-14", "32-9", "32-6", "32-choices", "64-6", "128-9", "256-14", "16-3"],
 )
 def test_equals_reference_at_length(p, count):
     compare(p, count, 4)
