@@ -17,13 +17,14 @@ from lra.session import Session
 
 SECONDS = 0.3  # of a turn: long next to what it costs to change, short next to the drift
 STEPS = 4  # of a turn, at most
+PHASES = 2  # of a turn: training, inference
 
 
 def together(configs: list[dict[str, Any]], timeout: float, seed: int) -> list[dict[str, Any]]:
     """`lra.measure.measure` of several configurations, each in a fresh child, that take turns.
 
     The turns come in rounds, each in another order: as many as it takes for `measure.steps` steps of
-    each, or as begin within `measure.seconds` times the number of children, but LEAST_STEPS. If one was
+    each, or as begin within `measure.seconds` for each phase of each child, but LEAST_STEPS. If one was
     disturbed all take turns once more, since only what was measured together compares, and the calmer of
     the two is kept. What ran out of memory may have lacked what the others held, and is measured again alone.
     """
@@ -47,7 +48,7 @@ def rounds(configs: list[dict[str, Any]], timeout: float, seed: int) -> list[dic
         sessions = [stack.enter_context(Session(config, timeout)) for config in configs]
         alive = [s for s in sessions if s.prepare()]
         limits = [c["measure"] for c in configs]
-        steps, seconds = max((m["steps"] for m in limits), default=0), sum(m["seconds"] for m in limits)
+        steps, seconds = max((m["steps"] for m in limits), default=0), PHASES * sum(m["seconds"] for m in limits)
         begin, done = time.monotonic(), 0
         # A turn has at least one step, so that LEAST_STEPS rounds are enough whatever a step takes.
         while alive and (done < LEAST_STEPS or (done * STEPS < steps and time.monotonic() - begin < seconds)):
