@@ -161,6 +161,18 @@ def test_accuracy_has_intervals_floors_and_failures(whole: Path, drawn: dict[str
     assert any(np.allclose(bar, (low, high)) for bar in bars)
 
 
+def test_long_names_of_floors_and_exams_have_room(whole: Path) -> None:
+    table, long = cells(load(whole)).query("row == 'listops'"), "listops-16px-contour2-30000images"
+    rules = pd.DataFrame([(long, "length_and_histogram", 0.25, True)], columns=["row", "model", "accuracy", "local"])
+    figure = accuracy(table.assign(row=long), rules, "t")
+    readable(figure)
+    names = figure.axes[0].get_yticklabels()
+    assert (
+        "floor: length_and_histogram" in {t.get_text() for t in names} and figure.axes[0]._left_title.get_text() == long
+    )
+    assert min(t.get_window_extent().x0 for t in names) >= 0
+
+
 def test_a_floor_far_off_is_an_arrow_with_its_number(whole: Path) -> None:
     table = cells(load(whole)).query("row == 'listops'")
     rules = pd.DataFrame(

@@ -129,6 +129,11 @@ def sheet(
     return figure, panels
 
 
+def wide(text: str, size: float) -> float:
+    """Inches that a line of text takes at most, about."""
+    return len(text) * 0.58 * size / 72
+
+
 def widen(axes: Any, left: float, right: float) -> None:
     """Move the sides of a panel outwards by that many inches."""
     box, whole = axes.get_position(), axes.figure.get_figwidth()

@@ -35,7 +35,10 @@ def accuracy(
     rows = sorted(cells.row.unique(), key=order)
     most = max((len(cells[cells.row == r]) + len(floors[floors.row == r]) for r in rows), default=1)
     told = [*_accuracy_notes(cells, rows), *notes]
-    figure, panels = style.sheet(len(rows), COLUMNS, (2.6, 0.3 + 0.165 * most), (1.35, 0.15, 0.5), title, told)
+    names = [*cells.model, *(_floor_name(f) for f in floors.model)]
+    left = max([1.35, *(0.15 + style.wide(n, style.SMALL - 0.5) for n in names)])
+    right = max([0.15, *(0.05 + style.wide(r, style.NORMAL + 1) - 2.6 for r in rows)])
+    figure, panels = style.sheet(len(rows), COLUMNS, (2.6, 0.3 + 0.165 * most), (left, right, 0.5), title, told)
     for axes, row in zip(panels, rows, strict=False):
         _ranking(axes, cells[cells.row == row], floors[floors.row == row], looks)
         axes.set_title(row, loc="left")
@@ -75,7 +78,7 @@ def curves(
 def _ranking(axes: Any, cells: pd.DataFrame, floors: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     known = cells[cells.accuracy.notna()]
     entries = [(c.accuracy, c.model, c) for c in known.itertuples()]
-    entries += [(f.accuracy, f"floor: {f.model}", None) for f in floors.itertuples()]
+    entries += [(f.accuracy, _floor_name(f.model), None) for f in floors.itertuples()]
     first, last = _span(known, floors)
     failed = sorted(cells[cells.accuracy.isna()].itertuples(), key=lambda c: c.model, reverse=True)
     names = [c.model for c in failed]
@@ -103,6 +106,10 @@ def _ranking(axes: Any, cells: pd.DataFrame, floors: pd.DataFrame, looks: dict[s
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel(f"test accuracy, % ({_about(known)})" if len(known) else "test accuracy, %")
+
+
+def _floor_name(rule: str) -> str:
+    return f"floor: {rule}"
 
 
 def _span(known: pd.DataFrame, floors: pd.DataFrame) -> tuple[float, float]:
