@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lra import report, sweep
+from lra.record import PHASES
 
 JOBS: list[sweep.Job] = []  # signed up by this process's sweep
 BEGIN = time.monotonic()
@@ -148,9 +149,7 @@ def measured(cfg: Any, machine: str, timeout: float) -> Mapping[str, Any]:
         cost = attempt(config, max(1.0, timeout))
         if cost["status"] != "ok":
             return cost
-        known[key] = {
-            part: {"examples_per_second": cost[part]["examples_per_second"]} for part in ("train", "inference")
-        }
+        known[key] = {part: {"examples_per_second": cost[part]["examples_per_second"]} for part in PHASES}
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
         draft.write_text(json.dumps(known, indent=1))

@@ -21,9 +21,9 @@ from lra import record
 from lra.conditions import disturbed
 from lra.errors import UserError
 from lra.leaderboard import REFERENCE, options
+from lra.record import PHASES
 
 TABLE_2 = (1024, 2048, 3072, 4096)  # the lengths of Tay et al. 2021, Table 2
-PHASES = ("train", "inference")
 GROUP = ["task", "budget", "machine", "dtype", "threads", "batch_size"]
 CONDITIONS = ("device", "threads", "dtype")  # overrides that GROUP holds already
 FIT_FROM = 1024  # below, a step's time is mostly what does not grow with length

@@ -38,6 +38,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lra.errors import first_line
+from lra.record import PHASES
 from lra.session import READY, Session, failure
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Measurement:
         def infer() -> None:
             forward()
 
-        self.phases = {"train": step, "inference": infer}
+        self.phases = dict(zip(PHASES, (step, infer), strict=True))
         self.times: dict[str, list[Timing]] = {phase: [] for phase in self.phases}
         self.sizes = size, tokens.numel()
         self.failed: dict[str, Any] | None = None

@@ -18,6 +18,7 @@ from typing import Any
 SCHEMA = 2
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # what the same command would only repeat
+PHASES = ("train", "inference")  # of a cost, each timed on its own
 
 # Parts of the configuration that do not change the experiment, left out of its hash.
 INCIDENTAL = ("data_dir", "results_dir", "output_dir", "rerun", "wandb", "sweep", "seed", "name", "claims", "variant")

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from typing import Any
 
 from lra.measure import LEAST_STEPS, attempt, calmer, is_disturbed
+from lra.record import PHASES
 from lra.session import Session
 
 SECONDS = 0.3  # of a turn: long next to what it costs to change, short next to the drift
 STEPS = 4  # of a turn, at most
-PHASES = 2  # of a turn: training, inference
 
 
 def together(configs: list[dict[str, Any]], timeout: float, seed: int) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def rounds(configs: list[dict[str, Any]], timeout: float, seed: int) -> list[dic
         sessions = [stack.enter_context(Session(config, timeout)) for config in configs]
         alive = [s for s in sessions if s.prepare()]
         limits = [c["measure"] for c in configs]
-        steps, seconds = max((m["steps"] for m in limits), default=0), PHASES * sum(m["seconds"] for m in limits)
+        steps, seconds = max((m["steps"] for m in limits), default=0), len(PHASES) * sum(m["seconds"] for m in limits)
         begin, done = time.monotonic(), 0
         # A turn has at least one step, so that LEAST_STEPS rounds are enough whatever a step takes.
         while alive and (done < LEAST_STEPS or (done * STEPS < steps and time.monotonic() - begin < seconds)):

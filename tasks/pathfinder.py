@@ -24,7 +24,7 @@ from tasks import pathfinder_release as release
 from tasks import store
 from tasks.base import SPLITS, DataError, Ragged, Split, Subset, Task, digest, majority
 from tasks.pathfinder_parameters import RESOLUTIONS as DRAWN
-from tasks.pathfinder_parameters import Parameters, contour_lengths, parameters
+from tasks.pathfinder_parameters import SHORT_CONTOURS, Parameters, parameters
 
 RESOLUTIONS = {"pathfinder": 32, "pathx": 128, "pathx256": 256}  # the exam's own, by name
 SHARD = 500  # images drawn from one seed; part of what the seed means
@@ -65,12 +65,12 @@ class Pathfinder(Task):
     ) -> None:
         if resolution not in DRAWN:
             raise DataError(f"task.resolution: {resolution!r} is not one of {', '.join(map(str, DRAWN))}")
-        if contour_length not in (allowed := contour_lengths(resolution)):
+        if contour_length not in (allowed := SHORT_CONTOURS.get(resolution, tuple(release.DIFFICULTIES))):
             raise DataError(
                 f"task.contour_length: {contour_length!r} is not one of {', '.join(map(str, allowed))}, "
                 f"the lengths at task.resolution={resolution}"
             )
-        if path is not None and contour_length not in release.DIFFICULTIES:
+        if path is not None and resolution in SHORT_CONTOURS:
             raise DataError(
                 f"task.path: the release has no images of {resolution}x{resolution}; take "
                 f"task.resolution=32 task.contour_length=14 (or another of its folders), or leave the path out"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lra import compose, turns
 from lra.measure import LEAST_STEPS, measure
+from lra.record import PHASES
 from lra.session import Session
 from lra.turns import together
 from tests import tiny
@@ -122,6 +124,15 @@ def test_there_are_enough_rounds_and_not_too_many(counted: type[Counted]) -> Non
         counted.log, counted.answers = [], {"a": [answer()]}
         together([{"name": "a"} | more], 100.0, 0)
         assert len(counted.log) == rounds
+
+
+def test_the_time_allowed_is_that_of_each_phase_of_each(
+    counted: type[Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: float(len(counted.log))))  # a second a turn
+    counted.answers = {n: [answer()] for n in "abc"}
+    together([{"name": n} | limits(4000, 20.0) for n in "abc"], 1e6, 0)
+    assert len(counted.log) == len(PHASES) * 3 * 20
 
 
 def test_nobody_is_given_the_turn_that_would_be_too_much(counted: type[Counted]) -> None:

@@ -113,8 +113,8 @@ def sheet(
     columns, above = min(columns, max(1, count)), 0.32
     lines = -(-max(1, count) // columns)
     whole = columns * (left + width + right)
-    heads = textwrap.wrap(title, int((whole - 0.2) * 72 / ((NORMAL + 2) * 0.6)))
-    feet = [line for note in notes for line in textwrap.wrap(note, int((whole - 0.2) * 72 / (SMALL * 0.55)))]
+    heads = textwrap.wrap(title, int((whole - 0.2) / text_width(" ", NORMAL + 2)))
+    feet = [line for note in notes for line in textwrap.wrap(note, int((whole - 0.2) / text_width(" ", SMALL)))]
     head, foot = 0.1 + 0.19 * len(heads), 0.08 + 0.155 * len(feet)
     high = head + lines * (above + height + below) + foot
     figure = Figure(figsize=(round(whole, 3), round(high, 3)), dpi=DPI)
@@ -129,8 +129,8 @@ def sheet(
     return figure, panels
 
 
-def wide(text: str, size: float) -> float:
-    """Inches that a line of text takes at most, about."""
+def text_width(text: str, size: float) -> float:
+    """Inches that a line of text of that size, in points, takes at most, about."""
     return len(text) * 0.58 * size / 72
 
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from lra.figures import labels, style
 
 COLUMNS = 3
+WIDTH = 2.6  # of a panel, inches
 
 
 @style.drawn
@@ -36,9 +37,9 @@ def accuracy(
     most = max((len(cells[cells.row == r]) + len(floors[floors.row == r]) for r in rows), default=1)
     told = [*_accuracy_notes(cells, rows), *notes]
     names = [*cells.model, *(_floor_name(f) for f in floors.model)]
-    left = max([1.35, *(0.15 + style.wide(n, style.SMALL - 0.5) for n in names)])
-    right = max([0.15, *(0.05 + style.wide(r, style.NORMAL + 1) - 2.6 for r in rows)])
-    figure, panels = style.sheet(len(rows), COLUMNS, (2.6, 0.3 + 0.165 * most), (left, right, 0.5), title, told)
+    left = max([1.35, *(0.15 + style.text_width(n, style.SMALL - 0.5) for n in names)])
+    right = max([0.15, *(0.05 + style.text_width(r, style.NORMAL + 1) - WIDTH for r in rows)])
+    figure, panels = style.sheet(len(rows), COLUMNS, (WIDTH, 0.3 + 0.165 * most), (left, right, 0.5), title, told)
     for axes, row in zip(panels, rows, strict=False):
         _ranking(axes, cells[cells.row == row], floors[floors.row == row], looks)
         axes.set_title(row, loc="left")
@@ -64,7 +65,7 @@ def curves(
     told = ["Beside each name: the last validation accuracy, %. Broken line: best floor blind to long-range structure."]
     told += ["Bands: range over seeds."] * bool((points.groupby(["row", "model"]).seed.nunique() > 1).any())
     told += ["x: training diverged there."] * bool((points.status == "diverged").any())
-    figure, panels = style.sheet(len(rows), COLUMNS, (2.6, 2.7), (0.6, 1.45, 0.5), title, [*told, *notes])
+    figure, panels = style.sheet(len(rows), COLUMNS, (WIDTH, 2.7), (0.6, 1.45, 0.5), title, [*told, *notes])
     ends = []
     for axes, row in zip(panels, rows, strict=False):
         ends.append(_learning(axes, points[points.row == row], looks))
