@@ -229,8 +229,8 @@ def resolution(differences: Estimate, comparisons: int, level: float = LEVEL, po
     return float(np.quantile(needed * differences.error, 0.75))
 
 
-def solved(accuracies: Sequence[float], items: int, chance: float, level: float = 0.01) -> int:
-    """How many seeds have learnt a task that is learnt or not at all: those whose accuracy is above
+def above_chance(accuracies: Sequence[float], items: int, chance: float, level: float = 0.01) -> int:
+    """How many seeds have begun to learn a task that others never do: those whose accuracy is above
     chance beyond a one-sided 99 % Wilson limit."""
     low, _ = wilson(np.asarray(accuracies, float), items, -ndtri(level))
     return int((low > chance).sum())

@@ -186,12 +186,12 @@ def test_models_on_other_data_are_not_ranked(tmp_path: Path) -> None:
     assert [line(shown, n).mark("listops").rank for n in "abc"] == [(1, 1), (2, 2), None]
 
 
-def test_solve_rate(tmp_path: Path) -> None:
+def test_seeds_above_chance(tmp_path: Path) -> None:
     for seed, accuracy in enumerate((0.5, 0.53, 0.95)):
         answered.run(tmp_path, "a", accuracy, "pathfinder", seed)
     [shown] = board.boards(tmp_path)
-    assert line(shown, "a").mark("pathfinder").solved == (1, 3)
-    assert "1/3" in terminal.render([shown], 80) and "solved 1 of 3" in markdown.render([shown])
+    assert line(shown, "a").mark("pathfinder").above_chance == (1, 3)
+    assert "1/3" in terminal.render([shown], 80) and "above chance 1 of 3" in markdown.render([shown])
 
 
 def test_parameters_out_of_line_are_marked(results: Path) -> None:

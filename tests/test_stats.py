@@ -194,8 +194,8 @@ def test_ranks_keep_their_promise_on_ten_thousand_boards(seeds: int) -> None:
 
 
 def test_solve_rate_counts_seeds_above_chance() -> None:
-    assert stats.solved([0.5, 0.52, 0.99], 1000, 0.5) == 1
-    assert stats.solved([0.54], 1000, 0.5) == 1 and stats.solved([0.54], 200, 0.5) == 0
+    assert stats.above_chance([0.5, 0.52, 0.99], 1000, 0.5) == 1
+    assert stats.above_chance([0.54], 1000, 0.5) == 1 and stats.above_chance([0.54], 200, 0.5) == 0
 
 
 def test_other_test_sets_cannot_be_paired() -> None:

@@ -47,10 +47,10 @@ def _ranks(board: Board) -> list[str]:
 
 
 def standing(mark: Mark) -> str:
-    """ "0.31, rank 1-4, solved 2 of 3", of what is known."""
+    """ "0.31, rank 1-4, above chance 2 of 3", of what is known."""
     parts = [f"{mark.skill:.2f}"] if mark.skill is not None else []
     parts += [f"rank {notes.rank(mark)}"] if mark.rank else []
-    parts += ["solved {} of {}".format(*mark.solved)] if mark.solved else []
+    parts += ["above chance {} of {}".format(*mark.above_chance)] if mark.above_chance else []
     return ", ".join(parts) or "-"
 
 

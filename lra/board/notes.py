@@ -88,11 +88,11 @@ def beneath(board: Board) -> list[str]:
             "Skill is (accuracy - floor) / (1 - floor): 0 is the best rule on record that is blind to long range, 1 all"
             f" right. Floors: {known}."
         )
-    solved = [c for c in shown if any(line.mark(c.key).solved for line in board.lines)]
-    if solved:
+    left = [c for c in shown if any(line.mark(c.key).above_chance for line in board.lines)]
+    if left:
         out.append(
-            f"Solved, on {' and '.join(c.title for c in solved)}: seeds whose accuracy is above the commonest label's"
-            " share beyond a one-sided 99 % limit, of all that ended."
+            f"Above chance, on {' and '.join(c.title for c in left)}: seeds whose accuracy is above the commonest"
+            " label's share beyond a one-sided 99 % limit, of all that ended."
         )
     if odd := [line for line in board.lines if line.out_of_line]:
         listed = ", ".join(f"{line.name} {line.ratio:.3f}x" for line in odd)

@@ -137,7 +137,7 @@ def _cell(line: Line, column: Column, board: Board) -> str:
         parts.append(f"<small> ±{notes.percent(mark.half)}</small>")
     below = [f"rank {notes.rank(mark, '–')}"] if mark.rank else []
     below += [f"skill {notes.skill(mark)}"] if mark.skill is not None else []
-    below += ["solved {}/{}".format(*mark.solved)] if mark.solved else []
+    below += ["above chance {}/{}".format(*mark.above_chance)] if mark.above_chance else []
     below += _seeds(mark)
     if below:
         parts.append(f"<small class=more>{'<br>'.join(below)}</small>")

@@ -11,8 +11,8 @@ from lra.board.view import Board, Column, Line
 
 HEAD = (
     "budget", "machine", "dtype", "kind", "model", "row", "column", "standard", "accuracy", "low", "high", "seeds",
-    "failed_seeds", "items", "status", "reason", "skill", "skill_floor", "rank_best", "rank_worst", "seeds_solved",
-    "parameters", "parameters_ratio", "examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory",
+    "failed_seeds", "items", "status", "reason", "skill", "skill_floor", "rank_best", "rank_worst",
+    "seeds_above_chance", "parameters", "parameters_ratio", "examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory",
     "length", "disturbed", "fingerprint", "run_ids",
 )  # fmt: skip
 
@@ -52,7 +52,7 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
         "skill_floor": mark.floor,
         "rank_best": best,
         "rank_worst": worst,
-        "seeds_solved": mark.solved[0] if mark.solved else None,
+        "seeds_above_chance": mark.above_chance[0] if mark.above_chance else None,
         "run_ids": " ".join(mark.run_ids),
     }
 

@@ -43,7 +43,7 @@ def _board(board: Board, width: int) -> str:
 
 
 def _standing(mark: Mark) -> bool:
-    return mark.rank is not None or mark.solved is not None or mark.skill is not None
+    return mark.rank is not None or mark.above_chance is not None or mark.skill is not None
 
 
 def _wrapped(note: str, width: int) -> list[str]:
@@ -66,10 +66,10 @@ def _ranked(board: Board, columns: list[Column]) -> tuple[list[str], list[list[s
         for row, m in zip(rows, marks, strict=True):
             parts = [] if column.over else [notes.skill(m)]
             row.append(GAP.join([*parts, notes.rank(m).rjust(longest)]))
-        if any(m.solved for m in marks):
-            head.append(f"{column.title.split()[0]} solved")
+        if any(m.above_chance for m in marks):
+            head.append(f"{column.title.split()[0]} above chance")
             for row, m in zip(rows, marks, strict=True):
-                row.append("/".join(map(str, m.solved)) if m.solved else "-")
+                row.append("/".join(map(str, m.above_chance)) if m.above_chance else "-")
     return head, rows
 
 

@@ -14,7 +14,7 @@ from lra.board import ranks
 from lra.board.answers import chance, right
 from lra.leaderboard import GROUP, task_order
 from lra.skill import skill
-from lra.stats import solved
+from lra.stats import above_chance
 
 # The columns every board has, in the order of the paper's table: the exam's row and its heading.
 EXAMS = {
@@ -57,7 +57,7 @@ class Mark:
     skill: float | None = None
     floor: str | None = None
     rank: tuple[int, int] | None = None
-    solved: tuple[int, int] | None = None
+    above_chance: tuple[int, int] | None = None
     steps: int | None = None
     parameters: int | None = None
     parameters_ratio: float | None = None
@@ -212,20 +212,20 @@ def _known(value: Any) -> Any:
 
 
 def _mark(cell: Any, rank: tuple[int, int] | None) -> Mark:
-    names = [f.name for f in fields(Mark) if f.name not in ("rank", "solved")]
+    names = [f.name for f in fields(Mark) if f.name not in ("rank", "above_chance")]
     values = {n: _known(getattr(cell, n)) for n in names}
     for name in ("items", "steps", "parameters", "step_peak_bytes", "seeds", "failed"):
         values[name] = None if values[name] is None else int(values[name])
-    return Mark(**values, rank=rank, solved=_solved(cell))
+    return Mark(**values, rank=rank, above_chance=_above_chance(cell))
 
 
-def _solved(cell: Any) -> tuple[int, int] | None:
+def _above_chance(cell: Any) -> tuple[int, int] | None:
     if exam_of(cell.task) not in ALL_OR_NOTHING or not cell.seeds:
         return None
     constant, each = chance(cell.answers[0]), right(cell.answers)
     if constant is None or each is None:
         return None
-    return solved(each.mean(-1), each.shape[-1], constant), cell.seeds
+    return above_chance(each.mean(-1), each.shape[-1], constant), cell.seeds
 
 
 def _average(ranked: ranks.Ranked, name: str) -> Mark:
