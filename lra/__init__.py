@@ -18,7 +18,8 @@ def build(*overrides: str, config_dir: str | None = None) -> tuple[Any, Any]:
 
     Raises lra.errors.UserError for a bad override, in one line.
     """
-    from lra.compose import config, model, task
+    from lra.settings.build import model, task
+    from lra.settings.compose import config
 
     cfg = config(list(overrides), config_dir)
     exam = task(cfg)

@@ -1,62 +1,83 @@
-"""python -m lra task=listops model=performer: one run, or a sweep."""
+"""python -m lra task=listops model=performer: one run, or a sweep. `lra VERB …` is `python -m lra.VERB …`."""
 
 from __future__ import annotations
 
 import os
-
-# Spinning OpenMP threads make a step 3 to 5 times slower on busy cores. Read when torch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Hydra then raises its errors instead of printing them, and one line can be made of each.
-os.environ["HYDRA_FULL_ERROR"] = "1"
-
 import sys
 from itertools import pairwise
 from typing import Any
 
-import hydra
+from lra.errors import UserError, guarded, refuse  # first: it says how idle threads wait, before torch loads
+from lra.root import CONFIGS, ROOT
 
-from lra.compose import CONFIGS, explained, named
-from lra.errors import UserError, guarded, refuse
-from lra.settings import register
+# Hydra then raises its errors instead of printing them, and one line can be made of each.
+os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
-def job(cfg: Any) -> Any:
+def verbs() -> list[str]:
+    """The commands beside a run: every room with a door."""
+    doors = (
+        p for p in (ROOT / "lra").iterdir() if (p / "__main__.py").is_file() or '__name__ == "__main__"' in _text(p)
+    )
+    return sorted(p.stem for p in doors if not p.stem.startswith("_"))
+
+
+def _text(path: Any) -> str:
+    return path.read_text() if path.suffix == ".py" else ""
+
+
+def job(cfg: Any, codes: list[int]) -> Any:
+    """What Hydra calls once a job: do the run, or say what a sweep is asked for."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import open_dict
 
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
-        from lra.sweep import child
+        from lra.sweep.job import asked
 
-        return child(cfg, settings)
+        return asked(cfg, settings)
+    from lra.runner.run import run
+    from lra.settings.compose import named
+
     with open_dict(cfg):
         cfg.hydra = settings
-    from lra.runner import run
-
     try:
         cfg = named(cfg)
         if cfg.minutes is not None:
             raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
-        job.code = run(cfg)
+        codes.append(run(cfg))
     except UserError as error:
         refuse(str(error))  # here, because Hydra would put a line of its own before ours
-    return job.code
-
-
-job.code = 0
+    return codes[-1]
 
 
 def main() -> None:
     """The command line. Exit codes: 0 ok, 1 a run did not end well, 2 bad input, 130 interrupted."""
+    if len(sys.argv) > 1 and sys.argv[1].isidentifier() and sys.argv[1] in verbs():
+        import runpy
+
+        verb = sys.argv.pop(1)
+        runpy.run_module(f"lra.{verb}", run_name="__main__", alter_sys=True)
+        return
+    import hydra
+
+    from lra.settings.explain import explained
+    from lra.settings.schema import register
+
     register()
+    codes = [0]
 
     def entry() -> int:
         words = [part for w in sys.argv for part in (w.split("=", 1) if w.startswith("--config-dir=") else [w])]
         config_dir = next((b for a, b in pairwise(words) if a in ("--config-dir", "-cd")), None)
+
+        def call(cfg: Any) -> Any:
+            return job(cfg, codes)
+
         with explained(config_dir):
-            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)()
-        return job.code
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(call)()
+        return codes[-1]
 
     guarded(entry)
 

@@ -12,11 +12,6 @@ copy    bytes read plus bytes written over the least time of copying a buffer la
 
 from __future__ import annotations
 
-import os
-
-# As in lra.measure, whose numbers are held against these. Read when torch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import json
 import subprocess
 import sys
@@ -83,7 +78,7 @@ def main() -> int:
     from types import SimpleNamespace
 
     from lra.errors import UserError
-    from lra.train import resolve_device
+    from lra.machine.device import resolve_device
 
     given = dict(word.partition("=")[::2] for word in sys.argv[1:])
     if set(given) - {"device", "threads"}:

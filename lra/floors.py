@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lra import record as records
-from lra.record import Record
+from lra.record import store
+from lra.record.record import Record
+from lra.settings import identity
 
 
 def scored(cfg: Any, fingerprint: str) -> dict[str, Record]:
     """The rules already recorded for this task on these data, by name."""
     return {
         r.model: r
-        for _, r in records.find(cfg.results_dir, cfg.choices.task)
+        for _, r in store.find(cfg.results_dir, cfg.choices.task)
         if r.kind == "floor" and r.data.get("fingerprint") == fingerprint and r.status == "ok"
     }
 
@@ -31,20 +32,22 @@ def score(
 
     A rule is scored on the whole test split; its record says on which data.
     """
-    from lra import compose, machine
+    from lra.machine.facts import commit as commit_of
+    from lra.machine.facts import versions
+    from lra.settings import compose
 
     known = scored(cfg, exam.fingerprint())
-    commit, dirty = machine.commit()
+    commit, dirty = commit_of()
     done = []
     for name, rule in rules.items():
         if name in known:
             done.append(known[name])
             continue
-        started, run_id = records.new_id()
+        started, run_id = store.new_id()
         begin = time.perf_counter()
         test = exam.split("test")
         right = (rule(exam.split("train"), test) == test.labels).mean()
-        config = records.portable(compose.plain(cfg))
+        config = identity.portable(compose.plain(cfg))
         entry = Record(
             run_id=run_id,
             started_utc=started,
@@ -56,17 +59,17 @@ def score(
             row=exam.row,
             seed=cfg.seed,
             config={"task": config["task"], "budget": cfg.budget},
-            config_hash=records.config_hash({"task": config["task"], "rule": name}),
+            config_hash=identity.config_hash({"task": config["task"], "rule": name}),
             data=facts or data_facts(exam),
             accuracy_test=float(right),
             local=name in exam.local_rules,
             items_test=len(test),
-            versions=machine.versions(),
+            versions=versions(),
             commit=commit,
             dirty=dirty,
             wall_seconds={"total": round(time.perf_counter() - begin, 3)},
         )
-        records.write(cfg.results_dir, entry)
+        store.write(cfg.results_dir, entry)
         done.append(entry)
     return done
 
@@ -84,18 +87,19 @@ def data_facts(exam: Any) -> dict[str, Any]:
 
 
 def main() -> int:
-    from lra import compose
+    from lra.console import duration, percent, table
     from lra.errors import UserError
-    from lra.report import duration, percent, table
+    from lra.settings import build, compose
+    from lra.settings.words import choices
 
-    words = sys.argv[1:]
+    words, folder = compose.split(sys.argv[1:])
     chosen = [w.partition("=")[2] for w in words if w.startswith("task=")] or ["all"]
     rest = [w for w in words if not w.startswith("task=")]
-    names = compose.choices("task") if chosen == ["all"] else chosen[0].split(",")
+    names = choices("task", folder) if chosen == ["all"] else chosen[0].split(",")
     failed, scored_as = [], {}
     for name in names:
-        cfg = compose.config([f"task={name}", *rest])
-        exam = compose.task(cfg)
+        cfg = compose.config([f"task={name}", *rest], folder)
+        exam = build.task(cfg)
         try:
             # A copy of CIFAR-10 that turns out to be JPEG is the exam image_jpeg under either name: the
             # fingerprint comes first because the row knows of it once the data are read.

@@ -11,10 +11,46 @@ from __future__ import annotations
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from lra import console
 from lra.errors import UserError
+from lra.root import ROOT
+
+
+def comparison(ours: Any, published: Any) -> str:
+    """A line for each of our cells of the unchanged exams: ours, that of the first table, the others' range.
+
+    The published ones differ in sizes, data, seeds and what they select on: the ledger says how.
+    """
+    pass
+
+    mine = ours[(ours.budget == "paper") & (ours.row == ours.task) & ours.accuracy.notna()]
+    if mine.empty:
+        return "no run of budget=paper on a whole exam has ended yet: nothing to compare with published cells"
+    lines = []
+    for cell in mine.sort_values(["task", "model", "machine"]).itertuples():
+        here = published[(published.kind == "accuracy") & (published.task == cell.task) & published.value.notna()]
+        here = here[here.ours == cell.model]
+        first = here[here.table.str.startswith(FIRST_TABLE)].value
+        later = here[~here.table.str.startswith(FIRST_TABLE)].value
+        others = f"{later.min():.2f}" + (f" to {later.max():.2f}" if len(later) > 1 else "") if len(later) else "-"
+        lines.append(
+            [
+                f"{cell.task} {cell.model}",
+                console.percent(cell.accuracy),
+                f"{100 * cell.low:.1f} to {100 * cell.high:.1f}",
+                str(cell.seeds),
+                f"{first.iloc[0]:.2f}" if len(first) else "-",
+                f"{100 * cell.accuracy - first.iloc[0]:+.2f}" if len(first) else "-",
+                others,
+            ]
+        )
+    header = ["budget=paper", "ours", "95 %", "seeds", "2020", "less that", "later tables"]
+    return "\n" + console.table(lines, header)
+
 
 COLUMNS = (
     "model", "ours", "task", "kind", "printed", "unit", "length", "batch_size", "val_is_test", "colour", "pixels",
@@ -40,7 +76,7 @@ FIRST_TABLE = "lra-2020"  # the accuracies and costs of Tay et al. 2021
 def place(results: str | Path) -> Path:
     """The folder of the ledger: `published` in the results folder, else in this checkout's."""
     own = Path(results) / "published"
-    return own if own.is_dir() else Path(__file__).resolve().parent.parent / "results" / "published"
+    return own if own.is_dir() else ROOT / "results" / "published"
 
 
 def load(folder: str | Path) -> pd.DataFrame:
@@ -202,8 +238,8 @@ def summary(cells: pd.DataFrame, length: int = 4000) -> pd.DataFrame:
 
 
 def main() -> int:
-    from lra.leaderboard import options
-    from lra.report import table
+    from lra.console import table
+    from lra.record.place import options
 
     folder = place(options(sys.argv[1:])["results_dir"])
     cells = load(folder)

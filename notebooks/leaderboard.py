@@ -9,9 +9,11 @@
 import os
 from pathlib import Path
 
-from lra import board, leaderboard, ledger, plot, stats
-from lra.board import answers, terminal
-from lra.figures.bubble import bubble
+from lra import ledger
+from lra.leaderboard import files, terminal
+from lra.marks import cells, means, runs, stats
+from lra.plot.bubble import bubble
+from lra.record import answers
 
 here = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "results").is_dir())
 results = Path(os.environ.get("LRA_RESULTS", here / "results"))
@@ -22,9 +24,9 @@ results = Path(os.environ.get("LRA_RESULTS", here / "results"))
 # A row of `table` is a record; a row of `cells` is a model on an exam, with its 95 % interval.
 
 # %%
-table = leaderboard.load(results)
-cells = leaderboard.cells(table)
-print(terminal.render(board.boards(results)))
+table = runs.load(results)
+cells = cells.cells(table)
+print(terminal.render(files.boards(results)))
 
 # %% [markdown]
 # ## The chart
@@ -32,16 +34,16 @@ print(terminal.render(board.boards(results)))
 # One group only: numbers of different budgets, machines or precisions never share an axis.
 
 # %%
-group = dict(zip(leaderboard.GROUP, cells[leaderboard.GROUP].value_counts().index[0], strict=True))
+group = dict(zip(runs.GROUP, cells[runs.GROUP].value_counts().index[0], strict=True))
 title = "budget {budget}, {machine}, {dtype}".format(**group)
 
 
 def of_group(frame):
-    return frame[(frame[leaderboard.GROUP] == list(group.values())).all(axis=1)]
+    return frame[(frame[runs.GROUP] == list(group.values())).all(axis=1)]
 
 
 published = ledger.summary(ledger.load(ledger.place(results)))
-chart = bubble(of_group(plot.summary(table)), title, published)
+chart = bubble(of_group(means.summary(table)), title, published)
 chart
 
 # %% [markdown]
@@ -74,6 +76,6 @@ mine = os.environ.get("LRA_MINE")
 if mine:
     import pandas as pd
 
-    both = pd.concat([table, leaderboard.load(mine)], ignore_index=True)
-    chart = bubble(of_group(plot.summary(both)), title, published)
+    both = pd.concat([table, runs.load(mine)], ignore_index=True)
+    chart = bubble(of_group(means.summary(both)), title, published)
 chart

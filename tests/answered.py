@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lra import record
+from lra.record import record, store
 
 MACHINE = {"device": "cpu", "name": "Example CPU", "cores": 2, "threads": 1}
 
@@ -36,7 +36,7 @@ def run(
     **values: object,
 ) -> record.Record:
     """Write the record of a run, with its answers beside it, as lra.runner does. None: it diverged."""
-    started, run_id = record.new_id()
+    started, run_id = store.new_id()
     base = {
         "run_id": run_id,
         "started_utc": started,
@@ -71,8 +71,8 @@ def run(
             base["predictions"] = {"file": name, "sha256": digest, "items": items}
     made = record.Record(**base | values)
     if made.predictions:
-        record.write_once(record.folder(folder, made) / made.predictions["file"], buffer.getvalue())
-    record.write(folder, made)
+        store.write_once(store.folder(folder, made) / made.predictions["file"], buffer.getvalue())
+    store.write(folder, made)
     return made
 
 

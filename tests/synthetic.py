@@ -6,7 +6,7 @@ import math
 import random
 from pathlib import Path
 
-from lra import record
+from lra.record import record, store
 
 # name: (exponent of time, of memory, speed at 1024 relative to the first, skill)
 MODELS = {
@@ -88,7 +88,7 @@ def write(folder: Path, count: int, **values: object) -> None:
         "machine": MACHINE,
         "dtype": "float32",
     }
-    record.write(folder, record.Record(**base | values))
+    store.write(folder, record.Record(**base | values))
 
 
 def costs(folder: Path, models: int = 13, longest: int = 16384, batch: int = 4) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra.batches import by_length, share, stream
+from lra.train.batches import by_length, share, stream
 
 
 @settings(max_examples=30, deadline=None)

@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from lra import beside as module
-from lra.beside import beside
+from lra.plot.forked import beside
 
 
 def told(text: str) -> tuple[str, int]:

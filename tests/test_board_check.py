@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lra import board, plot, record
-from lra.board import check
-from lra.leaderboard import load
+from lra.leaderboard import files, verify
+from lra.marks.runs import load
+from lra.plot import render
+from lra.record import record, store
 from tests import answered, tiny
 
 OLD = Path(__file__).parent / "records"
@@ -20,13 +21,13 @@ OLD = Path(__file__).parent / "records"
 def problems(folder: Path) -> list[str]:
     """All lines about records and groups."""
     paths = sorted((folder / "runs").rglob("*.json"))
-    lines = [line for path in paths for line in check.of_record(path, folder)]
-    return lines + list(check.of_groups(load(folder)))
+    lines = [line for path in paths for line in verify.of_record(path, folder)]
+    return lines + list(verify.of_groups(load(folder)))
 
 
 def edit(folder: Path, made: record.Record, honest: bool = False, **values: object) -> None:
     """Change fields of a record by hand; `honest` computes its digest anew."""
-    path = record.folder(folder, made) / f"{made.run_id}.json"
+    path = store.folder(folder, made) / f"{made.run_id}.json"
     raw = json.loads(path.read_text()) | values
     if honest:
         raw["digest"] = record.digest_of(raw)
@@ -42,7 +43,7 @@ def test_whole_records_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(OLD.glob("*.json")), ids=lambda p: p.stem)
 def test_old_records_keep_their_schema_for_ever(path: Path) -> None:
-    assert list(check.of_schema(json.loads(path.read_text()))) == []
+    assert list(verify.of_schema(json.loads(path.read_text()))) == []
 
 
 def test_an_edit_by_hand_breaks_the_digest(tmp_path: Path) -> None:
@@ -72,13 +73,13 @@ def test_what_is_not_of_the_schema_is_named(tmp_path: Path, values: dict, said: 
     made = answered.run(tmp_path, "linear", 0.3, stored=False)
     edit(tmp_path, made, honest=True, **values)
     paths = list((tmp_path / "runs").rglob("*.json"))
-    lines = [line for path in paths for line in check.of_record(path, tmp_path)]
+    lines = [line for path in paths for line in verify.of_record(path, tmp_path)]
     assert any(said in line and made.run_id in line for line in lines), lines
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    path = record.folder(tmp_path, made) / f"{made.run_id}.json"
+    path = store.folder(tmp_path, made) / f"{made.run_id}.json"
     raw = json.loads(path.read_text())
     del raw["commit"]
     path.write_text(json.dumps(raw | {"digest": record.digest_of(raw)}))
@@ -88,7 +89,7 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["gone", "other bytes", "other answers"])
 def test_predictions_must_be_those_of_the_record(tmp_path: Path, harm: str) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made) / made.predictions["file"]
     if harm == "gone":
         stored.unlink()
     elif harm == "other bytes":
@@ -96,7 +97,7 @@ def test_predictions_must_be_those_of_the_record(tmp_path: Path, harm: str) -> N
     else:
         edit(tmp_path, made, honest=True, accuracy_test=0.35)
     paths = list((tmp_path / "runs").rglob("*.json"))
-    [line] = [line for path in paths for line in check.of_record(path, tmp_path)]
+    [line] = [line for path in paths for line in verify.of_record(path, tmp_path)]
     assert {"gone": "not there", "other bytes": "SHA-256", "other answers": "predictions give 0.3"}[harm] in line
 
 
@@ -130,8 +131,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     answered.run(folder, "transformer", 0.4)
     answered.run(folder, "linear", 0.3)
-    figures = plot.render(folder)
-    for name, content in (figures | board.files(board.boards(folder), figures)).items():
+    figures = render.render(folder)
+    for name, content in (figures | files.files(files.boards(folder), figures)).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
@@ -151,32 +152,32 @@ def harmed(path: Path) -> Callable[[], None]:
 
 
 def test_published_files_must_be_what_the_records_give(published: Path) -> None:
-    given = check.expected(published)
-    assert list(check.of_published(published, given)) == []
+    given = verify.expected(published)
+    assert list(verify.of_published(published, given)) == []
     for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.html", next(n for n in given if n.endswith("svg"))):
         back = harmed(published / name)
-        [line] = check.of_published(published, given)
+        [line] = verify.of_published(published, given)
         assert line.startswith(f"{name}: differs") and "rebuild it: python -m lra." in line
         back()
     less = {k: v for k, v in given.items() if k != "leaderboard.tex" and not k.endswith(".png")}
-    lines = list(check.of_published(published, less))
+    lines = list(verify.of_published(published, less))
     assert any(line.startswith("leaderboard.tex: no record gives it") for line in lines) and len(lines) > 1
-    assert "missing" in next(iter(check.of_published(published, {"leaderboard.new": b""})))
+    assert "missing" in next(iter(verify.of_published(published, {"leaderboard.new": b""})))
 
 
 def test_a_new_record_makes_the_published_table_stale(published: Path, capsys: pytest.CaptureFixture) -> None:
     made = answered.run(published, "linear", 0.35)
-    assert check.check(published) == 1
+    assert verify.check(published) == 1
     text = capsys.readouterr().out
     assert "leaderboard.md: differs" in text and "3 records" in text
-    for path in record.folder(published, made).glob(f"{made.run_id}*"):
+    for path in store.folder(published, made).glob(f"{made.run_id}*"):
         path.unlink()
 
 
 def test_a_broken_record_stops_the_comparison_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    (record.folder(tmp_path, made) / f"{made.run_id}.json").write_text("{")
-    assert check.check(tmp_path) == 1
+    (store.folder(tmp_path, made) / f"{made.run_id}.json").write_text("{")
+    assert verify.check(tmp_path) == 1
     text = capsys.readouterr().out
     assert f"{made.run_id}.json: not a record" in text and "were not compared" in text
     assert len(text.splitlines()) == 3
@@ -184,7 +185,7 @@ def test_a_broken_record_stops_the_comparison_and_says_so(tmp_path: Path, capsys
 
 def test_labels_are_read_without_pickles(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made) / made.predictions["file"]
     np.savez(stored, predictions=np.array([object()]), labels=np.array([1]))
-    path = record.folder(tmp_path, made) / f"{made.run_id}.json"
-    assert any("SHA-256" in line for line in check.of_record(path, tmp_path))
+    path = store.folder(tmp_path, made) / f"{made.run_id}.json"
+    assert any("SHA-256" in line for line in verify.of_record(path, tmp_path))

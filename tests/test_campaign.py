@@ -12,29 +12,32 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lra import campaign, ledger, record, sweep
+from lra import ledger
+from lra.record import record, store
+from lra.settings import identity
+from lra.sweep import job, minutes, once
 from tests import tiny
 
 OK = {"status": "ok", "train": {"examples_per_second": 100.0}, "inference": {"examples_per_second": 400.0}}
 HERE = {"device": "cpu", "name": "this machine"}
 
 
-def job(folder: Path, model: str = "transformer", seed: int = 0, task: str = "listops", *more: str) -> sweep.Job:
+def job(folder: Path, model: str = "transformer", seed: int = 0, task: str = "listops", *more: str) -> job.Job:
     words = tiny.words(folder, f"model={model}", f"seed={seed}", "budget=quick", *more)
-    return sweep.Job(words, None, task, model, seed, " ".join([task, model, f"s{seed}", *more]))
+    return job.Job(words, None, task, model, seed, " ".join([task, model, f"s{seed}", *more]))
 
 
 def entry(cfg: Any, status: str = "ok", **facts: Any) -> record.Record:
     """A record of the run that `cfg` describes."""
-    from lra import compose
+    from lra.settings import compose
 
     plain = compose.plain(cfg)
-    started, run_id = record.new_id()
+    started, run_id = store.new_id()
     return record.Record(
         **{
             "run_id": run_id, "started_utc": started, "kind": "model", "status": status, "task": cfg.choices.task,
             "model": cfg.choices.model, "budget": cfg.budget, "row": "listops-24", "seed": cfg.seed,
-            "config": record.portable(plain), "config_hash": record.config_hash(plain), "machine": HERE,
+            "config": identity.portable(plain), "config_hash": identity.config_hash(plain), "machine": HERE,
             "dtype": "float32", "data": {"items": {"train": 300, "valid": 60, "test": 60}},
         }
         | facts
@@ -44,14 +47,14 @@ def entry(cfg: Any, status: str = "ok", **facts: Any) -> record.Record:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """No process is started: runs take no time and end ok, a measurement gives OK and is counted."""
-    from lra import compose, machine, measure
+    from lra.settings import compose
 
     known: dict[str, Any] = {"started": [], "measured": 0, "cost": OK, "end": None}
 
-    def started(this: sweep.Job, seconds: float | None) -> tuple[int, bool]:
+    def started(this: job.Job, seconds: float | None) -> tuple[int, bool]:
         cfg = compose.config(this.words)
         known["started"].append((this.label, seconds))
-        record.write(cfg.results_dir, entry(cfg, data={"fingerprint": "f", "items": {"valid": 60, "test": 60}}))
+        store.write(cfg.results_dir, entry(cfg, data={"fingerprint": "f", "items": {"valid": 60, "test": 60}}))
         return 0, False
 
     def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -69,11 +72,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_order_of_value(tmp_path: Path) -> None:
-    def made(task: str, model: str, seed: int) -> sweep.Job:
-        return sweep.Job([], None, task, model, seed, "")
+    def made(task: str, model: str, seed: int) -> job.Job:
+        return job.Job([], None, task, model, seed, "")
 
     jobs = [made(t, m, s) for t in ("listops", "image") for m in ("bigbird", "transformer") for s in (3, 1)]
-    assert [(j.seed, j.task, j.model) for j in campaign.by_value(jobs)] == [
+    assert [(j.seed, j.task, j.model) for j in minutes.by_value(jobs)] == [
         (seed, task, model) for seed in (3, 1) for task in ("listops", "image") for model in ("transformer", "bigbird")
     ]
 
@@ -82,56 +85,56 @@ def test_what_cannot_fit_is_skipped_and_a_shorter_one_later_is_done(
     tmp_path: Path, world: dict[str, Any], capsys: pytest.CaptureFixture
 ) -> None:
     """Of 2 minutes 30 s go into starting; 8 examples a step at 100/s, 60 to score every 3 steps at 400/s."""
-    campaign.JOBS += [job(tmp_path, "transformer", 0, "listops", f"train.steps={n}") for n in (9000, 800, 6)]
-    campaign.conduct(2)
-    assert [r["status"] for r in sweep.ROWS] == ["skipped", "skipped", "ok"]
-    assert sweep.ROWS[0]["reason"].startswith("training alone needs about 12.5 minutes, ")
-    assert sweep.ROWS[1]["reason"].startswith("it needs about 2.2 minutes, ")  # 30 + 64 + 40 s
+    minutes.JOBS += [job(tmp_path, "transformer", 0, "listops", f"train.steps={n}") for n in (9000, 800, 6)]
+    minutes.conduct(2)
+    assert [r["status"] for r in once.ROWS] == ["skipped", "skipped", "ok"]
+    assert once.ROWS[0]["reason"].startswith("training alone needs about 12.5 minutes, ")
+    assert once.ROWS[1]["reason"].startswith("it needs about 2.2 minutes, ")  # 30 + 64 + 40 s
     ((label, seconds),) = world["started"]
     assert label.endswith("train.steps=6") and 100 < seconds <= 120
     assert "[1/3] listops transformer s0 train.steps=9000: training alone needs" in capsys.readouterr().err
 
 
 def test_a_skipped_run_is_measured_once(tmp_path: Path, world: dict[str, Any]) -> None:
-    campaign.JOBS.append(job(tmp_path, "transformer", 0, "listops", "train.steps=9000"))
-    campaign.conduct(2)
-    campaign.conduct(2)
+    minutes.JOBS.append(job(tmp_path, "transformer", 0, "listops", "train.steps=9000"))
+    minutes.conduct(2)
+    minutes.conduct(2)
     assert world["measured"] == 1
     (tmp_path / "out" / "estimates.json").write_text("{")  # cut short: measured anew, not an error
-    campaign.conduct(2)
-    assert world["measured"] == 2 and [r["status"] for r in sweep.ROWS] == ["skipped"] * 3
+    minutes.conduct(2)
+    assert world["measured"] == 2 and [r["status"] for r in once.ROWS] == ["skipped"] * 3
 
 
 def test_time_that_is_over_needs_no_measurement(tmp_path: Path, world: dict[str, Any]) -> None:
-    campaign.JOBS.append(job(tmp_path))
-    campaign.conduct(0.1)
-    assert world["measured"] == 0 and sweep.ROWS[0]["status"] == "skipped"
+    minutes.JOBS.append(job(tmp_path))
+    minutes.conduct(0.1)
+    assert world["measured"] == 0 and once.ROWS[0]["status"] == "skipped"
 
 
 def test_what_is_recorded_is_not_done_again(
     tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    campaign.JOBS.append(job(tmp_path))
+    minutes.JOBS.append(job(tmp_path))
     monkeypatch.setattr(sweep, "already", lambda cfg: entry(cfg, accuracy_test=0.5))
-    campaign.conduct(2)
-    assert not world["started"] and sweep.ROWS[0]["known"] and sweep.ROWS[0]["accuracy"] == 0.5
+    minutes.conduct(2)
+    assert not world["started"] and once.ROWS[0]["known"] and once.ROWS[0]["accuracy"] == 0.5
 
 
 def test_a_run_without_memory_is_begun_because_its_record_comes_soon(tmp_path: Path, world: dict[str, Any]) -> None:
     world["cost"] = {"status": "oom", "reason": "out of memory"}
-    campaign.JOBS.append(job(tmp_path, "transformer", 0, "listops", "train.steps=9000"))
-    campaign.conduct(2)
+    minutes.JOBS.append(job(tmp_path, "transformer", 0, "listops", "train.steps=9000"))
+    minutes.conduct(2)
     assert len(world["started"]) == 1 and not (tmp_path / "out" / "estimates.json").exists()
 
 
 def expected(tmp_path: Path, *records: record.Record, steps: int = 9000) -> str | None:
     """Why a run of that many steps is skipped with 2 minutes left and these records there; None: it is not."""
     for r in records:
-        record.write(tmp_path / "results", r)
+        store.write(tmp_path / "results", r)
     cfg = tiny.config(tmp_path, "model=transformer", f"train.steps={steps}")
     try:
-        campaign.allowed(cfg, time.monotonic() + 120, "label")
-    except sweep.Skipped as why:
+        minutes.allowed(cfg, time.monotonic() + 120, "label")
+    except job.Skipped as why:
         return str(why)
     return None
 
@@ -165,8 +168,8 @@ def test_a_run_is_cut_off_when_its_time_is_over(tmp_path: Path, monkeypatch: pyt
     Popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", slow)
     monkeypatch.setattr(sweep, "GRACE", 0.5)
-    assert sweep.started(job(tmp_path), 0.1) == (-15, True)
-    assert sweep.started(job(tmp_path), 1.0) == (-9, True)
+    assert once.started(job(tmp_path), 0.1) == (-15, True)
+    assert once.started(job(tmp_path), 1.0) == (-9, True)
     assert "hydra.mode=RUN" in calls[0]
 
 
@@ -184,11 +187,11 @@ def test_comparison_with_published_cells() -> None:
             cell("text", "linear", 0.2, row="text-512"),
         ]
     )
-    lines = campaign.comparison(ours, ledger.load(tiny.ROOT / "results" / "published")).splitlines()
+    lines = ledger.comparison(ours, ledger.load(tiny.ROOT / "results" / "published")).splitlines()
     assert [line.split()[:2] for line in lines[3:]] == [["listops", "mine"], ["listops", "transformer"]]
     assert lines[3].split()[-3:] == ["-", "-", "-"]
     assert "36.37" in lines[4] and "+1.00" in lines[4] and " to " in lines[4]
-    assert "nothing to compare" in campaign.comparison(ours.iloc[:0], ledger.load(tiny.ROOT / "results" / "published"))
+    assert "nothing to compare" in ledger.comparison(ours.iloc[:0], ledger.load(tiny.ROOT / "results" / "published"))
 
 
 def test_paper_sweep_is_the_official_setting_in_order_of_value() -> None:
@@ -228,7 +231,7 @@ def test_a_run_ends_when_its_sweep_is_killed(tmp_path: Path) -> None:
             break
     parent.kill()
     parent.wait()
-    (r,) = waited(lambda: [r for _, r in record.find(tmp_path / "results") if r.kind == "model"])
+    (r,) = waited(lambda: [r for _, r in store.find(tmp_path / "results") if r.kind == "model"])
     assert r.status == "interrupted" and r.steps_done > 0
 
 
@@ -251,7 +254,7 @@ def test_killed_resumed_cut_off(tmp_path: Path) -> None:
     done = tiny.lra(*command, "minutes=1.5")
     assert done.returncode == 1 and "1 ok, 1 not" in done.stdout, done.stdout + done.stderr
     assert "recorded before" in done.stdout and "interrupted" in done.stdout
-    found = [r for _, r in record.find(tmp_path / "results") if r.kind == "model" and r.status == "interrupted"]
+    found = [r for _, r in store.find(tmp_path / "results") if r.kind == "model" and r.status == "interrupted"]
     assert found and found[-1].steps_done > 0
 
 

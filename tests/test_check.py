@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lra.audit import growth as growths
-from lra.audit import sight
-from lra.audit.contract import answer
-from lra.audit.growth import growth, slope
-from lra.audit.subject import Finding, Subject
-from lra.check import ask, points
-from lra.compose import choices, config
+from lra.check import growth, sight
+from lra.check.card import ask, points
+from lra.check.contract import answer
+from lra.check.growth import growth
+from lra.check.subject import Finding, Subject
+from lra.measure.gauges import slope
+from lra.settings.compose import config
+from lra.settings.words import choices
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH = 160
@@ -109,18 +110,18 @@ def test_judgement_of_exact_powers(power: float, claim: float, status: str) -> N
     lengths = [512, 1024, 2048, 4096]
     costs = [3e-6 * n**power for n in lengths]
     assert slope(lengths, costs) == pytest.approx(power)
-    bounds = growths.interval(lengths, [[c * 0.99, c, c * 1.01] for c in costs])
+    bounds = growth.interval(lengths, [[c * 0.99, c, c * 1.01] for c in costs])
     assert bounds[0] < power < bounds[1]
     for what in ("time", "memory"):
-        assert growths.judge(what, lengths, costs, bounds, {what: claim}).status == status
-    assert growths.judge("time", lengths, costs, bounds, {}).status == "note"
+        assert growth.judge(what, lengths, costs, bounds, {what: claim}).status == status
+    assert growth.judge("time", lengths, costs, bounds, {}).status == "note"
 
 
 def test_windows_not_yet_full_do_not_break_a_claim() -> None:
     """min(L, 1024) keys a query: steep at first, linear in the end, and judged by the end."""
     lengths = [512, 1024, 2048, 4096, 8192]
     costs = [n * (200 + min(n, 1024)) for n in lengths]
-    finding = growths.judge("memory", lengths, costs, (1, 1), {"memory": 1.0})
+    finding = growth.judge("memory", lengths, costs, (1, 1), {"memory": 1.0})
     assert finding.numbers["overall"] > 1.1
     assert finding.status == "ok"
 

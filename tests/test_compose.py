@@ -8,18 +8,18 @@ import pytest
 import torch
 
 import lra
-from lra import compose
 from lra.errors import UserError
+from lra.settings import build, compose, words
 
-TASKS, MODELS = compose.choices("task"), compose.choices("model")
-BUDGETS = compose.choices("budget")
+TASKS, MODELS = words.choices("task"), words.choices("model")
+BUDGETS = words.choices("budget")
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_composes_in_every_budget(task: str, budget: str) -> None:
     cfg = compose.config([f"task={task}", f"budget={budget}"])
-    exam = compose.task(cfg)
+    exam = build.task(cfg)
     assert cfg.budget == budget and exam.name == task
     assert exam.vocab_size > 2 and exam.num_classes >= 2 and len(exam.vocabulary) == 16
     assert cfg.train.warmup_steps <= max(cfg.train.steps, 8000) and cfg.train.eval_every <= cfg.train.steps
@@ -30,9 +30,9 @@ def test_every_task_composes_in_every_budget(task: str, budget: str) -> None:
 def test_every_pair_is_built(task: str, model: str) -> None:
     """On the meta device, at the task's quick size: nothing is read, nothing is allocated."""
     cfg = compose.config([f"task={task}", f"model={model}"])
-    exam = compose.task(cfg)
+    exam = build.task(cfg)
     with torch.device("meta"):
-        net = compose.model(cfg, exam)
+        net = build.model(cfg, exam)
     assert sum(p.numel() for p in net.parameters()) > 0
 
 
@@ -80,7 +80,7 @@ def test_bad_words_get_one_helpful_line(words: list[str], parts: list[str]) -> N
 def test_bad_sizes_are_refused_when_built(words: list[str], parts: list[str]) -> None:
     cfg = compose.config(["task=listops", "model=transformer", *words])
     with pytest.raises(UserError) as caught:
-        compose.model(cfg, compose.task(cfg))
+        build.model(cfg, build.task(cfg))
     for part in parts:
         assert part in str(caught.value), caught.value
 
@@ -91,7 +91,7 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
         "# @package _global_\nmodel:\n  mixer: {_target_: models.transformer.FullAttention, _partial_: true}\n"
     )
     cfg = compose.config(["model=mine"], str(tmp_path))
-    assert cfg.choices.model == "mine" and "mine" in compose.choices("model", str(tmp_path))
+    assert cfg.choices.model == "mine" and "mine" in words.choices("model", str(tmp_path))
     with pytest.raises(UserError, match="mine"):
         compose.config(["model=min"], str(tmp_path))
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lra import conditions, measure
+from lra.machine import watch
+from lra.measure import alone
 
 
 def spin(seconds: float) -> None:
@@ -35,18 +36,18 @@ TIMING = {"seconds_median": 1.0, "seconds_iqr": 0.1}
     ],
 )
 def test_disturbed(changes, timing, verdict):
-    assert conditions.disturbed(facts(**changes), TIMING, TIMING | timing) is verdict
+    assert watch.disturbed(facts(**changes), TIMING, TIMING | timing) is verdict
 
 
 def test_sees_work_of_others_and_not_its_own():
-    if conditions.busy_seconds() is None:
+    if watch.busy_seconds() is None:
         pytest.skip("this system does not say how busy it is")
-    with conditions.Watch(1) as own:
+    with watch.Watch(1) as own:
         spin(0.5)
     other = multiprocessing.get_context("spawn").Process(target=spin, args=(3.0,))
     other.start()
     time.sleep(1.0)
-    with conditions.Watch(1) as both:
+    with watch.Watch(1) as both:
         spin(1.0)
     other.join()
     assert own.facts["other_cores"] is not None and both.facts["other_cores"] > 0.4
@@ -56,7 +57,7 @@ def test_sees_work_of_others_and_not_its_own():
 def test_stretches_add_up_and_what_lies_between_does_not_count(monkeypatch):
     # Wall, own and busy seconds at each reading: two stretches of 1 s with 0.5 s of others in all, and 9 s between.
     wall, own, busy = ([0.0, 1.0, 10.0, 11.0], [0.0, 0.5, 0.5, 1.0], [0.0, 0.75, 9.0, 9.75])
-    watch = conditions.Watch(1)
+    watch = watch.Watch(1)
     monkeypatch.setattr(
         conditions, "time", SimpleNamespace(perf_counter=lambda: wall.pop(0), process_time=lambda: own.pop(0))
     )
@@ -70,14 +71,14 @@ def test_stretches_add_up_and_what_lies_between_does_not_count(monkeypatch):
 def test_steps_that_keep_step_with_the_clock_are_steady():
     seconds, paces = [1.0, 2.0, 1.0, 2.0, 4.0], [4.0, 2.0, 4.0, 2.0, 1.0]
     timing = {"seconds": seconds, "paces": paces, "seconds_iqr": 1.0, "seconds_median": 2.0}
-    assert conditions.spread(timing) == 0 and conditions.spread(timing | {"paces": None}) == 0.5
-    assert not conditions.disturbed(facts(), timing) and conditions.disturbed(facts(), timing | {"paces": None})
+    assert watch.spread(timing) == 0 and watch.spread(timing | {"paces": None}) == 0.5
+    assert not watch.disturbed(facts(), timing) and watch.disturbed(facts(), timing | {"paces": None})
 
 
 def answers(monkeypatch, *found):
     queue = list(found)
     monkeypatch.setattr(measure, "attempt", lambda *_: queue.pop(0))
-    return measure.measure({})
+    return alone.measure({})
 
 
 def answer(disturbed: bool, others: float, **more) -> dict:

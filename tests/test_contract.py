@@ -6,10 +6,11 @@ from functools import cache
 
 import pytest
 
-from lra.audit.growth import growth
-from lra.audit.subject import Subject
-from lra.check import ask, points
-from lra.compose import choices, config
+from lra.check.card import ask, points
+from lra.check.growth import growth
+from lra.check.subject import Subject
+from lra.settings.compose import config
+from lra.settings.words import choices
 
 MODELS = choices("model")
 # Long enough for two segments of 512, several blocks of every kind, and none of them whole.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lra import record
+from lra.record import store
 from tests import tiny
 
 
@@ -19,5 +19,5 @@ def test_the_model_of_the_guide_runs(tmp_path: Path) -> None:
     assert command[:3] == ["python", "-m", "lra"]
     done = tiny.lra(*command[3:], *tiny.words(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (r,) = [r for _, r in record.find(tmp_path / "results") if r.kind == "model"]
+    (r,) = [r for _, r in store.find(tmp_path / "results") if r.kind == "model"]
     assert (r.model, r.status, r.cost["status"]) == ("average", "ok", "ok")

@@ -14,12 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress
 
-from lra import ceilings, compose, cost_points, record
-from lra.cost import crossing, curves, fits, load, relative, repeats
-from lra.cost_points import Bench, Point, largest, total
-from lra.cost_sweep import conduct, order
-from lra.cost_table import summary
-from lra.session import failure
+from lra import ceilings
+from lra.cost.growth import crossing, fits, relative, repeats
+from lra.cost.points import curves, load
+from lra.cost.table import summary
+from lra.measure.session import failure
+from lra.record import record, store
+from lra.settings import compose, words
+from lra.sweep.largest import largest, total
+from lra.sweep.lengths import conduct, order
+from lra.sweep.points import Bench, Point
 from tests import tiny
 from tests.test_record import example
 
@@ -56,7 +60,7 @@ def point(model: str, length: int, seconds: list[float], peak: int = 1000, **val
 
 def written(folder: Path, *records: record.Record) -> pd.DataFrame:
     for r in records:
-        record.write(folder, r)
+        store.write(folder, r)
     return load(folder)
 
 
@@ -117,7 +121,7 @@ def test_exponents_of_power_laws(tmp_path: Path) -> None:
 
 
 def test_the_interval_of_an_exponent_covers() -> None:
-    from lra.cost import slope
+    from lra.cost.growth import slope
 
     draw, hits = np.random.default_rng(1), 0
     for _ in range(1000):
@@ -280,7 +284,7 @@ def test_the_command(
     assert [n for _, n, _ in log] in ([1024, 1024, 2048, 2048], [2048, 2048, 1024, 1024])
     out = capsys.readouterr()
     assert "[4/4]" in out.err and "4 points" in out.out and "4 ok" in out.out and "time L^" in out.out
-    (r,) = [r for _, r in record.find(tmp_path / "results", "text", "linear") if r.length == 2048]
+    (r,) = [r for _, r in store.find(tmp_path / "results", "text", "linear") if r.length == 2048]
     assert (r.kind, r.row, r.batch_size, r.status, r.cost["mode"]) == ("cost", "text-2048", 1, "ok", "fixed")
     assert r.cost["ceilings"] and r.config["task"]["max_len"] == 2048
 
@@ -317,7 +321,7 @@ def test_a_sweep_measures_what_is_missing(
 def test_what_is_too_much_is_a_point_and_ends_its_curve(tmp_path: Path, composed: dict[str, Any], log: Log) -> None:
     lengths = [64, 128, 256, 512]
     assert sweep(tmp_path, composed, ["performer"], lengths=lengths, point_seconds=100)
-    found = {r.length: r for _, r in record.find(tmp_path)}
+    found = {r.length: r for _, r in store.find(tmp_path)}
     assert {n: r.status for n, r in found.items()} == {64: "ok", 128: "timeout", 256: "timeout", 512: "timeout"}
     assert all(r.reason for n, r in found.items() if n > 64)
     log.clear()
@@ -334,7 +338,7 @@ def test_a_failure_is_tried_again(
     assert not sweep(tmp_path, composed, ["linear"], lengths=[64])
     monkeypatch.setattr(cost_points, "together", works)
     assert sweep(tmp_path, composed, ["linear"], lengths=[64]) and len(log) == 1
-    assert [r.status for _, r in record.find(tmp_path)] == ["failed", "ok"]
+    assert [r.status for _, r in store.find(tmp_path)] == ["failed", "ok"]
 
 
 def test_sizes_that_do_not_fit_are_refused(
@@ -343,7 +347,7 @@ def test_sizes_that_do_not_fit_are_refused(
     wrong = composed["linear"].copy()
     wrong.model.heads = 3
     assert not sweep(tmp_path, {"linear": wrong}, ["linear"], lengths=[64])
-    assert "1 refused" in capsys.readouterr().out and not log and not list(record.find(tmp_path))
+    assert "1 refused" in capsys.readouterr().out and not log and not list(store.find(tmp_path))
 
 
 def test_another_machine_is_another_curve(tmp_path: Path, composed: dict[str, Any], log: Log) -> None:
@@ -358,7 +362,7 @@ def test_another_machine_is_another_curve(tmp_path: Path, composed: dict[str, An
 def test_the_largest_batch_is_found_and_recorded(tmp_path: Path, composed: dict[str, Any], log: Log) -> None:
     more = {"lengths": [1024], "memory_gib": 0.02}
     assert sweep(tmp_path, composed, ["linear"], **more)
-    sizes = {r.cost["mode"]: r.batch_size for _, r in record.find(tmp_path)}
+    sizes = {r.cost["mode"]: r.batch_size for _, r in store.find(tmp_path)}
     assert sizes == {"fixed": 1, "largest": 16}  # 2 MiB and 1 MiB an example, of 20.48 MiB
     assert [size for *_, size in log] == [1, 8, 16]
     log.clear()
@@ -435,7 +439,7 @@ def test_two_sweeps_agree_at_4096(tmp_path: Path) -> None:
         done = tiny.lra("sweep=cost", "cost.lengths=[4096]", "cost.modes=[fixed]", "rerun=true", *places)
         assert done.returncode == 0, done.stdout + done.stderr
     found = repeats(load(tmp_path))
-    assert len(found) == len(compose.choices("model")) and (found.peak_spread == 0).all()
+    assert len(found) == len(words.choices("model")) and (found.peak_spread == 0).all()
     if found.disturbed.any():
         pytest.skip(f"the machine was not quiet: {', '.join(found.model[found.disturbed])}")
     assert (found.speed_spread < 0.05).all(), found[["model", "speed_spread"]]

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 from tiny import environment, interruptible
 
-from lra import data, download, release, release_checks
+from lra.data import __main__, download, release, traps
 from lra.errors import UserError, guarded
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -325,7 +325,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     """The command in this process; its exit code."""
     monkeypatch.setattr(sys, "argv", ["lra.data", *words])
     with pytest.raises(SystemExit) as end:
-        guarded(data.main)
+        guarded(__main__.main)
     return end.value.code
 
 
@@ -381,14 +381,14 @@ def test_bad_input_is_one_line(words: list[str], message: str, tmp_path: Path, m
 
 def listops_release(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    for name in release_checks.LISTOPS:
+    for name in traps.LISTOPS:
         (folder / name).write_text("Source\tTarget\r\n( ( ( [MAX 2 ) 9 ) ] )\t9\r\n")
     return folder
 
 
 def findings(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"ok": [], "note": [], "bad": []}
-    for each in release_checks.check(path):
+    for each in traps.check(path):
         found[each.level].append(f"{each.where}: {each.text}")
     return found
 
@@ -406,7 +406,7 @@ def test_verify_tables(tmp_path: Path) -> None:
     ] * 3
     pairs = tmp_path / "tsv_data"
     pairs.mkdir()
-    for name in release_checks.PAIRS:
+    for name in traps.PAIRS:
         (pairs / name).write_text("1.0\ta\tb\tx\ty\n0.0\ta\tb\tx\ty\n")
     (pairs / "new_aan_pairs.eval.tsv").write_text("label\ta\tb\tx\ty\n")
     assert [b for b in findings(pairs)["bad"] if "eval.tsv: line 1 is cut short or no row" in b]

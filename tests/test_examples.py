@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lra.audit.subject import Subject
-from lra.check import ask, points
-from lra.compose import config
+from lra.check.card import ask, points
+from lra.check.subject import Subject
 from lra.errors import UserError
+from lra.settings.compose import config
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 NAMES = sorted(p.stem for p in (FOLDER / "configs" / "model").glob("*.yaml"))

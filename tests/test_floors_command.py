@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lra import compose, floors, record
+from lra import floors
+from lra.record import record, store
 
 
 class Split(list):
@@ -49,7 +50,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(exams: dict[str, Any], *words: str) -> tuple[int, list[record.Record]]:
         monkeypatch.setattr(compose, "task", lambda cfg: exams[cfg.choices.task])
         monkeypatch.setattr("sys.argv", ["lra.floors", *words, f"results_dir={tmp_path}"])
-        return floors.main(), [r for _, r in record.find(tmp_path)]
+        return floors.main(), [r for _, r in store.find(tmp_path)]
 
     return run
 

@@ -11,11 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lra import board, record, stats
-from lra.board import markdown, notes, page, terminal
-from lra.board.answers import right
-from lra.board.view import Board, Mark, heading
-from lra.leaderboard import cells, floors, load
+from lra.leaderboard import files, markdown, notes, terminal
+from lra.leaderboard.view import Board, Mark
+from lra.marks import stats
+from lra.marks.cells import cells
+from lra.marks.exams import heading
+from lra.marks.runs import floors, load
+from lra.plot import render
+from lra.record import sheet, store
+from lra.record.answers import right
 from tests import answered, tiny
 
 
@@ -27,7 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def boards(whole: Path) -> list[Board]:
-    return board.boards(whole)
+    return files.boards(whole)
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def test_a_failed_run_counts_only_without_a_final_one(tmp_path: Path) -> None:
 def test_one_lost_seed_is_said(tmp_path: Path) -> None:
     answered.run(tmp_path, "linear", 0.3)
     answered.run(tmp_path, "linear", None, seed=1)
-    [shown] = board.boards(tmp_path)
+    [shown] = files.boards(tmp_path)
     assert any("linear on ListOps: 1 of 2 seeds failed" in note for note in notes.beneath(shown))
 
 
@@ -97,37 +101,37 @@ def test_without_stored_answers_the_wider_interval_and_no_rank(tmp_path: Path) -
     answered.run(tmp_path, "linear", 0.3)
     cell = by_cell(tmp_path).loc[("quick", "listops", "transformer")]
     assert cell.low == 0 and cell.high == 1
-    [shown] = board.boards(tmp_path)
+    [shown] = files.boards(tmp_path)
     assert line(shown, "transformer").mark("listops").rank is None
     assert any("Not ranked on ListOps" in n and "transformer" in n for n in notes.beneath(shown))
 
 
 def test_old_records_make_a_board(tmp_path: Path) -> None:
     for path in (Path(__file__).parent / "records").glob("*.json"):
-        old = record.read(path)
-        target = record.folder(tmp_path, old) / path.name
+        old = sheet.read(path)
+        target = store.folder(tmp_path, old) / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    shown = board.boards(tmp_path)
+    shown = files.boards(tmp_path)
     assert shown and all(terminal.render(shown) and markdown.render(shown) for _ in "x")
 
 
 def test_answers_are_compared_with_the_labels(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made) / made.predictions["file"]
     assert right([str(stored)]).shape == (1, 400) and right([str(stored)]).mean() == 0.3
     assert right([str(stored), None]) is None and right([]) is None
     other = answered.run(tmp_path, "linear", 0.3, row="text")
-    assert right([str(stored), str(record.folder(tmp_path, other) / other.predictions["file"])]) is None
+    assert right([str(stored), str(store.folder(tmp_path, other) / other.predictions["file"])]) is None
 
 
 def test_groups_are_never_mixed(results: Path) -> None:
-    shown = board.boards(results)
+    shown = files.boards(results)
     assert [b.budget for b in shown] == ["paper", "quick"]
     assert all("0.99" not in str(m.accuracy) for each in shown[1].lines for m in each.marks.values())
     answered.run(results, "transformer", 0.5, dtype="bfloat16")
     answered.run(results, "transformer", 0.5, machine={"name": "Example GPU", "device": "cuda"})
-    assert len(board.boards(results)) == 4
+    assert len(files.boards(results)) == 4
 
 
 def test_columns_are_the_papers_and_stand_ins_are_named(boards: list[Board]) -> None:
@@ -154,7 +158,7 @@ def test_standard_rows_have_the_standard_heading_and_average(tmp_path: Path) -> 
         answered.run(tmp_path, "linear", 0.4, row)
     for row in ("retrieval_acl", "image_jpeg"):  # a stand-in beside the standard row is not averaged
         answered.run(tmp_path, "transformer", 0.9, row)
-    [shown] = board.boards(tmp_path)
+    [shown] = files.boards(tmp_path)
     assert [c.title for c in shown.columns if c.over] == ["Avg5", "Avg6"]
     assert line(shown, "transformer").mark("avg5").accuracy == pytest.approx(0.5)
     assert line(shown, "transformer").mark("avg5").rank == (1, 1)
@@ -173,7 +177,7 @@ def test_an_average_over_missing_cells_is_not_drawn(boards: list[Board]) -> None
 def test_ranks_come_from_the_stored_answers(tmp_path: Path) -> None:
     for name, accuracy in (("a", 0.7), ("b", 0.69), ("c", 0.5)):
         answered.run(tmp_path, name, accuracy)
-    [shown] = board.boards(tmp_path)
+    [shown] = files.boards(tmp_path)
     assert [line(shown, n).mark("listops").rank for n in "abc"] == [(1, 2), (1, 2), (3, 3)]
     assert shown.columns[0].resolution == pytest.approx(0.1, abs=0.05)
 
@@ -182,31 +186,31 @@ def test_models_on_other_data_are_not_ranked(tmp_path: Path) -> None:
     answered.run(tmp_path, "a", 0.7)
     answered.run(tmp_path, "b", 0.5)
     answered.run(tmp_path, "c", 0.5, data={"fingerprint": "changed"})
-    [shown] = board.boards(tmp_path)
+    [shown] = files.boards(tmp_path)
     assert [line(shown, n).mark("listops").rank for n in "abc"] == [(1, 1), (2, 2), None]
 
 
 def test_seeds_above_chance(tmp_path: Path) -> None:
     for seed, accuracy in enumerate((0.5, 0.53, 0.95)):
         answered.run(tmp_path, "a", accuracy, "pathfinder", seed)
-    [shown] = board.boards(tmp_path)
+    [shown] = files.boards(tmp_path)
     assert line(shown, "a").mark("pathfinder").above_chance == (1, 3)
     assert "1/3" in terminal.render([shown], 80) and "above chance 1 of 3" in markdown.render([shown])
 
 
 def test_parameters_out_of_line_are_marked(results: Path) -> None:
-    quick = board.boards(results)[1]
+    quick = files.boards(results)[1]
     assert notes.name(line(quick, "linear")) == "linear †"
     assert "linear 1.133x" in " ".join(notes.beneath(quick))
 
 
 def test_floors_are_rows_and_only_on_the_same_data(results: Path) -> None:
-    text = markdown.render(board.boards(results))
+    text = markdown.render(files.boards(results))
     assert "| floor: majority | 17.0 |" in text and "11.0" not in text
 
 
 def test_overrides_are_rows_of_their_own_without_a_rank(results: Path) -> None:
-    quick = board.boards(results)[1]
+    quick = files.boards(results)[1]
     odd = line(quick, "transformer train.steps=3")
     assert odd.kind == "variant" and odd.mark("listops").rank is None
     assert line(quick, "transformer").mark("listops").rank == (1, 2)
@@ -223,10 +227,10 @@ def test_command_writes_everything_repeats_to_the_byte_and_needs_no_torch(tmp_pa
     done = subprocess.run(words, capture_output=True, text=True, env=tiny.environment(PYTHONHASHSEED="7"))
     assert done.returncode == 0, done.stderr
     assert "budget quick, Example CPU, float32" in done.stdout and "heavy: []" in done.stdout
-    written = {name: (tmp_path / name).read_bytes() for name in board.NAMES}
+    written = {name: (tmp_path / name).read_bytes() for name in files.NAMES}
     assert b"<svg" in written["leaderboard.html"]
     assert not any(str(tmp_path).encode() in content for content in written.values())
-    assert written == board.files(board.boards(tmp_path), page.charts(tmp_path)), "rebuilding changed a byte"
+    assert written == files.files(files.boards(tmp_path), render.charts(tmp_path)), "rebuilding changed a byte"
 
 
 @pytest.mark.parametrize("words", [["resultsdir=x"], ["--chek"], ["results_dir=no-such-folder"]])
@@ -244,14 +248,14 @@ def test_a_file_that_is_no_record_is_one_line(tmp_path: Path) -> None:
 
 def test_floors_of_an_empty_folder(tmp_path: Path) -> None:
     assert load(tmp_path).empty and cells(load(tmp_path)).empty and floors(load(tmp_path)).empty
-    assert board.boards(tmp_path) == []
+    assert files.boards(tmp_path) == []
 
 
 def test_damaged_answers_are_named(tmp_path: Path) -> None:
     from lra.errors import UserError
 
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = record.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made) / made.predictions["file"]
     stored.write_bytes(stored.read_bytes()[:-40])
     with pytest.raises(UserError, match=made.predictions["file"]):
         cells(load(tmp_path))

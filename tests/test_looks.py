@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from lra.figures import labels, style
+from lra.plot import labels, style
 from tests import synthetic
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from lra import compose
-from lra.conditions import Pace
-from lra.measure import Timing, flops, measure, rates, resident_bytes, step_peak_bytes, timed
-from lra.selftest import resident_against_counted
+from lra.machine.pace import Pace
+from lra.measure.alone import measure
+from lra.measure.gauges import Timing, flops, rates, resident_bytes, step_peak_bytes, timed
+from lra.measure.selftest import resident_against_counted
+from lra.settings import compose
 from tests import tiny
 
 MIB = 2**20

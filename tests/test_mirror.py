@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lra import record
-from lra.mirror import Mirror
+from lra.record import store
+from lra.runner.mirror import Mirror
 from tests import tiny
 
 COST = {"status": "ok", "train": {"examples_per_second": 12.0}, "step_peak_bytes": 99}
@@ -190,12 +190,12 @@ def test_a_run_is_mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """From the command's own code: the names that training reports are the ones the mirror knows."""
     import accelerate  # noqa: F401  (looks for the real wandb as it is imported)
 
-    from lra.runner import run
+    from lra.runner.run import run
 
     fake = Fake()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     assert run(tiny.config(tmp_path, "model=transformer", "wandb.mode=offline", "measure.enabled=false")) == 0
     assert [step for step, _ in fake.points] == [1, 2, 3, 3, 4, 5, 6, 6, None]
-    (r,) = [r for _, r in record.find(tmp_path / "results") if r.kind == "model"]
+    (r,) = [r for _, r in store.find(tmp_path / "results") if r.kind == "model"]
     assert fake.kept["config"]["run_id"] == r.run_id and fake.summary["status"] == "ok"
     assert {line["name"] for line in fake.points[-1][1]["test"]} >= {"transformer", "floor: majority"}

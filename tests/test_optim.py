@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lra.optim import learning_rate
+from lra.train.optim import learning_rate
 
 
 def train(**values: object) -> SimpleNamespace:

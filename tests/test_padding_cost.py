@@ -8,19 +8,19 @@ import time
 import pytest
 import torch
 
-from lra import compose
-from lra.machine import seed_everything
+from lra.machine.device import seed_everything
+from lra.settings import build, compose, words
 
-MODELS = compose.choices("model")
+MODELS = words.choices("model")
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_masked_step_costs_what_a_full_one_does(name: str) -> None:
     """Median CPU time of training steps, interleaved; the bound is wide because machines are noisy."""
     cfg = compose.config(["task=listops", f"model={name}"])
-    exam = compose.task(cfg)
+    exam = build.task(cfg)
     seed_everything(0)
-    net = compose.model(cfg, exam)
+    net = build.model(cfg, exam)
     tokens, labels = torch.randint(1, exam.vocab_size, (8, 100)), torch.randint(10, (8,))
     full = torch.ones_like(tokens, dtype=torch.bool)
     masks = {"full": full, "masked": torch.arange(100) < torch.randint(10, 101, (8, 1))}

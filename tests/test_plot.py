@@ -20,14 +20,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from lra import cost as costs
-from lra import ledger, plot, record
-from lra.board.view import averaged_row
-from lra.figures import style
-from lra.figures.bubble import bubble
-from lra.figures.cost import cost, throughput
-from lra.figures.tasks import accuracy, curves
-from lra.leaderboard import cells, floors, load, task_order
+from lra import ledger
+from lra.cost import growth, points
+from lra.marks import means
+from lra.marks.cells import cells
+from lra.marks.exams import averaged_row, task_order
+from lra.marks.runs import floors, load
+from lra.plot import render, style
+from lra.plot.bubble import bubble
+from lra.plot.exams import accuracy, curves
+from lra.plot.lengths import cost, throughput
+from lra.record import store
 from tests import synthetic, tiny
 
 
@@ -39,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(whole: Path) -> dict[str, Figure]:
-    return {name.split("-")[0]: figure for name, figure in plot.figures(whole)}
+    return {name.split("-")[0]: figure for name, figure in render.figures(whole)}
 
 
 def words(figure: Figure) -> str:
@@ -47,10 +50,10 @@ def words(figure: Figure) -> str:
 
 
 def test_every_figure_is_drawn(drawn: dict[str, Figure]) -> None:
-    assert set(drawn) == set(plot.KINDS)
+    assert set(drawn) == set(render.KINDS)
 
 
-@pytest.mark.parametrize("kind", plot.KINDS)
+@pytest.mark.parametrize("kind", render.KINDS)
 def test_text_is_inside_the_figure_and_covers_no_other_text(drawn: dict[str, Figure], kind: str) -> None:
     readable(drawn[kind])
 
@@ -124,13 +127,13 @@ def test_what_cannot_be_drawn_is_said() -> None:
 
 
 def test_speed_is_the_cost_sweeps_if_it_has_all_models(whole: Path, tmp_path: Path) -> None:
-    own = plot.summary(load(whole))
-    swept, speed = plot.charted(own, costs.load(whole))
+    own = means.summary(load(whole))
+    swept, speed = render.charted(own, points.load(whole))
     assert speed == "text at 4K, batch 4" and (swept.model == own.model).all()
-    known = costs.relative(costs.load(whole), lengths=(4096,)).set_index("model").relative_speed
+    known = growth.relative(points.load(whole), lengths=(4096,)).set_index("model").relative_speed
     np.testing.assert_allclose(swept.set_index("model").relative_speed, known[list(swept.model)])
-    few = costs.load(synthetic.costs(tmp_path, models=3))
-    kept, speed = plot.charted(own, few)
+    few = points.load(synthetic.costs(tmp_path, models=3))
+    kept, speed = render.charted(own, few)
     assert kept is own and speed == "geometric mean over tasks"
 
 
@@ -195,10 +198,10 @@ def test_missing_cells_are_counted(tmp_path: Path) -> None:
 def test_a_second_row_of_an_exam_moves_no_mean(tmp_path: Path) -> None:
     """One model has a stand-in for Retrieval besides the one that all have: it is not a sixth task."""
     synthetic.records(tmp_path, models=3, seeds=1, failures=False)
-    before = plot.summary(load(tmp_path))
+    before = means.summary(load(tmp_path))
     more = {"task": "retrieval_synth", "row": "retrieval_synth-256", "budget": "quick", "accuracy_test": 0.97}
     synthetic.write(tmp_path, 900, **more, items_test=1000, model="bigbird", config_hash="0" * 16)
-    pd.testing.assert_frame_equal(plot.summary(load(tmp_path)), before)
+    pd.testing.assert_frame_equal(means.summary(load(tmp_path)), before)
     assert set(before.tasks) == {5}
 
 
@@ -223,22 +226,22 @@ def test_a_learning_curve_is_a_mean_over_the_same_seeds() -> None:
 
 def test_one_model_alone_can_be_drawn(tmp_path: Path) -> None:
     synthetic.costs(synthetic.records(tmp_path, models=1, tasks=1, seeds=1), models=1, longest=512)
-    for _, figure in plot.figures(tmp_path):
+    for _, figure in render.figures(tmp_path):
         readable(figure)
 
 
 def test_runs_with_overrides_are_left_out_and_counted(tmp_path: Path) -> None:
     synthetic.records(tmp_path, models=2, tasks=1, seeds=1)
-    entry = next(r for _, r in record.find(tmp_path) if r.model == "bigbird")
-    record.write(tmp_path, replace(entry, run_id="29990101T000000Z-aaaaaaaa", variant=["train.steps=3"]))
-    figure = dict(plot.figures(tmp_path))["bubble-quick-example-cpu-float32"]
+    entry = next(r for _, r in store.find(tmp_path) if r.model == "bigbird")
+    store.write(tmp_path, replace(entry, run_id="29990101T000000Z-aaaaaaaa", variant=["train.steps=3"]))
+    figure = dict(render.figures(tmp_path))["bubble-quick-example-cpu-float32"]
     assert "Not drawn: 1 cells of runs with overrides." in words(figure) and "train.steps=3" not in words(figure)
 
 
 def test_empty_tables_are_no_error() -> None:
-    none = pd.DataFrame(columns=costs.COLUMNS)
+    none = pd.DataFrame(columns=points.COLUMNS)
     for figure in (
-        cost(none, none, costs.fits(none), costs.crossing(none), "t"),
+        cost(none, none, growth.fits(none), growth.crossing(none), "t"),
         throughput(none, "t"),
         bubble(points().iloc[:0], "t"),
     ):
@@ -286,7 +289,7 @@ def test_the_same_records_give_the_same_bytes(small: Path) -> None:
 
 
 def test_files_name_no_date_and_no_program(small: Path) -> None:
-    _, figure = next(plot.figures(small))
+    _, figure = next(render.figures(small))
     svg = style.image(figure, "svg").decode()
     assert "<dc:date>" not in svg and "<dc:creator>" not in svg and svg.count("<svg") == 1
     with Image.open(io.BytesIO(style.image(figure, "png"))) as png:

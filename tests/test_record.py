@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from lra import record
-from lra.record import Record
+from lra.record import record, sheet, store
+from lra.record.record import Record
+from lra.settings import identity
 
 OLD = Path(__file__).parent / "records"
 
 
 def example(**values: object) -> Record:
-    started, run_id = record.new_id()
+    started, run_id = store.new_id()
     base = {
         "run_id": run_id,
         "started_utc": started,
@@ -36,40 +37,40 @@ def example(**values: object) -> Record:
 
 def test_round_trip(tmp_path: Path) -> None:
     written = example(accuracy_test=0.5, curve=[{"step": 1}])
-    path = record.write(tmp_path, written)
+    path = store.write(tmp_path, written)
     assert path == tmp_path / "runs" / "listops" / "performer" / f"{written.run_id}.json"
-    assert record.read(path) == written
-    assert [r for _, r in record.find(tmp_path)] == [written]
+    assert sheet.read(path) == written
+    assert [r for _, r in store.find(tmp_path)] == [written]
     assert [p.name for p in path.parent.iterdir()] == [path.name], "a draft was left behind"
 
 
 def test_an_edit_by_hand_shows(tmp_path: Path) -> None:
-    path = record.write(tmp_path, example(accuracy_test=0.5, versions={"torch": "2"}, wall_seconds={"total": 1.0}))
+    path = store.write(tmp_path, example(accuracy_test=0.5, versions={"torch": "2"}, wall_seconds={"total": 1.0}))
     raw = json.loads(path.read_text())
-    assert raw["digest"] == record.digest_of(raw) == record.read(path).digest
+    assert raw["digest"] == record.digest_of(raw) == sheet.read(path).digest
     assert raw["digest"] != record.digest_of(raw | {"accuracy_test": 0.6})
 
 
 def test_never_overwritten(tmp_path: Path) -> None:
     first = example()
-    path = record.write(tmp_path, first)
+    path = store.write(tmp_path, first)
     before = path.read_bytes()
     with pytest.raises(FileExistsError):
-        record.write(tmp_path, replace(first, status="failed"))
+        store.write(tmp_path, replace(first, status="failed"))
     assert path.read_bytes() == before
 
 
 def test_not_a_number_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        record.write(tmp_path, example(accuracy_test=float("nan")))
+        store.write(tmp_path, example(accuracy_test=float("nan")))
     assert not list(tmp_path.rglob("*.json"))
 
 
 def test_drafts_are_not_records(tmp_path: Path) -> None:
-    path = record.write(tmp_path, example())
+    path = store.write(tmp_path, example())
     (path.parent / ".half.json.1.draft").write_text("{")
     (path.parent / ".half.json").write_text("{")
-    assert len(list(record.find(tmp_path))) == 1
+    assert len(list(store.find(tmp_path))) == 1
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(content)
     with pytest.raises(ValueError, match="x.json"):
-        record.read(path)
+        sheet.read(path)
 
 
 def test_the_hash_sees_the_experiment_and_nothing_else() -> None:
@@ -88,24 +89,24 @@ def test_the_hash_sees_the_experiment_and_nothing_else() -> None:
     same = config | {"seed": 1, "results_dir": "y", "task": {"max_len": 8, "data_dir": "b", "path": "c"}}
     same |= {"cost": {"lengths": [1]}, "minutes": 3}
     other = config | {"train": {"steps": 6}}
-    assert record.config_hash(config) == record.config_hash(same) != record.config_hash(other)
+    assert identity.config_hash(config) == identity.config_hash(same) != identity.config_hash(other)
     code = f"from lra.record import config_hash; print(config_hash({config!r}))"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=OLD.parent.parent
     )
-    assert out.stdout.strip() == record.config_hash(config)
+    assert out.stdout.strip() == identity.config_hash(config)
 
 
 def test_records_name_no_place_on_the_machine() -> None:
     config = {"data_dir": "/home/me", "results_dir": "/r", "output_dir": "/o", "checkpoint": "/home/me/x.safetensors"}
     config["task"] = {"path": "/home/me/lra_release/listops-1000", "data_dir": "/home/me"}
-    text = json.dumps(record.portable(config))
+    text = json.dumps(identity.portable(config))
     assert "/home" not in text and "listops-1000" in text
 
 
 @pytest.mark.parametrize("path", sorted(OLD.glob("*.json")), ids=lambda p: p.stem)
 def test_old_records_load_for_ever(path: Path) -> None:
-    assert record.read(path).schema <= record.SCHEMA
+    assert sheet.read(path).schema <= record.SCHEMA
 
 
 def test_there_are_old_records() -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lra import record
+from lra.record import record, store
 from tests import tiny
 
 RUN = ["task=listops", "model=transformer"]
 
 
 def only(results: Path, kind: str = "model") -> record.Record:
-    (found,) = [r for _, r in record.find(results) if r.kind == kind]
+    (found,) = [r for _, r in store.find(results) if r.kind == kind]
     return found
 
 
@@ -49,7 +49,7 @@ def test_one_run_leaves_one_whole_record(first: tuple[Path, subprocess.Completed
     (path,) = (folder / "results").rglob("*.npz")
     assert (np.load(path)["labels"] == np.load(path)["predictions"]).mean() == r.accuracy_test
     assert r.cost["attempts"] in (1, 2) and r.cost["conditions"]["threads"] == 1
-    assert {f.model for _, f in record.find(folder / "results") if f.kind == "floor"} >= {"majority", "first_operator"}
+    assert {f.model for _, f in store.find(folder / "results") if f.kind == "floor"} >= {"majority", "first_operator"}
 
 
 def test_what_a_run_prints(first: tuple[Path, subprocess.CompletedProcess]) -> None:
@@ -158,7 +158,7 @@ def test_killed_runs_leave_nothing_half(tmp_path: Path, moment: str) -> None:
     process.wait()
     for path in (tmp_path / "results").rglob("*.json"):
         json.loads(path.read_text())
-    assert not list(record.find(tmp_path / "results")), "a killed run left a record"
+    assert not list(store.find(tmp_path / "results")), "a killed run left a record"
     done = tiny.lra(*tiny.words(tmp_path, *RUN, "measure.enabled=false"))
     assert done.returncode == 0, done.stderr
     assert only(tmp_path / "results").status == "ok"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import lra.measure
-from lra import selftest
 from lra.errors import UserError
+from lra.measure import selftest
 from tests import tiny
 
 

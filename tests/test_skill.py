@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lra.skill import best_floor, skill
+from lra.marks.skill import best_floor, skill
 
 
 def test_ends_and_middle() -> None:

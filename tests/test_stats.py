@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from scipy.special import ndtri
 
-from lra import stats
+from lra.marks import stats
 
 RNG = np.random.default_rng
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from lra.compose import model, task
-from lra.train import Diverged, Fit, accelerator, evaluate, fit
+from lra.machine.device import accelerator
+from lra.settings.build import model, task
+from lra.train.evaluate import evaluate
+from lra.train.fit import Diverged, Fit, fit
 from tests import tiny
 
 
@@ -101,8 +103,8 @@ def test_overhead_is_at_most_five_percent(tmp_path: Path) -> None:
 
     import torch.nn.functional as F
 
-    from lra.batches import stream
-    from lra.optim import learning_rate, optimizer, set_learning_rate
+    from lra.train.batches import stream
+    from lra.train.optim import learning_rate, optimizer, set_learning_rate
 
     words = ("train.steps=30", "train.eval_every=1000000", "train.batch_size=32", "task.max_len=128")
     cfg = tiny.config(tmp_path, *words, "task.min_length=8", "size.dim=64", "size.qkv_dim=64", "size.mlp_dim=128")

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from lra import compose, turns
-from lra.measure import LEAST_STEPS, measure
-from lra.record import PHASES
-from lra.session import Session
-from lra.turns import together
+from lra.measure import turns
+from lra.measure.alone import measure
+from lra.measure.gauges import LEAST_STEPS
+from lra.measure.session import Session
+from lra.measure.turns import together
+from lra.record.record import PHASES
+from lra.settings import compose
 from tests import tiny
 
 TURN = {"steps": 2, "seconds": 9.0, "least": 1}

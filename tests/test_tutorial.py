@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lra import record
+from lra.record import store
 from tests import tiny
 
 README = (tiny.ROOT / "README.md").read_text()
@@ -54,7 +54,7 @@ def test_the_commands_of_the_tutorial(folder: Path) -> None:
             words += places[:1]
         done = tiny.lra(*words, module=module, cwd=folder)
         assert done.returncode == 0, f"{module} {words}\n{done.stdout}\n{done.stderr}"
-    found = {(r.model, r.seed, r.status) for _, r in record.find(folder / "results") if r.kind == "model"}
+    found = {(r.model, r.seed, r.status) for _, r in store.find(folder / "results") if r.kind == "model"}
     assert found == {("gate", 0, "ok"), ("transformer", 0, "ok")}
     assert "gate" in (folder / "results" / "leaderboard.md").read_text()
     (chart,) = (folder / "results" / "figures").glob("bubble-*.svg")

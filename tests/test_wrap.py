@@ -10,9 +10,9 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from lra.audit.subject import Finding, Subject, padded
-from lra.check import ask, points
-from lra.compose import config
+from lra.check.card import ask, points
+from lra.check.subject import Finding, Subject, padded
+from lra.settings.compose import config
 from models.wrap import Wrapped
 
 TORCH = {

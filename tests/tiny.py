@@ -32,7 +32,7 @@ def words(tmp_path: Path, *more: str) -> list[str]:
 
 
 def config(tmp_path: Path, *more: str) -> Any:
-    from lra.compose import config
+    from lra.settings.compose import config
 
     return config(words(tmp_path, *more))
 
@@ -62,13 +62,13 @@ def lra(*arguments: str, module: str = "lra", cwd: Path = ROOT, **env: str) -> s
 
 def entry(tmp_path: Path) -> tuple[Any, Path]:
     """A finished record with predictions, written below `tmp_path`, and where."""
-    from lra import record
+    from lra.record import record, store
 
     r = record.Record(
         run_id="20260101T000000Z-ab", started_utc="2026-01-01T00:00:00+00:00", kind="model", status="ok",
         task="listops", model="transformer", budget="quick", row="listops-24", seed=7, config={}, config_hash="0" * 16,
         accuracy_test=0.5, items_test=60, predictions={"file": "20260101T000000Z-ab.predictions.npz"},
     )  # fmt: skip
-    path = record.write(tmp_path / "results", r)
+    path = store.write(tmp_path / "results", r)
     path.with_name(r.predictions["file"]).write_bytes(b"arrays")
     return r, path

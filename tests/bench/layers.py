@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lra.measure import step_peak_bytes
+from lra.measure.gauges import step_peak_bytes
 from tests.bench.peers import CASES, DIM, Case
 
 MiB = 2**20

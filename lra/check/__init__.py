@@ -1,0 +1,8 @@
+"""`python -m lra.check`: does a model keep the contract, and what is it like?
+
+subject    what is audited
+contract   shapes, numbers, gradients, and who must not change whose answer
+sight      what a model can see
+growth     claimed against fitted growth of time and memory
+card       the points of the audit, and the card that they make
+"""

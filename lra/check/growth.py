@@ -1,0 +1,170 @@
+"""Claimed against fitted growth of the time and memory of a training step with length."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from lra.check.subject import Finding, Subject
+from lra.measure.gauges import quiet, slope, step_peak_bytes
+
+LENGTHS = (512, 1024, 2048, 4096, 8192)
+ROUNDS = 5
+SLACK = {"time": 0.15, "memory": 0.10}  # above a claimed exponent: what constants and blocks may add
+RESAMPLES = 400
+
+
+def growth(
+    subject: Subject, lengths: Sequence[int] = LENGTHS, seconds: float = 25.0, clock: bool = True
+) -> list[Finding]:
+    """Two findings, "time growth" (unless `clock` is off) and "memory growth".
+
+    The cost of a full training step of the stack (forward, backward, clip, AdamW; batch 1, one
+    thread) at each length, after two that are not counted. Time: median CPU seconds. Memory: step
+    peak bytes. The exponent is the slope of log cost on log length: over all lengths, and over the
+    last three, by which the claim is judged, because windows and segments are not yet full at 512.
+    The interval of the time exponent (95 %) comes from resampling the timed steps, that of memory,
+    which repeats to the byte, from the slopes of single doublings. `claims` in the model's YAML
+    holds the exponents that it claims.
+
+    Freed memory is kept for the next step (`freed_memory_kept`).
+
+    Stops early when the next length would take more than is left of `seconds` (of CPU).
+    """
+    times: list[list[float]] = []
+    peaks: list[int] = []
+    begin = time.process_time()
+    with freed_memory_kept() if clock else nullcontext(), one_thread():
+        for length in lengths:
+            started = time.process_time()
+            step = training_step(subject, length)
+            step()
+            step()
+            if clock:
+                times.append(timed(step, (seconds - (started - begin)) / 4))
+            with quiet():
+                peaks.append(step_peak_bytes(step))
+            del step
+            # The next length costs four times as much at most.
+            now = time.process_time()
+            if len(peaks) >= 3 and 4 * (now - started) > seconds - (now - begin):
+                break
+    done = list(lengths[: len(peaks)])
+    claims = {k: float(v) for k, v in (subject.cfg.get("claims") or {}).items()}
+    memory = judge("memory", done, peaks, doublings(done, peaks), claims)
+    if not clock:
+        return [memory]
+    return [judge("time", done, [statistics.median(t) for t in times], interval(done, times), claims), memory]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Tell glibc's allocator to keep what is freed, and in the end to give it back; elsewhere nothing is done.
+
+    By default it gives blocks above 32 MiB back to the system at once. What every step then pays for
+    fresh pages sets in at some length and looks like growth: L^2.3 for a method whose exponent is 2.
+    """
+    trim_threshold, mmap_max = -1, -4  # malloc.h; the defaults: 128 KiB, 65,536
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
+    except (AttributeError, OSError, TypeError):
+        yield
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    try:
+        yield
+    finally:
+        mallopt(mmap_max, 65536)
+        mallopt(trim_threshold, 128 * 1024)
+        trim(0)
+
+
+def training_step(subject: Subject, length: int) -> Callable[[], None]:
+    """A full step of a stack built for `length`."""
+    stack = subject.build(length=length, pooling="mean").train().stack
+    optimizer = torch.optim.AdamW(stack.parameters(), lr=1e-4)
+    mask = torch.ones(1, length, dtype=torch.bool)
+    x = subject.states(1, length).requires_grad_()
+    back = subject.states(1, length, seed=1)
+
+    def step() -> None:
+        stack(x, mask).backward(back)
+        torch.nn.utils.clip_grad_norm_(stack.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        x.grad = None
+
+    return step
+
+
+def timed(step: Callable[[], None], seconds: float) -> list[float]:
+    """CPU seconds of up to ROUNDS steps, at least 2."""
+    begin = time.process_time()
+    found: list[float] = []
+    while len(found) < 2 or (len(found) < ROUNDS and time.process_time() - begin < seconds):
+        start = time.process_time()
+        step()
+        found.append(time.process_time() - start)
+    return found
+
+
+def interval(lengths: list[int], times: list[list[float]]) -> tuple[float, float]:
+    """95 % of the slopes over the last three lengths, one timed step a length drawn each time."""
+    draw = random.Random(0)
+    slopes = sorted(slope(lengths[-3:], [draw.choice(t) for t in times[-3:]]) for _ in range(RESAMPLES))
+    return slopes[round(0.025 * RESAMPLES)], slopes[round(0.975 * RESAMPLES) - 1]
+
+
+def doublings(lengths: list[int], peaks: list[int]) -> tuple[float, float]:
+    """Least and largest slope between neighbours among the last three lengths."""
+    last = list(zip(lengths, peaks, strict=True))[-3:]
+    slopes = [slope(*zip(*pair, strict=True)) for pair in pairwise(last)]
+    return min(slopes), max(slopes)
+
+
+def judge(
+    what: str, lengths: list[int], costs: Sequence[float], bounds: tuple[float, float], claims: dict[str, float]
+) -> Finding:
+    """Compare the fitted exponent with the claimed one."""
+    fitted, overall, claim = slope(lengths[-3:], costs[-3:]), slope(lengths, costs), claims.get(what)
+    numbers: dict[str, Any] = {
+        "claimed": claim,
+        "fitted": fitted,
+        "interval": list(bounds),
+        "fitted_from": lengths[-3],
+        "overall": overall,
+        "lengths": lengths,
+        "costs": list(costs),
+        "unit": "CPU seconds" if what == "time" else "bytes",
+    }
+    text = (
+        f"grows with L^{fitted:.2f} [{bounds[0]:.2f}, {bounds[1]:.2f}] from {lengths[-3]:,} to {lengths[-1]:,}"
+        f" (L^{overall:.2f} from {lengths[0]:,})"
+    )
+    if claim is None:
+        return Finding(f"{what} growth", "note", f"{text}; claims.{what} is not set", numbers)
+    # Noise must not break a claim: time is judged by the lower end of its interval.
+    least = bounds[0] if what == "time" else fitted
+    if least > claim + SLACK[what]:
+        return Finding(f"{what} growth", "fail", f"{text}, claimed is L^{claim:g}", numbers)
+    return Finding(f"{what} growth", "ok", f"{text}; claimed L^{claim:g}", numbers)

@@ -1,0 +1,36 @@
+"""Exponents, crossings, ratios from the records of `python -m lra sweep=cost`.
+
+    python -m lra.cost [results_dir=results] [--repeats]
+
+Reads records only: neither torch nor the data are needed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from lra.cost.growth import repeats
+from lra.cost.points import GROUP, load
+from lra.errors import UserError
+from lra.record.place import options
+
+
+def main() -> int:
+    from lra.cost.table import summary
+
+    words = [w for w in sys.argv[1:] if w != "--repeats"]
+    points = load(options(words)["results_dir"])
+    if points.empty:
+        raise UserError("no cost points there; measure some with python -m lra sweep=cost")
+    if "--repeats" in sys.argv:
+        found = repeats(points)
+        print(found.drop(columns=GROUP).to_string(index=False) if len(found) else "no point was measured by two sweeps")
+        return 0 if len(found) else 1
+    print(summary(points), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    from lra.errors import guarded
+
+    guarded(main)

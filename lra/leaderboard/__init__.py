@@ -1,0 +1,9 @@
+"""`python -m lra.leaderboard`: from cells to what is shown, and into each format.
+
+view      what a board holds, worked out once for all formats
+notes     what a reader must know beneath the table
+terminal, markdown, latex, csv, page      a format each: boards in, text out
+look      how the page looks and sorts
+files     what is published
+verify    is what is published what the records give?
+"""

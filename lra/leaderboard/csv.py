@@ -1,0 +1,66 @@
+"""The boards as CSV: one line for each cell, with all that is known of it, unrounded as far as it is sure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from lra.leaderboard.view import Board, Column, Line
+
+HEAD = (
+    "budget", "machine", "dtype", "kind", "model", "row", "column", "standard", "accuracy", "low", "high", "seeds",
+    "failed_seeds", "items", "status", "reason", "skill", "skill_floor", "rank_best", "rank_worst",
+    "seeds_above_chance", "parameters", "parameters_ratio", "examples_per_second", "step_peak_bytes", "relative_speed",
+    "relative_memory", "length", "disturbed", "fingerprint", "run_ids",
+)  # fmt: skip
+
+
+def render(boards: Sequence[Board]) -> str:
+    """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
+    overrides), floor, and cost (a training step at `length`, relative to the Transformer's)."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")
+    writer.writeheader()
+    for board in boards:
+        group = {"budget": board.budget, "machine": board.machine, "dtype": board.dtype}
+        for line in board.lines:
+            for column in board.columns:
+                if column.key in line.marks:
+                    writer.writerow(_plain(group | _cell(line, column)))
+        for line in board.lines:
+            for length, cost in sorted(line.costs.items()):
+                about = {"kind": "cost", "model": line.name, "length": length, "status": cost.status}
+                ratios = {"relative_speed": cost.speed, "relative_memory": cost.memory, "disturbed": cost.disturbed}
+                writer.writerow(_plain(group | about | ratios))
+    return out.getvalue()
+
+
+def _cell(line: Line, column: Column) -> dict[str, Any]:
+    mark = line.mark(column.key)
+    best, worst = mark.rank or (None, None)
+    same = ["accuracy", "low", "high", "seeds", "items", "status", "reason", "skill", "parameters", "parameters_ratio"]
+    same += ["examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory", "fingerprint"]
+    return {name: getattr(mark, name) for name in same} | {
+        "kind": line.kind,
+        "model": line.name,
+        "row": column.key,
+        "column": column.title,
+        "standard": column.standard,
+        "failed_seeds": mark.failed,
+        "skill_floor": mark.floor,
+        "rank_best": best,
+        "rank_worst": worst,
+        "seeds_above_chance": mark.above_chance[0] if mark.above_chance else None,
+        "run_ids": " ".join(mark.run_ids),
+    }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers to six digits, which no platform computes otherwise; null empty; words for booleans."""
+    words = {None: "", True: "yes", False: "no"}
+    return {
+        k: words[v] if v is None or isinstance(v, bool) else f"{v:.6g}" if isinstance(v, float) else v
+        for k, v in values.items()
+    }

@@ -1,0 +1,87 @@
+r"""The boards as LaTeX tables to paste into a paper: \usepackage{booktabs}, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lra.cost.growth import TABLE_2
+from lra.leaderboard import notes
+from lra.leaderboard.view import OUT_OF_LINE, Board, Column, Line
+
+SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "±": r"$\pm$", "†": r"$^\dagger$", "…": r"\dots{}",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    return "".join(SPECIAL.get(c, c) for c in text)
+
+
+def render(boards: Sequence[Board]) -> str:
+    out = [r"% Made by python -m lra.leaderboard from the records; needs \usepackage{booktabs}."]
+    for board in boards:
+        out += ["", *_scores(board)]
+        if board.measured:
+            out += ["", *_costs(board)]
+    return "\n".join(out) + "\n"
+
+
+def _scores(board: Board) -> list[str]:
+    columns = board.columns
+    rows = []
+    for i, line in enumerate(board.lines):
+        if i and line.kind != board.lines[i - 1].kind:
+            rows.append(r"\midrule")
+        rows.append(" & ".join([_name(line), *(_score(line, c) for c in columns)]) + r" \\")
+    head = " & ".join(["Model", *map(_heading, columns)]) + r" \\"
+    caption = (
+        rf"Test accuracy (\%) $\pm$ half of its 95\,\% interval; {escaped(board.title)}. Bold: not told apart from"
+    )
+    caption += " the best of its column (paired tests, Holm)."
+    if not all(c.standard for c in columns if not board.empty(c)):
+        caption += " Headings in brackets are stand-ins for the standard exams."
+    if any(line.out_of_line for line in board.lines):
+        caption += rf" $^\dagger$ parameters differ from the Transformer's by more than {100 * OUT_OF_LINE:.0f}\,\%."
+    return [*_table("l" + "r" * len(columns), head, rows, caption), *(f"% {note}" for note in notes.beneath(board))]
+
+
+def _costs(board: Board) -> list[str]:
+    rows = [
+        " & ".join([_name(line), *map(escaped, notes.ratios(line, ""))]) + r" \\" for line in board.lines if line.costs
+    ]
+    lengths = " & ".join(f"{n // 1024}K" for n in TABLE_2)
+    span = len(TABLE_2)
+    head = (
+        rf" & \multicolumn{{{span}}}{{c}}{{relative speed}} & \multicolumn{{{span}}}{{c}}{{relative memory}} \\"
+        rf" \cmidrule(lr){{2-{1 + span}}} \cmidrule(lr){{{2 + span}-{1 + 2 * span}}} Model & {lengths} & {lengths} \\"
+    )
+    caption = f"A training step relative to the Transformer's: {escaped(board.measured or '')}; {escaped(board.title)}."
+    return _table("l" + "r" * 2 * span, head, rows, caption)
+
+
+def _heading(column: Column) -> str:
+    """What departs from the standard exam stands small on a second line."""
+    first, bracket, rest = column.title.partition(" (")
+    if not bracket:
+        return escaped(first)
+    return rf"\shortstack[r]{{{escaped(first)}\\{{\scriptsize ({escaped(rest)}}}}}"
+
+
+def _name(line: Line) -> str:
+    return escaped(notes.name(line))
+
+
+def _score(line: Line, column: Column) -> str:
+    mark = line.mark(column.key)
+    text = (
+        notes.score(mark, r"\,$\pm$\,") if mark.accuracy is not None else escaped(notes.score(mark)).replace("-", "--")
+    )
+    return rf"\textbf{{{text}}}" if mark.rank and mark.rank[0] == 1 else text
+
+
+def _table(shape: str, head: str, rows: Sequence[str], caption: str) -> list[str]:
+    return [
+        r"\begin{table}", r"\centering", r"\small", rf"\begin{{tabular}}{{{shape}}}", r"\toprule", head, r"\midrule",
+        *rows, r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}",
+    ]  # fmt: skip

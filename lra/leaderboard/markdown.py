@@ -1,0 +1,59 @@
+"""The boards as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lra.cost.growth import TABLE_2
+from lra.leaderboard import notes
+from lra.leaderboard.view import Board, Mark
+
+INTRODUCTION = "Made by `python -m lra.leaderboard` from the records in `runs/`; never edited."
+
+
+def render(boards: Sequence[Board]) -> str:
+    out = ["# Leaderboard", "", INTRODUCTION]
+    for board in boards:
+        out += ["", f"## {board.title}", "", *_scores(board), "", *_ranks(board)]
+        if board.measured:
+            out += ["", *_costs(board)]
+        out += ["", *(f"- {_escaped(note)}" for note in notes.beneath(board))]
+    return "\n".join(out) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, *rows]
+    out = ["| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines]
+    return [out[0], "|---" + "|---:" * (len(head) - 1) + "|", *out[1:]]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _scores(board: Board) -> list[str]:
+    head = ["Model", *(c.title for c in board.columns)]
+    return _table(
+        head,
+        [[notes.name(line), *(notes.score(line.mark(c.key), " ± ") for c in board.columns)] for line in board.lines],
+    )
+
+
+def _ranks(board: Board) -> list[str]:
+    columns = [c for c in board.columns if not board.empty(c)]
+    head = ["Skill, rank", *(c.title for c in columns)]
+    lines = [line for line in board.lines if line.kind != "floor"]
+    return _table(head, [[notes.name(line), *(standing(line.mark(c.key)) for c in columns)] for line in lines])
+
+
+def standing(mark: Mark) -> str:
+    """ "0.31, rank 1-4, above chance 2 of 3", of what is known."""
+    parts = [f"{mark.skill:.2f}"] if mark.skill is not None else []
+    parts += [f"rank {notes.rank(mark)}"] if mark.rank else []
+    parts += ["above chance {} of {}".format(*mark.above_chance)] if mark.above_chance else []
+    return ", ".join(parts) or "-"
+
+
+def _costs(board: Board) -> list[str]:
+    head = ["Training step", *(f"{what} {n // 1024}K" for what in ("speed", "memory") for n in TABLE_2)]
+    return _table(head, [[notes.name(line), *notes.ratios(line)] for line in board.lines if line.costs])

@@ -1,0 +1,154 @@
+"""What a reader must know beneath a board, in sentences; and numbers as all formats write them."""
+
+from __future__ import annotations
+
+from lra.cost.growth import TABLE_2
+from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
+
+DAGGER = "†"  # beside models whose parameters are out of line
+DISTURBED = "~"  # beside costs measured on a busy machine
+
+
+def percent(value: float | None) -> str:
+    """Accuracy in %, without the sign."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def score(mark: Mark, join: str = "±") -> str:
+    """ "41.4±2.1", a failure's status, or "-"."""
+    if mark.accuracy is None:
+        return mark.status if mark.status not in (None, "ok") else "-"
+    return percent(mark.accuracy) + (f"{join}{percent(mark.half)}" if mark.half is not None else "")
+
+
+def rank(mark: Mark, dash: str = "-") -> str:
+    """ "1-4", "2" where nothing is tied, "" where nothing was compared."""
+    if mark.rank is None:
+        return ""
+    best, worst = mark.rank
+    return f"{best}" if best == worst else f"{best}{dash}{worst}"
+
+
+def skill(mark: Mark) -> str:
+    return "-" if mark.skill is None else f"{mark.skill:.2f}"
+
+
+def times(value: float | None, disturbed: bool = False) -> str:
+    return "-" if value is None else f"{value:.2f}{DISTURBED if disturbed else ''}"
+
+
+def ratios(line: Line, unit: str = "x") -> list[str]:
+    """Relative speed at each length, then relative memory; a failure's status in both."""
+    speed, memory = [], []
+    for n in TABLE_2:
+        cost = line.costs.get(n)
+        if cost is None or cost.status != "ok":
+            speed.append(cost.status if cost else "-")
+            memory.append(cost.status if cost else "-")
+        else:
+            speed.append(times(cost.speed, cost.disturbed) + unit * (cost.speed is not None))
+            memory.append(times(cost.memory) + unit * (cost.memory is not None))
+    return [*speed, *memory]
+
+
+def name(line: Line) -> str:
+    """The model's name as tables show it."""
+    prefix = "floor: " if line.kind == "floor" else ""
+    return f"{prefix}{line.name}{f' {DAGGER}' if line.out_of_line else ''}"
+
+
+def beneath(board: Board) -> list[str]:
+    """The sentences under a board, in order; only those that apply."""
+    rows = [c for c in board.columns if not c.over]
+    shown = [c for c in rows if not board.empty(c)]
+    out = [
+        "Test accuracy in %, mean over seeds, ± half of its 95 % interval. With one seed that interval is about the one"
+        " trained model; with several it holds the luck of training too."
+    ]
+    if seeds := _seeds(board):
+        out.append(seeds)
+    stand_ins = [c for c in shown if not c.standard]
+    if stand_ins:
+        listed = "; ".join(f"{c.title} is {c.key}" for c in stand_ins)
+        out.append(f"Stand-ins, not the standard exams, and no match for published columns: {listed}.")
+    for column in board.columns:
+        if column.over and not board.empty(column):
+            titles = {c.key: c.title for c in rows}
+            text = f"{column.title}: mean over {', '.join(titles[k] for k in column.over)}; - where one is missing."
+            out.append(text + ("" if column.standard else " It is not the papers' average."))
+        elif column.over:
+            out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
+    out += _ranks(board)
+    zeros = {c.title: next((m.floor for line in board.lines if (m := line.mark(c.key)).floor), None) for c in shown}
+    by_rule: dict[str, list[str]] = {}
+    for title, floor in zeros.items():
+        by_rule.setdefault(floor or "", []).append(title)
+    if known := "; ".join(f"{rule} on {', '.join(titles)}" for rule, titles in by_rule.items() if rule):
+        out.append(
+            "Skill is (accuracy - floor) / (1 - floor): 0 is the best rule on record that is blind to long range, 1 all"
+            f" right. Floors: {known}."
+        )
+    left = [c for c in shown if any(line.mark(c.key).above_chance for line in board.lines)]
+    if left:
+        out.append(
+            f"Above chance, on {' and '.join(c.title for c in left)}: seeds whose accuracy is above the commonest"
+            " label's share beyond a one-sided 99 % limit, of all that ended."
+        )
+    if odd := [line for line in board.lines if line.out_of_line]:
+        listed = ", ".join(f"{line.name} {line.ratio:.3f}x" for line in odd)
+        out.append(
+            f"{DAGGER} parameters differ from the Transformer's by more than {100 * OUT_OF_LINE:.0f} %: {listed}."
+        )
+    if board.measured:
+        text = f"Speed and memory: a training step on {board.measured}, relative to the Transformer's at equal batch."
+        busy = any(c.disturbed for line in board.lines for c in line.costs.values())
+        out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
+    else:
+        out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
+    return out + _failures(board)
+
+
+def _seeds(board: Board) -> str:
+    """Which columns have how many seeds."""
+    counts = {}
+    for column in board.columns:
+        found = sorted({m.seeds for line in board.of("model") if (m := line.mark(column.key)).seeds})
+        if found and not column.over:
+            counts[column.title] = " to ".join(str(n) for n in sorted({found[0], found[-1]}))
+    if set(counts.values()) == {"1"}:
+        return "One seed each."
+    return f"Seeds: {', '.join(f'{n} ({title})' for title, n in counts.items())}." if counts else ""
+
+
+def _ranks(board: Board) -> list[str]:
+    ranked = [c for c in board.columns if c.resolution is not None]
+    out = []
+    if ranked:
+        told = ", ".join(f"{100 * c.resolution:.1f} points ({c.title})" for c in ranked)
+        out.append(
+            "Rank 1-4: paired tests on the same test items (Holm over all pairs of a column) cannot tell the model from"
+            " others; in 95 of 100 tables all true ranks of a column lie in the ranges. Told apart at least 4"
+            f" times in 5: differences of {told}."
+        )
+    for column in board.columns:
+        if column.unranked and not column.over:
+            listed = ", ".join(column.unranked)
+            out.append(f"Not ranked on {column.title}, for want of stored answers on the same data: {listed}.")
+    return out
+
+
+def _failures(board: Board) -> list[str]:
+    """A sentence a failed cell, with its reason; and one for seeds that failed beside others that did not."""
+    out = []
+    for line in board.lines:
+        for column in board.columns:
+            mark = line.mark(column.key)
+            if mark.accuracy is None and mark.status not in (None, "ok"):
+                out.append(f"{line.name} on {column.title}: {mark.status} ({mark.reason or 'no reason recorded'}).")
+            elif mark.failed:
+                of = mark.seeds + mark.failed
+                out.append(f"{line.name} on {column.title}: {mark.failed} of {of} seeds failed ({mark.reason}).")
+        lengths = [f"{n} ({c.status})" for n, c in sorted(line.costs.items()) if c.status != "ok"]
+        if lengths:
+            out.append(f"{line.name} has no cost at length {', '.join(lengths)}.")
+    return out

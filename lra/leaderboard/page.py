@@ -1,0 +1,195 @@
+"""The boards as one HTML page that needs nothing but itself: no network, no other file.
+
+Click a heading to sort; hover a cell for its conditions; its number links to the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from lra.console import rate, size
+from lra.cost.growth import TABLE_2
+from lra.leaderboard import notes
+from lra.leaderboard.look import SCRIPT, STYLE
+from lra.leaderboard.view import Board, Column, Line, Mark
+from lra.plot.style import FOLDER, slug
+
+HEAD = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'unsafe-inline'">
+<title>Long Range Arena leaderboard</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+<h1>Long Range Arena leaderboard</h1>
+<p class="lead">Made by <code>python -m lra.leaderboard</code> from the records in <code>runs/</code>; never edited.
+Click a heading to sort, hover over a cell for its conditions, follow its number to the record.</p>
+"""
+
+
+def chart(board: Board) -> str:
+    """Where `lra.plot` puts a board's bubble chart."""
+    return f"{FOLDER}/bubble-{slug(f'{board.budget}-{board.machine}-{board.dtype}')}.svg"
+
+
+def _inline(svg: bytes) -> str:
+    """An SVG file as part of a page: without its XML declaration, document type and metadata."""
+    text = svg.decode()
+    start, stop = text.find("<metadata>"), text.find("</metadata>")
+    if stop > start >= 0:
+        text = text[:start] + text[stop + len("</metadata>") :]
+    return text[text.index("<svg") :]
+
+
+def render(boards: Sequence[Board], drawn: Mapping[str, bytes]) -> str:
+    """`drawn`: SVG files by their place below the results folder; what is not among them is left out."""
+    out = [HEAD]
+    if len(boards) > 1:
+        links = [f'<li><a href="#board-{i}">{escape(b.title)}</a></li>' for i, b in enumerate(boards, 1)]
+        out.append("<p>Budgets, machines and precisions are never mixed:</p><ul>" + "\n".join(links) + "</ul>\n")
+    for i, board in enumerate(boards, 1):
+        out.append(f'<section id="board-{i}">\n<h2>{escape(board.title)}</h2>\n{_scores(board)}')
+        if board.measured:
+            out.append(_costs(board))
+        if (name := chart(board)) in drawn:
+            label = escape(f"Accuracy over speed, area for memory: {board.title}")
+            out.append(f'<figure role="img" aria-label="{label}">{_inline(drawn[name])}</figure>\n')
+        listed = "\n".join(f"<li>{escape(note)}</li>" for note in notes.beneath(board))
+        out.append(f'<ul class="notes">\n{listed}\n</ul>\n</section>\n')
+    return "".join(out) + f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+
+
+def _table(caption: str, head: Sequence[tuple[str, str]], bodies: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """head: (heading, explanation); bodies: (class, rows). Only rows within a body are sorted."""
+    titles = "".join(
+        f'<th scope="col" title="{escape(about)}"><button type="button">{_broken(title)}</button></th>'
+        for title, about in head
+    )
+    parts = [f'<tbody class="{kind}">\n' + "\n".join(rows) + "\n</tbody>\n" for kind, rows in bodies if rows]
+    return (
+        f'<div class="box"><p>{escape(caption)}</p>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>\n'
+        f"<thead><tr>{titles}</tr></thead>\n{''.join(parts)}</table></div></div>\n"
+    )
+
+
+def _broken(title: str) -> str:
+    """A heading with what departs from the standard exam on a line of its own."""
+    first, bracket, rest = escape(title).partition(" (")
+    return f"{first}<small>({rest}</small>" if bracket else first
+
+
+def _scores(board: Board) -> str:
+    head = [("Model", "sort by name"), *((c.title, _about(c)) for c in board.columns)]
+    head.append(("Parameters", "relative to the Transformer's, where they differ most"))
+    bodies = [(kind, [_row(line, board) for line in board.of(kind)]) for kind in ("model", "variant", "floor")]
+    return _table("Test accuracy, %: ± half of its 95 % interval, rank, skill", head, bodies)
+
+
+def _row(line: Line, board: Board) -> str:
+    return f"<tr>{_name(line)}{''.join(_cell(line, c, board) for c in board.columns)}{_size(line)}</tr>"
+
+
+def _about(column: Column) -> str:
+    if column.over:
+        return f"mean over {', '.join(column.over)}"
+    parts = [f"row {column.key}", "" if column.standard else "a stand-in, not the standard exam"]
+    parts.append(f"{column.items:,} test items" if column.items else "no run yet")
+    return ", ".join(p for p in parts if p)
+
+
+def _name(line: Line) -> str:
+    return f'<th scope="row">{escape(notes.name(line))}</th>'
+
+
+def _size(line: Line) -> str:
+    if line.ratio is None:
+        return '<td class="none">-</td>'
+    return f'<td data-value="{line.ratio:.6g}"{" class=odd" * line.out_of_line}>{line.ratio:.2f}x</td>'
+
+
+def _cell(line: Line, column: Column, board: Board) -> str:
+    mark = line.mark(column.key)
+    if mark.accuracy is None:
+        text = notes.score(mark)
+        kind = "none" if text == "-" else "failure"
+        return f'<td class="{kind}" title="{escape(_conditions(mark, column, board))}">{_linked(text, mark)}</td>'
+    best = mark.rank is not None and mark.rank[0] == 1
+    number = _linked(notes.percent(mark.accuracy), mark)
+    parts = [f"<b>{number}</b>" if best else number]
+    if mark.half is not None:
+        parts.append(f"<small> ±{notes.percent(mark.half)}</small>")
+    below = [f"rank {notes.rank(mark, '–')}"] if mark.rank else []
+    below += [f"skill {notes.skill(mark)}"] if mark.skill is not None else []
+    below += ["above chance {}/{}".format(*mark.above_chance)] if mark.above_chance else []
+    below += _seeds(mark)
+    if below:
+        parts.append(f"<small class=more>{'<br>'.join(below)}</small>")
+    about = escape(_conditions(mark, column, board))
+    return f'<td data-value="{mark.accuracy:.6g}" title="{about}">{"".join(parts)}</td>'
+
+
+def _linked(text: str, mark: Mark) -> str:
+    """The text as a link to the record; of several seeds to the first, see `_seeds`."""
+    return f'<a href="{escape(mark.files[0])}">{escape(text)}</a>' if mark.files else escape(text)
+
+
+def _seeds(mark: Mark) -> list[str]:
+    """Links to the records of several seeds."""
+    links = [f'<a href="{escape(file)}">{i}</a>' for i, file in enumerate(mark.files, 1)]
+    return [f"runs {' '.join(links)}"] if len(links) > 1 else []
+
+
+def _conditions(mark: Mark, column: Column, board: Board) -> str:
+    """All that a number depends on and a reader may ask for, in one line."""
+    if mark == Mark():
+        return f"{column.title}: no record"
+    if column.over:
+        return f"{column.title}: mean over {', '.join(column.over)}"
+    facts = [f"row {column.key}", board.title]
+    if mark.accuracy is None and mark.status != "ok":
+        facts.append(f"{mark.status}: {mark.reason or 'no reason recorded'}")
+    if mark.low is not None:
+        facts.append(f"95 % interval {notes.percent(mark.low)} to {notes.percent(mark.high)}")
+    if mark.seeds:
+        facts.append(f"{mark.seeds} seed{'s' * (mark.seeds > 1)}" + f", {mark.failed} failed" * bool(mark.failed))
+    if mark.items:
+        facts.append(f"{mark.items:,} test items")
+    if mark.steps:
+        facts.append(f"{mark.steps:,} steps")
+    if mark.parameters:
+        facts.append(f"{mark.parameters:,} parameters")
+    if mark.examples_per_second:
+        facts.append(f"{rate(mark.examples_per_second)} training examples/s")
+    if mark.step_peak_bytes:
+        facts.append(f"step peak {size(mark.step_peak_bytes)}")
+    if mark.relative_speed is not None:
+        facts.append(f"{notes.times(mark.relative_speed)}x the Transformer's speed")
+    facts.append(f"data {mark.fingerprint or 'unknown'}")
+    return "; ".join([*facts, *mark.run_ids])
+
+
+def _costs(board: Board) -> str:
+    head = [("Model", "sort by name")]
+    head += [(f"speed {n // 1024}K", f"training steps/s at length {n}, relative to the Transformer's") for n in TABLE_2]
+    head += [(f"memory {n // 1024}K", f"step peak at length {n}, relative to the Transformer's") for n in TABLE_2]
+    rows = []
+    for line in board.lines:
+        if line.costs:
+            costs = [line.costs.get(n) for n in TABLE_2]
+            values = [*(c and c.speed for c in costs), *(c and c.memory for c in costs)]
+            cells = "".join(_ratio(t, v) for t, v in zip(notes.ratios(line), values, strict=True))
+            rows.append(f"<tr>{_name(line)}{cells}</tr>")
+    return _table(f"A training step relative to the Transformer's: {board.measured}", head, [("model", rows)])
+
+
+def _ratio(text: str, value: float | None) -> str:
+    if value is None:
+        return f'<td class="{"none" if text == "-" else "failure"}">{escape(text)}</td>'
+    return f'<td data-value="{value:.6g}">{escape(text)}</td>'

@@ -1,0 +1,7 @@
+"""The conditions of a number.
+
+facts     names and sizes of the machine, versions, commit
+device    device, precision, seeds
+watch     was the machine quiet while something was timed?
+pace      how fast is it just now?
+"""

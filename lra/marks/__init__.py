@@ -1,0 +1,10 @@
+"""From records to marks: tables of numbers, and how sure they are. Neither torch nor the data are needed.
+
+runs       a row a record
+cells      a row a model on an exam
+means      averages over exams
+exams      what tables know of an exam
+stats      intervals, tests, ranks (with sources)
+skill      the score above the floor
+ranks      which models of a column can be told apart
+"""

@@ -1,0 +1,102 @@
+"""From the rows of runs to one row a model and exam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lra.marks.runs import CELL, GROUP, REFERENCE, latest, local_floors
+from lra.marks.skill import skill
+
+FIELDS = (
+    "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
+    "skill", "floor", "parameters", "steps", "examples_per_second", "step_peak_bytes", "run_ids", "files", "answers",
+)  # fmt: skip
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each group, task row and model.
+
+    accuracy            mean over `seeds` runs that ended ok; `failed` others did not (status, reason)
+    low, high           its 95 % interval (lra.stats.interval; without stored answers lra.stats.wider)
+    skill, floor        above the best local floor on record for the same data, and which that is
+    relative_*, parameters_ratio   to the Transformer's on the same task, budget, machine, precision
+    run_ids, files, answers        of the runs that ended ok, by seed; of all where none did
+
+    A run with overrides is a row of its own, named with them (`variant`). Of several configurations
+    under one name (an edited YAML) the newest is shown.
+    """
+    runs = latest(table)
+    if not runs.empty:
+        newest = runs.groupby(CELL)[["config_hash", "fingerprint"]].transform("last")
+        same = (runs.config_hash == newest.config_hash) & (
+            runs.fingerprint.eq(newest.fingerprint) | runs.fingerprint.isna()
+        )
+        runs = runs[same]
+    runs = runs.sort_values(["seed", "run_id"]).drop_duplicates([*CELL, "seed"], keep="last") if len(runs) else runs
+    grouped: dict[tuple, list[Any]] = {}
+    for run in runs.itertuples():
+        grouped.setdefault(tuple(getattr(run, name) for name in CELL), []).append(run)
+    best = local_floors(table)
+    rows = [dict(zip(CELL, key, strict=True)) | _cell(grouped[key], best) for key in sorted(grouped)]
+    out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int})
+    base = out[out.model == REFERENCE].set_index([*GROUP, "row"])
+    where = pd.MultiIndex.from_frame(out[[*GROUP, "row"]])
+    for column, name in (
+        ("examples_per_second", "relative_speed"),
+        ("step_peak_bytes", "relative_memory"),
+        ("parameters", "parameters_ratio"),
+    ):
+        out[name] = out[column].to_numpy(float) / base[column].reindex(where).to_numpy(float)
+    return out
+
+
+def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]]) -> dict[str, Any]:
+    """FIELDS of one cell from its runs, one a seed."""
+    from lra.marks import stats
+    from lra.record.answers import right
+
+    ok, bad = [r for r in runs if r.status == "ok"], [r for r in runs if r.status != "ok"]
+    scored = [r for r in ok if pd.notna(r.accuracy)]
+    kept, last = ok or runs, runs[-1]
+    answers, items = tuple(r.answers for r in scored), max((r.items for r in scored), default=None)
+    mean, low, high = (float("nan"),) * 3
+    floor = floors.get((last.row, last.fingerprint), (None, None))
+    if scored:
+        mean = float(np.mean([r.accuracy for r in scored]))
+        known = right(answers)
+        if known is not None:
+            low, high = map(float, stats.interval(known))
+        elif pd.notna(items):
+            low, high = stats.wider([r.accuracy for r in scored], items)
+    return {
+        "task": last.task,
+        "fingerprint": last.fingerprint,
+        "variant": last.variant,
+        "accuracy": mean,
+        "low": low,
+        "high": high,
+        "items": items,
+        "seeds": len(scored),
+        "failed": len(bad),
+        "status": "ok" if ok else last.status,
+        "reason": bad[-1].reason if bad else None,
+        "skill": skill(mean, floor[1]) if scored else None,
+        "floor": floor[0] if scored else None,
+        "parameters": kept[-1].parameters,
+        "steps": kept[-1].steps,
+        "examples_per_second": _over(np.median, [r.train_examples_per_second for r in runs]),
+        "step_peak_bytes": _over(max, [r.step_peak_bytes for r in runs]),
+        "run_ids": tuple(r.run_id for r in kept),
+        "files": tuple(r.file for r in kept),
+        "answers": answers,
+    }
+
+
+def _over(function: Callable[[list[float]], float], values: list[float | None]) -> float:
+    """Of what was measured; not a number if nothing was."""
+    known = [v for v in values if pd.notna(v)]
+    return float(function(known)) if known else float("nan")

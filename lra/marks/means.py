@@ -1,0 +1,58 @@
+"""Averages over exams, as the charts show them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lra.marks.cells import cells
+from lra.marks.exams import averaged_row, exam_of
+from lra.marks.runs import GROUP
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """What the bubble chart shows of `lra.leaderboard.load`'s table: its cells, `one_an_exam`, `averaged`."""
+    return averaged(one_an_exam(standard(cells(table))))
+
+
+def one_an_exam(shown: pd.DataFrame) -> pd.DataFrame:
+    """Cells of one row for each exam, in each group the one that the leaderboard averages."""
+    kept = []
+    for _, part in shown.groupby(GROUP, sort=False):
+        models = part.accuracy.notna().groupby(part["row"]).sum().to_dict()
+        exams: dict[str, dict[str, int]] = {}
+        for row, task in dict(zip(part["row"], part.task, strict=True)).items():
+            exams.setdefault(exam_of(task) or row, {})[row] = models[row]
+        kept.append(part[part["row"].isin([averaged_row(exam, rows) for exam, rows in exams.items()])])
+    return pd.concat(kept).sort_index() if kept else shown
+
+
+def averaged(shown: pd.DataFrame) -> pd.DataFrame:
+    """Of cells, one row for each group and model: mean accuracy and how many tasks it is over,
+    geometric means of speed relative to the Transformer's on the same tasks and of step peak bytes.
+
+    low, high: 95 % interval of the mean accuracy, the tasks' intervals taken as independent.
+    of: how many tasks any model of the group has.
+    """
+
+    def geometric(values: pd.Series) -> float:
+        known = values.dropna()
+        return float(np.exp(np.log(known.astype(float)).mean())) if len(known) else float("nan")
+
+    shown = shown.assign(variance=((shown.high - shown.low) / 2) ** 2)
+    out = shown.groupby([*GROUP, "model"], as_index=False).agg(
+        accuracy=("accuracy", "mean"),
+        tasks=("accuracy", "count"),
+        relative_speed=("relative_speed", geometric),
+        step_peak_bytes=("step_peak_bytes", geometric),
+        half=("variance", lambda v: float(np.sqrt(v.sum(min_count=1)))),
+    )
+    out["half"] /= out.tasks.where(out.tasks > 0)
+    out["low"], out["high"] = out.accuracy - out.half, out.accuracy + out.half
+    out["of"] = out.groupby(GROUP).tasks.transform("max")
+    return out.drop(columns="half")
+
+
+def standard(shown: pd.DataFrame) -> pd.DataFrame:
+    """Cells of runs as the budget has them: an override is another exam and has no place in a chart."""
+    return shown[~shown.variant.astype(bool)]

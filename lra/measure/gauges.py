@@ -1,0 +1,180 @@
+"""Bytes, seconds and FLOPs of a step, in this process. What each means: lra.measure."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lra.errors import first_line
+
+if TYPE_CHECKING:
+    from lra.machine.pace import Pace
+
+LEAST_STEPS = 5  # that are timed, however long they take
+COLD = 0.05  # seconds of a step to which empty caches matter
+ONE = SimpleNamespace(steps=1, seconds=0.0)
+OOM_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu")
+
+
+def is_oom(error: BaseException) -> bool:
+    """True for every way in which torch and Python say that memory has run out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in OOM_WORDS)
+    )
+
+
+class Timing(NamedTuple):
+    """Of one step: wall and CPU seconds, and the machine's pace right after it, FLOPs per second."""
+
+    wall: float
+    cpu: float
+    pace: float | None = None
+
+
+def timed(step: Callable[[], None], limits: Any, device: Any, pace: Pace | None = None) -> list[Timing]:
+    """Up to `limits.steps` steps, as many as begin within `limits.seconds`, but not fewer than
+    `limits.least`, by default LEAST_STEPS."""
+    import torch
+
+    times: list[Timing] = []
+    begin = time.perf_counter()
+    least = min(getattr(limits, "least", LEAST_STEPS), limits.steps)
+    while len(times) < least or (len(times) < limits.steps and time.perf_counter() - begin < limits.seconds):
+        wall, cpu = time.perf_counter(), time.process_time()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        times.append(Timing(wall, cpu, pace.rate(wall) if pace else None))
+    return times
+
+
+def rates(times: list[Timing], examples: int, tokens: int) -> dict[str, Any]:
+    """Median, least and interquartile range of the step times, and what follows from the median."""
+    wall = [t.wall for t in times]
+    low, median, high = statistics.quantiles(wall, n=4, method="inclusive")
+    return {
+        "examples_per_second": examples / median,
+        "tokens_per_second": tokens / median,
+        "seconds_median": median,
+        "seconds_min": min(wall),
+        "seconds_iqr": high - low,
+        "cpu_seconds_median": statistics.median(t.cpu for t in times),
+        "steps": len(times),
+        "seconds": [round(w, 6) for w in wall],
+        "paces": None if times[0].pace is None else [round(t.pace) for t in times],
+    }
+
+
+def step_peak_bytes(step: Callable[[], None], device: Any = None) -> int:
+    """Peak of live allocator bytes during `step()` above those live at its start.
+
+    On CPU the running sum of torch.profiler's memory events, which also sees what kernels take
+    inside; exact and repeatable to the byte. Gradients must be None before.
+    """
+    import torch
+
+    gc.collect()
+    if device is not None and torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = [
+        (event["ts"], event["args"]["Bytes"])
+        for event in events
+        if event.get("name") == "[memory]" and event["args"].get("Device Type") == 0
+    ]
+    live = peak = 0
+    for _, change in sorted(changes, key=lambda c: c[0]):
+        live += change
+        peak = max(peak, live)
+    return peak
+
+
+def resident_bytes(tensors: Iterable[Any]) -> int:
+    """Bytes of the unique storages behind `tensors`."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())
+
+
+def optimizer_tensors(opt: Any) -> list[Any]:
+    import torch
+
+    return [v for state in opt.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+
+
+def flops(model: Any, shape: tuple[int, ...], exam: Any) -> dict[str, Any]:
+    """FLOPs of one training step and of one inference batch on the meta device; null with a reason
+    where the model cannot run there."""
+    import copy
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(train: bool) -> int:
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
+            logits = twin.train(train)(tokens, mask)
+            if train:
+                torch.nn.functional.cross_entropy(logits, labels).backward()
+        return counter.get_total_flops()
+
+    try:
+        twin = copy.deepcopy(model).to("meta")
+        tokens = torch.zeros(shape, dtype=torch.long, device="meta")
+        mask = torch.ones(shape, dtype=torch.bool, device="meta")
+        labels = torch.zeros(shape[0], dtype=torch.long, device="meta")
+        return {"train_flops": count(True), "inference_flops": count(False), "flops_reason": None}
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        reason = f"not countable on the meta device: {first_line(error)}"
+        return {"train_flops": None, "inference_flops": None, "flops_reason": reason}
+
+
+def limit_memory(gib: float) -> None:
+    import resource
+
+    limit = int(gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the terminal what torch's profiler writes to it about itself."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def slope(lengths: Sequence[int], costs: Sequence[float]) -> float:
+    """Least squares of log cost on log length."""
+    x, y = [math.log(n) for n in lengths], [math.log(max(c, 1e-9)) for c in costs]
+    return statistics.linear_regression(x, y).slope

@@ -1,0 +1,10 @@
+"""`python -m lra.plot`: every figure of a results folder, from its records, without torch.
+
+render    which figures the records give, and as what bytes
+bubble    accuracy over speed, area for memory (after figure 3 of Tay et al. 2021)
+lengths   time and memory over length, with fitted exponents; crossing lengths
+exams     accuracy by exam with intervals and floors; learning curves
+style     what they share: colours, marks, notes, files
+labels    where labels go
+forked    half of the work done by a second process
+"""

@@ -1,0 +1,37 @@
+"""Every figure of a results folder, from its records.
+
+    python -m lra.plot [results_dir=results]
+
+Writes figures/*.png and *.svg there. Reads records only, without torch. The same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from lra.plot.render import render, stale
+from lra.plot.style import FOLDER
+from lra.record.place import results_dir
+
+
+def main() -> int:
+    folder = results_dir(sys.argv[1:])
+    drawn = render(folder)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    for name, content in drawn.items():
+        (folder / name).write_bytes(content)
+    for path in stale(folder, drawn):
+        path.unlink()
+        print(f"removed, no record gives it any more: {path}")
+    for name in drawn:
+        if name.endswith(".png"):
+            print(f"written: {folder / name}, .svg")
+    if not drawn:
+        print("nothing to draw: no finished run of a budget as it stands (runs with overrides are other exams)")
+    return 0
+
+
+if __name__ == "__main__":
+    from lra.errors import guarded
+
+    guarded(main)

@@ -1,0 +1,198 @@
+"""What all figures share: how a model looks, how notes are set, how a figure becomes bytes.
+
+Colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart; since
+grey prints and more than seven models need more than colour, every model also has a marker, a line
+style and its name beside what is drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lra.marks.runs import REFERENCE
+
+FOLDER = "figures"
+
+
+def slug(text: str) -> str:
+    """A file name from free text."""
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
+P = ParamSpec("P")
+BLACK, GREY, PALE = "#000000", "#6f6f6f", "#d9d9d9"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p", "d", "8")
+LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (6, 2)))
+FAMILY = "DejaVu Sans"  # comes with matplotlib, so that every machine sets the same glyphs
+SMALL, NORMAL = 8.0, 9.0  # points
+DPI = 150
+
+
+@dataclass(frozen=True)
+class Look:
+    colour: str
+    marker: str
+    line: Any
+
+
+def looks(models: Iterable[str], reference: str = REFERENCE) -> dict[str, Look]:
+    """A look for each model: the reference black and solid, the others by name.
+
+    No two of the first 30 share both colour and line style.
+    """
+    names = sorted(set(models) - {reference})
+    out = {reference: Look(BLACK, MARKERS[0], LINES[0])}
+    for i, name in enumerate(names):
+        cycle = i // len(COLOURS)
+        out[name] = Look(COLOURS[i % len(COLOURS)], MARKERS[(i + 1) % len(MARKERS)], LINES[cycle % len(LINES)])
+    return out
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Matplotlib's own defaults and ours, whatever the user's settings are; restored afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        sns.set_theme(style="whitegrid", palette=list(COLOURS))
+        matplotlib.rcParams.update(
+            {
+                "font.family": "sans-serif",
+                "font.sans-serif": [FAMILY],
+                "font.size": NORMAL,
+                "axes.titlesize": NORMAL + 1,
+                "axes.labelsize": NORMAL,
+                "axes.edgecolor": "0.6",
+                "axes.linewidth": 0.8,
+                "axes.titley": 1.0,  # where it would be anyway; to look for it takes a third of the drawing
+                "grid.color": "0.9",
+                "grid.linewidth": 0.8,
+                "xtick.labelsize": SMALL,
+                "ytick.labelsize": SMALL,
+                "legend.fontsize": SMALL,
+                "legend.title_fontsize": SMALL,
+                "svg.hashsalt": "lra",
+                "svg.fonttype": "path",
+            }
+        )
+        yield
+
+
+def drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A function that draws a figure does so in `drawing`."""
+
+    @functools.wraps(draw)
+    def inside(*args: P.args, **named: P.kwargs) -> Figure:
+        with drawing():
+            return draw(*args, **named)
+
+    return inside
+
+
+def sheet(
+    count: int,
+    columns: int,
+    panel: tuple[float, float],
+    room: tuple[float, float, float],
+    title: str,
+    notes: Iterable[str],
+) -> tuple[Figure, list[Any]]:
+    """A figure with a title above, `count` panels of one size, and notes below: what is missing, what marks mean.
+
+    panel   width and height inside the axes, inches
+    room    left, right and below a panel: for tick labels, names beside curves, legends
+    The figure takes the size that this needs. Sizes in inches rather than a layout engine: nothing
+    moves when a label changes, and the engines take as long as the drawing.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    (width, height), (left, right, below) = panel, room
+    columns, above = min(columns, max(1, count)), 0.32
+    lines = -(-max(1, count) // columns)
+    whole = columns * (left + width + right)
+    heads = textwrap.wrap(title, int((whole - 0.2) / text_width(" ", NORMAL + 2)))
+    feet = [line for note in notes for line in textwrap.wrap(note, int((whole - 0.2) / text_width(" ", SMALL)))]
+    head, foot = 0.1 + 0.19 * len(heads), 0.08 + 0.155 * len(feet)
+    high = head + lines * (above + height + below) + foot
+    figure = Figure(figsize=(round(whole, 3), round(high, 3)), dpi=DPI)
+    FigureCanvasAgg(figure)
+    figure.text(0.1 / whole, 1 - 0.07 / high, "\n".join(heads), fontsize=NORMAL + 2, va="top")
+    figure.text(0.1 / whole, 0.08 / high, "\n".join(feet), fontsize=SMALL, color="0.25", va="bottom", linespacing=1.3)
+    panels = []
+    for i in range(count):
+        x = (i % columns) * (left + width + right) + left
+        y = high - head - (i // columns + 1) * (above + height + below) + below
+        panels.append(figure.add_axes((x / whole, y / high, width / whole, height / high)))
+    return figure, panels
+
+
+def text_width(text: str, size: float) -> float:
+    """Inches that a line of text of that size, in points, takes at most, about."""
+    return len(text) * 0.58 * size / 72
+
+
+def widen(axes: Any, left: float, right: float) -> None:
+    """Move the sides of a panel outwards by that many inches."""
+    box, whole = axes.get_position(), axes.figure.get_figwidth()
+    axes.set_position((box.x0 - left / whole, box.y0, box.width + (left + right) / whole, box.height))
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """The file of a figure, "png" or "svg": the same bytes for the same figure, without dates or names.
+
+    A PNG has a palette of 256 colours, which nobody sees and makes it a third of the size.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with drawing():
+        figure.set_dpi(DPI)
+        if kind == "svg":
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+            figure.set_dpi(DPI)  # which print_svg has set to 72
+        else:
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+            few = pixels.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+            palette = np.array(few.getpalette()).reshape(-1, 3)
+            palette[palette.min(axis=1) > 252] = 255  # an octree makes white 254
+            few.putpalette(palette.ravel().tolist())
+            few.save(buffer, "png", compress_level=6, dpi=(DPI, DPI))
+    return buffer.getvalue()
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """a, b and 3 more."""
+    names = list(names)
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def said(status: str) -> str:
+    """A record's status as people read it."""
+    return {"oom": "out of memory"}.get(status, status)
+
+
+def short(length: float) -> str:
+    """2048 -> 2K."""
+    return f"{length / 1024:g}K" if length >= 1024 else f"{length:g}"
+
+
+def empty(axes: Any) -> None:
+    """Say that there is nothing to draw, rather than show bare axes."""
+    axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center", color="0.4")
+    axes.set_xticks([])
+    axes.set_yticks([])

@@ -1,0 +1,37 @@
+"""The results folder that a command names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lra.errors import UserError, nearest
+
+
+def options(words: list[str]) -> dict[str, str]:
+    """The `key=value` words of a command that reads records, over their defaults; UserError for another key."""
+    chosen = {"results_dir": os.environ.get("LRA_RESULTS", "results")}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in chosen:
+            raise UserError(f"{word!r} is not an option; allowed: results_dir=…{nearest(key, chosen)}")
+        chosen[key] = value
+    return chosen
+
+
+def results_dir(words: list[str]) -> Path:
+    folder = Path(options(words)["results_dir"])
+    if not (folder / "runs").is_dir():
+        raise UserError(f"results_dir: {folder} has no folder runs; make a run first: python -m lra task=listops")
+    return folder
+
+
+def writable(name: str, folder: Path) -> None:
+    """Refuse a folder that cannot take the result before hours are spent on making it."""
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"lra")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{name}: {folder} cannot be written ({error.strerror}); choose another folder") from error

@@ -1,0 +1,69 @@
+"""The record of one run: what it holds, how it is written, how it is found again.
+
+Standard library only. A record is written once, under a name nobody else has, and never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 2
+STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
+FINAL = ("ok", "oom", "diverged")  # what the same command would only repeat
+PHASES = ("train", "inference")  # of a cost, each timed on its own
+
+
+@dataclass(frozen=True)
+class Record:
+    """null means "not measured". Accuracies are fractions, sizes bytes, times seconds."""
+
+    run_id: str
+    started_utc: str
+    kind: str  # model | floor | cost
+    status: str
+    task: str
+    model: str
+    budget: str
+    row: str  # the task's name in tables: says what departs from the standard exam
+    seed: int
+    config: Mapping[str, Any]
+    config_hash: str
+    variant: list[str] = field(default_factory=list)  # overrides that depart from the budget's standard run
+    data: Mapping[str, Any] = field(default_factory=dict)  # fingerprint, vocabulary, sizes, notes
+    reason: str | None = None  # why the status is not ok, in one line
+    local: bool | None = None  # of a floor: is the rule blind to long-range structure (see lra.skill)?
+    accuracy_test: float | None = None
+    items_test: int | None = None
+    accuracy_valid: float | None = None
+    items_valid: int | None = None
+    loss_test: float | None = None
+    steps_done: int | None = None
+    steps_budget: int | None = None
+    best_step: int | None = None
+    curve: list[Mapping[str, Any]] = field(default_factory=list)
+    predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
+    checkpoint: str | None = None
+    parameters: int | None = None
+    length: int | None = None
+    batch_size: int | None = None
+    dtype: str | None = None
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)  # real examples/s, padding share
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    commit: str | None = None
+    dirty: bool | None = None
+    wall_seconds: Mapping[str, float] = field(default_factory=dict)
+    schema: int = SCHEMA
+    digest: str | None = field(default=None, compare=False)  # of all the rest; null before schema 2
+
+
+def digest_of(raw: Mapping[str, Any]) -> str:
+    """SHA-256 over a record as read from its file, less the digest itself: shows an edit by hand."""
+    part = {k: v for k, v in raw.items() if k != "digest"}
+    text = json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,9 @@
+"""From the command line's words to typed settings, and from those to a task and a model.
+
+schema     what may be set: types, ranges, and what each field is to a run's identity
+words      what the command line may name
+compose    words in, settings out
+explain    one line for a bad word
+identity   what makes two runs the same
+build      the only place where tasks and models meet
+"""

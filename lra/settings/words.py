@@ -1,0 +1,38 @@
+"""What the command line may name: the files of the config groups, the keys of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lra.root import CONFIGS
+
+GROUPS = ("task", "model", "pair", "budget", "scale", "sweep")
+
+
+def choices(group: str, config_dir: str | None = None) -> list[str]:
+    """Names of the files of a config group, the user's own folder included."""
+    folders = [CONFIGS, *([Path(config_dir)] if config_dir else [])]
+    return sorted({p.stem for f in folders for p in (f / group).glob("*.yaml")})
+
+
+def keys(config_dir: str | None = None) -> list[str]:
+    """All keys that an override may name, for suggestions."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return [*GROUPS, *_flat(compose("config"))]
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[str]:
+    from omegaconf import DictConfig
+
+    for key in node:
+        name = f"{prefix}{key}"
+        yield name
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            yield from _flat(child, f"{name}.")

@@ -1,0 +1,11 @@
+"""Many runs: each in its own process, whatever is recorded is not done again, a table at the end.
+
+job        one run of a sweep: the words that name it
+once       known already, or run now
+minutes    as many runs as fit into a given time
+estimate   how long a run will take
+points     a point of the cost curves
+largest    the largest batch that fits
+lengths    every model at every length
+callbacks  Hydra's side of it
+"""

@@ -1,0 +1,115 @@
+"""Hydra's side of a sweep: its jobs sign up, and when all have, the sweep does them.
+
+Hydra calls `lra.__main__.job` for each combination, which only says what is asked for. A bad word is
+so refused before anything has run, and how jobs are done is ours alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+
+from lra import console
+from lra.errors import UserError, refuse
+from lra.settings import build, compose
+from lra.sweep.job import Job, Row
+from lra.sweep.once import Sweep
+
+
+class Signed(Callback):
+    """Collects the jobs of a sweep and, in the end, has them done by `end`, which tells whether all is well."""
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        self.begin = time.monotonic()
+        self.jobs: list[Job] = []
+
+    def on_job_end(self, config: Any, job_return: JobReturn, **_: Any) -> None:
+        if isinstance(found := job_return._return_value, Job):
+            self.jobs.append(found)
+
+    def on_multirun_end(self, config: Any, **_: Any) -> None:
+        # Hydra makes a warning of whatever error a callback raises; an exit it lets pass.
+        try:
+            good = self.end(config)
+        except UserError as error:
+            refuse(str(error))
+        except Exception:
+            traceback.print_exc()
+            good = False
+        if not good:
+            raise SystemExit(1)
+
+    def end(self, config: Any) -> bool:
+        raise NotImplementedError
+
+
+class Runs(Signed):
+    """A sweep of runs, with its table. Exit code 0 only if every run that was begun ended ok."""
+
+    def end(self, config: Any) -> bool:
+        from lra.sweep.minutes import within
+
+        sweep = Sweep(build.instantiate(config.launcher, "launcher"))
+        if config.minutes is not None and not config.minutes > 0:
+            raise UserError(f"minutes: {config.minutes:g} is not above 0")
+        try:
+            if config.minutes is not None:
+                within(sweep, self.jobs, self.begin + 60 * config.minutes)
+            else:
+                for number, job in enumerate(self.jobs, 1):
+                    sweep.do(job, f"[{number}/{len(self.jobs)}]")
+        finally:
+            print(table(sweep.rows, config.results_dir))
+            if config.budget == "paper":
+                print(beside_published(config.results_dir))
+        return all(row.status in ("ok", "skipped") for row in sweep.rows)
+
+
+class Points(Signed):
+    """A sweep of cost points, with its table. Exit code 0 only if every point has a number or is known to
+    exceed the memory or the time. A bad option of one model does not keep the others from being measured."""
+
+    def end(self, config: Any) -> bool:
+        from lra.sweep.lengths import measured
+
+        models, refused = {}, []
+        for job in self.jobs:
+            try:
+                settings = compose.config(job.words, job.config_dir)
+                models[" ".join([job.model, *settings.variant])] = settings
+            except UserError as error:
+                refused.append(f"{job.model}: {error}")
+        good = measured(models) if models else False
+        for line in refused:
+            print(line, file=sys.stderr)
+        return good and not refused
+
+
+def table(rows: list[Row], results: str) -> str:
+    """The table of a sweep, a line for each run that did not end ok, and the counts."""
+    lines = []
+    for row in rows:
+        note = "recorded before" if row.known else "" if row.seconds is None else console.duration(row.seconds)
+        if row.status != "skipped":
+            lines.append([row.job.label, row.status, console.percent(row.accuracy), note])
+    out = [console.table(lines, ["run", "status", "accuracy", "time"])]
+    out += [f"{row.job.label}: {row.status}: {row.reason}" for row in rows if row.status != "ok"]
+    skipped = sum(row.status == "skipped" for row in rows)
+    bad = sum(row.status not in ("ok", "skipped") for row in rows)
+    counts = f"{len(rows)} runs, {len(rows) - bad - skipped} ok, {bad} not" + f", {skipped} skipped" * bool(skipped)
+    return "\n".join([*out, f"{counts}; records in {Path(results) / 'runs'}"])
+
+
+def beside_published(results: str | Path) -> str:
+    """Our cells of `budget=paper` beside those of the first table and of later ones, as text."""
+    from lra import ledger
+    from lra.marks.cells import cells
+    from lra.marks.runs import load
+
+    return ledger.comparison(cells(load(results)), ledger.load(ledger.place(results)))

@@ -1,0 +1,95 @@
+"""How long a run will take here, from its cost and from records of the like."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lra.record.record import PHASES
+
+STARTING = 30.0  # seconds of a run in which it neither trains nor scores: imports, data, measurement
+
+
+def trained(cfg: Any, cost: Mapping[str, Any]) -> float:
+    """Seconds of all training steps, each as long as the measured one."""
+    return cfg.train.steps * cfg.train.batch_size / cost["train"]["examples_per_second"]
+
+
+def scored(cfg: Any, cost: Mapping[str, Any], items: Mapping[str, int]) -> float:
+    """Seconds of scoring the validation split every `train.eval_every` steps, and the test split once."""
+    rounds = math.ceil(cfg.train.steps / cfg.train.eval_every)
+    return (rounds * items["valid"] + items["test"]) / cost["inference"]["examples_per_second"]
+
+
+class Past:
+    """What records of this task say about the time of `cfg` on this machine."""
+
+    def __init__(self, cfg: Any) -> None:
+        from lra.machine import facts
+        from lra.machine.device import resolve_device, resolve_dtype
+        from lra.record import store
+        from lra.settings import compose, identity
+
+        self.machine = facts.machine(resolve_device(cfg))["name"]
+        wanted = identity.config_hash(compose.plain(cfg))
+        here = [
+            r
+            for _, r in store.find(cfg.results_dir, cfg.choices.task)
+            if r.kind == "model" and r.machine.get("name") == self.machine and r.dtype == resolve_dtype(cfg)
+        ]
+        self.same = [r for r in here if r.config_hash == wanted]
+        self.task = [r for r in here if r.config["task"] == identity.portable(compose.plain(cfg))["task"]]
+        # Real batches are shorter than the measured one, but wait for their data: which wins is seen on the way.
+        paces = [
+            r.training["examples_per_second"] / r.cost["train"]["examples_per_second"]
+            for r in self.task
+            if r.training.get("examples_per_second") and r.cost.get("status") == "ok"
+        ]
+        self.pace = statistics.median(paces) if paces else 1.0
+
+    def cost(self) -> Mapping[str, Any] | None:
+        """The newest measurement of this very configuration."""
+        return next((r.cost for r in reversed(self.same) if r.cost.get("status") == "ok"), None)
+
+    def items(self) -> Mapping[str, int] | None:
+        """Items of each split."""
+        return next((r.data["items"] for r in reversed(self.task) if "items" in r.data), None)
+
+
+def counted(cfg: Any) -> dict[str, int]:
+    """Items of the splits that are scored; makes or fetches the data, as the run would."""
+    from lra.settings import build
+
+    exam = build.task(cfg)
+    return {name: len(exam.split(name)) for name in ("valid", "test")}
+
+
+def measured(cfg: Any, machine: str, timeout: float) -> Mapping[str, Any]:
+    """A quick measurement, kept in the output folder so that a skipped run is measured once only."""
+    from lra.machine.device import resolve_dtype
+    from lra.measure.alone import attempt
+    from lra.settings import compose, identity
+
+    config = compose.plain(cfg)
+    key = f"{identity.config_hash(config)} {resolve_dtype(cfg)} {machine}"
+    path = Path(cfg.output_dir) / "estimates.json"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):  # none yet, or one that is not whole
+        known = {}
+    if key not in known:
+        config["measure"] = config["measure"] | {"steps": 5, "seconds": 3.0}
+        cost = attempt(config, max(1.0, timeout))
+        if cost["status"] != "ok":
+            return cost
+        known[key] = {part: {"examples_per_second": cost[part]["examples_per_second"]} for part in PHASES}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+        draft.write_text(json.dumps(known, indent=1))
+        draft.rename(path)
+    return known[key] | {"status": "ok"}

@@ -1,0 +1,53 @@
+"""One run of a sweep: the words that name it, how it is called in tables, and its row there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """The words that compose the run again, without those of the sweep that asked for it."""
+
+    words: tuple[str, ...]
+    config_dir: str | None
+    task: str
+    model: str
+    seed: int
+    label: str
+
+
+@dataclass
+class Row:
+    """A job's row of the table at the end. status: a record's, or "refused" or "skipped"."""
+
+    job: Job
+    status: str
+    reason: str | None = None
+    accuracy: float | None = None
+    known: bool = False  # from a record that was there before
+    seconds: float | None = None
+
+
+class Skipped(Exception):
+    """Why a job is not started."""
+
+
+def asked(cfg: Any, hydra: Any) -> Job:
+    """The job that Hydra hands to a process; `hydra`: its own settings."""
+    choices = hydra.runtime.choices
+    # A cost sweep's file sets what every point of it has, so there the sweep is part of the run.
+    ours = ("minutes",) if cfg.sweep == "cost" else ("sweep", "minutes")
+    words = [w for w in hydra.overrides.task if w.split("=")[0] not in ours]
+    if not any(w.startswith("budget=") for w in words):
+        words.append(f"budget={choices.budget}")  # the sweep's file may have chosen another
+    known = {"task", "model", "seed", "budget", "results_dir", "output_dir", "data_dir"}
+    other = [w for w in words if w.split("=")[0] not in known]
+    label = " ".join([choices.task, choices.model, f"s{cfg.seed}", *other])
+    return Job(tuple(words), config_dir(hydra), choices.task, choices.model, cfg.seed, label)
+
+
+def config_dir(hydra: Any) -> str | None:
+    """The folder of `--config-dir`, from Hydra's own settings."""
+    return next((s.path for s in hydra.runtime.config_sources if s.provider == "command-line"), None)
