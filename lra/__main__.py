@@ -32,21 +32,22 @@ def job(cfg: Any, codes: list[int]) -> Any:
     from hydra.types import RunMode
     from omegaconf import open_dict
 
-    settings = HydraConfig.get()
-    if settings.mode == RunMode.MULTIRUN:
+    hydras = HydraConfig.get()
+    if hydras.mode == RunMode.MULTIRUN:
         from lra.sweep.job import asked
 
-        return asked(cfg, settings)
-    from lra.runner.run import run
-    from lra.settings.compose import named
+        return asked(cfg, hydras)
+    from lra.settings.compose import folders_of, settled
 
     with open_dict(cfg):
-        cfg.hydra = settings
+        cfg.hydra = hydras
     try:
-        cfg = named(cfg)
-        if cfg.minutes is not None:
+        settings = settled(cfg, folders_of(hydras))
+        if settings.minutes is not None:
             raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
-        codes.append(run(cfg))
+        from lra.runner.run import run
+
+        codes.append(run(settings))
     except UserError as error:
         refuse(str(error))  # here, because Hydra would put a line of its own before ours
     return codes[-1]
@@ -63,7 +64,7 @@ def main() -> None:
     import hydra
 
     from lra.settings.explain import explained
-    from lra.settings.schema import register
+    from lra.settings.typed import register
 
     register()
     codes = [0]

@@ -11,32 +11,32 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from lra.machine.facts import commit as commit_of
+from lra.machine.facts import versions
 from lra.record import store
 from lra.record.record import Record
 from lra.settings import identity
+from lra.settings.schema import Settings
+from lra.settings.typed import plain
 
 
-def scored(cfg: Any, fingerprint: str) -> dict[str, Record]:
+def scored(settings: Settings, fingerprint: str) -> dict[str, Record]:
     """The rules already recorded for this task on these data, by name."""
     return {
         r.model: r
-        for _, r in store.find(cfg.results_dir, cfg.choices.task)
+        for _, r in store.find(settings.results_dir, settings.choices.task)
         if r.kind == "floor" and r.data.get("fingerprint") == fingerprint and r.status == "ok"
     }
 
 
 def score(
-    cfg: Any, exam: Any, rules: dict[str, Callable[..., Any]], facts: dict[str, Any] | None = None
+    settings: Settings, exam: Any, rules: dict[str, Callable[..., Any]], facts: dict[str, Any] | None = None
 ) -> list[Record]:
     """Records of the rules, from the results folder where they already are, else made now.
 
     A rule is scored on the whole test split; its record says on which data.
     """
-    from lra.machine.facts import commit as commit_of
-    from lra.machine.facts import versions
-    from lra.settings import compose
-
-    known = scored(cfg, exam.fingerprint())
+    known = scored(settings, exam.fingerprint())
     commit, dirty = commit_of()
     done = []
     for name, rule in rules.items():
@@ -47,19 +47,19 @@ def score(
         begin = time.perf_counter()
         test = exam.split("test")
         right = (rule(exam.split("train"), test) == test.labels).mean()
-        config = identity.portable(compose.plain(cfg))
+        config = identity.portable(plain(settings))
         entry = Record(
             run_id=run_id,
             started_utc=started,
             kind="floor",
             status="ok",
-            task=cfg.choices.task,
+            task=settings.choices.task,
             model=name,
-            budget=cfg.budget,
+            budget=settings.budget,
             row=exam.row,
-            seed=cfg.seed,
-            config={"task": config["task"], "budget": cfg.budget},
-            config_hash=identity.config_hash({"task": config["task"], "rule": name}),
+            seed=settings.seed,
+            config={"task": config["task"], "budget": settings.budget},
+            config_hash=identity.digest([config["task"], name]),
             data=facts or data_facts(exam),
             accuracy_test=float(right),
             local=name in exam.local_rules,
@@ -69,7 +69,7 @@ def score(
             dirty=dirty,
             wall_seconds={"total": round(time.perf_counter() - begin, 3)},
         )
-        store.write(cfg.results_dir, entry)
+        store.write(settings.results_dir, entry)
         done.append(entry)
     return done
 
@@ -98,8 +98,8 @@ def main() -> int:
     names = choices("task", folder) if chosen == ["all"] else chosen[0].split(",")
     failed, scored_as = [], {}
     for name in names:
-        cfg = compose.config([f"task={name}", *rest], folder)
-        exam = build.task(cfg)
+        settings = compose.config([f"task={name}", *rest], folder)
+        exam = build.task(settings)
         try:
             # A copy of CIFAR-10 that turns out to be JPEG is the exam image_jpeg under either name: the
             # fingerprint comes first because the row knows of it once the data are read.
@@ -108,7 +108,7 @@ def main() -> int:
                 print(f"{name}: the data that task={first} found, above\n", flush=True)
                 continue
             rules = exam.rules() | exam.learned_rules()
-            rows = score(cfg, exam, rules)
+            rows = score(settings, exam, rules)
         except ValueError as error:
             if len(names) == 1:
                 raise UserError(str(error)) from error

@@ -11,6 +11,7 @@ import pytest
 
 from lra import floors
 from lra.record import record, store
+from lra.settings import build
 
 
 class Split(list):
@@ -48,7 +49,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the command in this process on made-up exams; its records."""
 
     def run(exams: dict[str, Any], *words: str) -> tuple[int, list[record.Record]]:
-        monkeypatch.setattr(compose, "task", lambda cfg: exams[cfg.choices.task])
+        monkeypatch.setattr(build, "task", lambda cfg: exams[cfg.choices.task])
         monkeypatch.setattr("sys.argv", ["lra.floors", *words, f"results_dir={tmp_path}"])
         return floors.main(), [r for _, r in store.find(tmp_path)]
 

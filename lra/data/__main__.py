@@ -30,6 +30,7 @@ def parser() -> Parser:
     make = verbs.add_parser("prepare", help="make, fetch or index the data of task=NAME[,NAME] or task=all")
     for verb in (show, make):
         verb.add_argument("words", nargs="*", metavar="key=value", help="overrides, as for python -m lra")
+        verb.add_argument("--config-dir", help="a folder with task/NAME.yaml of your own")
     look = verbs.add_parser("verify", help="read what was prepared, or a copy of the release, and say what is wrong")
     look.add_argument("folder", nargs="?", type=Path, help="the release, a folder above it, or one of its parts")
     get = verbs.add_parser("fetch", help="the official archive, 7.7 GB; goes on where it was interrupted")
@@ -42,11 +43,11 @@ def parser() -> Parser:
     return top
 
 
-def listing(words: Sequence[str]) -> int:
+def listing(words: Sequence[str], folder: str | None) -> int:
     from lra.console import size
 
     rows, places, missing = [["task", "data", "on disk", "licence", "source"]], [], []
-    for name, exam in tasks(words, "all"):
+    for name, exam in tasks(words, "all", folder):
         facts = described(exam)
         found = facts["found"]
         state = "here" if found else "missing"
@@ -62,11 +63,11 @@ def listing(words: Sequence[str]) -> int:
     return 0
 
 
-def prepare(words: Sequence[str]) -> int:
+def prepare(words: Sequence[str], folder: str | None) -> int:
     from lra.console import size
 
     failed = 0
-    chosen_tasks = tasks(words)
+    chosen_tasks = tasks(words, None, folder)
     for name, exam in chosen_tasks:
         try:
             counts = {split: len(exam.split(split)) for split in ("train", "valid", "test")}
@@ -138,9 +139,9 @@ def fetch(arguments: argparse.Namespace) -> int:
 def main() -> int:
     arguments = parser().parse_args()
     if arguments.verb == "list":
-        return listing(arguments.words)
+        return listing(arguments.words, arguments.config_dir)
     if arguments.verb == "prepare":
-        return prepare(arguments.words)
+        return prepare(arguments.words, arguments.config_dir)
     if arguments.verb == "verify":
         return verify(arguments.folder)
     return fetch(arguments)

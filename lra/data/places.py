@@ -12,9 +12,8 @@ from lra.settings import build, compose
 from lra.settings.words import choices
 
 
-def tasks(given: Sequence[str], default: str | None = None) -> list[tuple[str, Any]]:
+def tasks(words: Sequence[str], default: str | None = None, folder: str | None = None) -> list[tuple[str, Any]]:
     """(name, task) of the tasks that words such as "task=text,image key=value" choose. No data are touched."""
-    words, folder = compose.split(given)
     asked = [w.partition("=")[2] for w in words if w.startswith("task=")] or ([default] if default else [])
     if not asked:
         raise UserError(f"prepare: say which task, task=all or one of {', '.join(choices('task', folder))}")

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import numpy as np
-import torch
 
 
 def seed_everything(seed: int) -> None:
@@ -26,22 +25,24 @@ def seed_everything(seed: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
-def accelerator(cfg: Any) -> Any:
-    """Accelerate's view of devices, precision and processes for this run."""
+def accelerator(device: str, dtype: str) -> Any:
+    """Accelerate's view of devices, precision and processes; device and dtype: resolved."""
     from accelerate import Accelerator
 
-    dtype = resolve_dtype(cfg)
-    return Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no", cpu=resolve_device(cfg) == "cpu")
+    return Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no", cpu=device == "cpu")
 
 
-def resolve_device(cfg: Any) -> str:
-    if cfg.device == "auto":
+def resolve_device(device: str) -> str:
+    """ "auto" as it turns out here."""
+    import torch
+
+    if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return cfg.device
+    return device
 
 
-def resolve_dtype(cfg: Any) -> str:
-    """bf16 on CUDA, float32 on CPU, unless asked otherwise."""
-    if cfg.dtype == "auto":
-        return "bf16" if resolve_device(cfg) == "cuda" else "float32"
-    return cfg.dtype
+def resolve_dtype(dtype: str, device: str) -> str:
+    """bf16 on CUDA, float32 on CPU, unless asked otherwise. device: resolved."""
+    if dtype == "auto":
+        return "bf16" if device == "cuda" else "float32"
+    return dtype

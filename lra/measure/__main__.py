@@ -19,9 +19,10 @@ def main() -> int:
         return self_test(sys.argv[2:])
     from lra.measure.alone import measure
     from lra.settings import compose
+    from lra.settings.typed import plain
 
-    cfg = compose.config(*compose.split(sys.argv[1:]))
-    result = measure(compose.plain(cfg))
+    settings = compose.config(*compose.split(sys.argv[1:]))
+    result = measure(plain(settings))
     print(json.dumps(result, indent=1))
     return 0 if result["status"] == "ok" else 1
 

@@ -41,18 +41,17 @@ class Measurement:
 
     def __init__(self, config: dict[str, Any], parent: int, timeout: float) -> None:
         import torch
-        from omegaconf import OmegaConf
-
         from lra.machine.device import resolve_device, resolve_dtype, seed_everything
         from lra.machine.pace import Pace
         from lra.machine.watch import Watch
         from lra.settings import build
+        from lra.settings.typed import typed
         from lra.train.optim import optimizer
 
-        cfg = OmegaConf.create(config)
+        cfg = typed(config)
         if cfg.measure.memory_limit_gib is not None:
             limit_memory(cfg.measure.memory_limit_gib)
-        self.device = device = torch.device(resolve_device(cfg))
+        self.device = device = torch.device(resolve_device(cfg.device))
         if cfg.threads is not None:
             torch.set_num_threads(cfg.threads)
         seed_everything(cfg.seed)
@@ -75,7 +74,7 @@ class Measurement:
         labels = torch.randint(exam.num_classes, (size,), device=device)
         opt = optimizer(model.parameters(), cfg.train)
         net = torch.compile(model) if cfg.compile else model
-        bf16 = resolve_dtype(cfg) == "bf16"
+        bf16 = resolve_dtype(cfg.dtype, device.type) == "bf16"
 
         def forward() -> torch.Tensor:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -48,6 +48,7 @@ class Record:
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
     checkpoint: str | None = None
     parameters: int | None = None
+    groups: list[Mapping[str, Any]] = field(default_factory=list)  # of parameters: name, tensors, rate, decay
     length: int | None = None
     batch_size: int | None = None
     dtype: str | None = None

@@ -20,8 +20,8 @@ def new_id() -> tuple[str, str]:
     return now.isoformat(timespec="seconds"), f"{now:%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
 
 
-def folder(results: Path, record: Record) -> Path:
-    return results / "runs" / record.task / record.model
+def folder(results: Path, task: str, model: str) -> Path:
+    return results / "runs" / task / model
 
 
 def write(results: str | Path, record: Record) -> Path:
@@ -32,7 +32,7 @@ def write(results: str | Path, record: Record) -> Path:
     raw = json.loads(json.dumps(asdict(record), allow_nan=False))  # tuples and int keys as a file has them
     raw["digest"] = digest_of(raw)
     text = json.dumps(raw, indent=1, allow_nan=False) + "\n"
-    return write_once(folder(Path(results), record) / f"{record.run_id}.json", text.encode())
+    return write_once(folder(Path(results), record.task, record.model) / f"{record.run_id}.json", text.encode())
 
 
 def write_once(path: Path, content: bytes) -> Path:

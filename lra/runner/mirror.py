@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lra.errors import first_line
+from lra.runner.draft import Draft
+from lra.settings import identity
+from lra.settings.schema import Settings
 
 # Seconds. wandb's own defaults are 90 to start and without limit to send what is left at the end.
 START, END = 20.0, 60.0
@@ -23,6 +26,14 @@ CURVES = {
 }
 
 
+def mirrored(draft: Draft) -> Mirror:
+    """The run's mirror, started when first asked for: after the measurement, which it would disturb."""
+    if draft.mirror is None:
+        config = identity.portable(draft.config)
+        draft.mirror = Mirror(draft.settings, config, draft.run_id, draft.exam.row, draft.cost)
+    return draft.mirror
+
+
 class Mirror:
     """Shows a run in wandb: configuration, curves, costs, the test table, the record as an artifact.
 
@@ -30,22 +41,24 @@ class Mirror:
     Does nothing if `wandb.mode` is disabled or wandb is out of order.
     """
 
-    def __init__(self, cfg: Any, config: dict[str, Any], run_id: str, row: str, cost: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, config: Mapping[str, Any], run_id: str, row: str, cost: Mapping[str, Any]
+    ) -> None:
         self.run: Any = None
-        if cfg.wandb.mode == "disabled":
+        if settings.wandb.mode == "disabled":
             return
-        name = "/".join([cfg.choices.model, *cfg.variant, f"s{cfg.seed:03d}"])
+        name = "/".join([settings.choices.model, *settings.variant, f"s{settings.seed:03d}"])
         facts = {
-            "project": cfg.wandb.project,
-            "entity": cfg.wandb.entity,
-            "dir": str(Path(cfg.output_dir)),
-            "group": f"{cfg.budget}/{row}",
-            "job_type": cfg.choices.model,
+            "project": settings.wandb.project,
+            "entity": settings.wandb.entity,
+            "dir": str(Path(settings.output_dir)),
+            "group": f"{settings.budget}/{row}",
+            "job_type": settings.choices.model,
             "name": f"{row}/{name}",
-            "tags": [cfg.budget, cfg.choices.task, cfg.choices.model],
+            "tags": [settings.budget, settings.choices.task, settings.choices.model],
             "config": config | {"run_id": run_id, "row": row},
         }
-        self._guarded(self._start, cfg.wandb.mode, facts)
+        self._guarded(self._start, settings.wandb.mode, facts)
         self._guarded(self._summarise, {"cost": cost})
 
     def _start(self, mode: str, facts: dict[str, Any]) -> None:
@@ -56,22 +69,22 @@ class Mirror:
         self.wandb = wandb
         Path(facts["dir"]).mkdir(parents=True, exist_ok=True)
         wandb.setup(wandb.Settings(silent=True))  # without this it asks for a key on a terminal, and waits
-        settings = wandb.Settings(
+        quiet = wandb.Settings(
             silent=True, console="off", init_timeout=START, finish_timeout=END, finish_timeout_raises=True
         )
         try:
-            self.run = wandb.init(mode=mode, settings=settings, **facts)
+            self.run = wandb.init(mode=mode, settings=quiet, **facts)
         except Exception as error:
             if mode != "online":
                 raise
-            self.run = wandb.init(mode="offline", settings=settings, **facts)
+            self.run = wandb.init(mode="offline", settings=quiet, **facts)
             say(f"{first_line(error)}; kept offline, to send later: wandb sync {Path(self.run.dir).parent}")
             return
         if mode == "online":
             say(self.run.url)
 
     def log(self, step: int, **values: Any) -> None:
-        """Points of the curves at a step, by the names of `lra.progress.Progress`."""
+        """Points of the curves at a step, by the names of `lra.train.progress.Progress`."""
         self._guarded(lambda: self.run.log({CURVES[k]: v for k, v in values.items()}, step=step))
 
     def finish(self, record: Any, path: Path | None, table: Sequence[tuple[str, float, float, float]] = ()) -> None:

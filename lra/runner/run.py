@@ -1,69 +1,88 @@
-"""One run from start to record: data, cost, training, test, record, a short table."""
+"""One run from start to record: its phases one after the other, and what becomes of whatever ends them."""
 
 from __future__ import annotations
 
-import hashlib
 import signal
+import threading
 import time
 import traceback
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lra.errors import INTERRUPTED, UserError, first_line
 from lra.measure.gauges import is_oom
-from lra.record import sheet, store
-from lra.runner.draft import Run
-from lra.runner.phases import conduct, mirrored, prepare
+from lra.record import store
+from lra.record.record import Record
+from lra.runner import phases
+from lra.runner.draft import Draft, Ended
+from lra.runner.mirror import mirrored
 from lra.runner.summary import show
+from lra.settings.schema import Settings
 
 
-def run(cfg: Any) -> int:
-    """Do what the configuration says and leave one record. Returns the exit code.
+def run(settings: Settings) -> int:
+    """Do what the settings say and leave one record. Returns the exit code.
 
     0 ok; 1 oom, diverged or failed; 130 interrupted. Raises UserError, before anything is
     recorded, for bad input. A failure of the code itself is a record too, and a traceback.
     """
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    started, run_id = store.new_id()
-    this = Run(cfg, started, run_id)
+    record = recorded(settings)
+    return {"ok": 0, "interrupted": INTERRUPTED}.get(record.status, 1)
+
+
+def recorded(settings: Settings) -> Record:
+    """The record of the run, which lies in `settings.results_dir` when this returns."""
+    draft = Draft(settings, *store.new_id())
     begin = time.perf_counter()
-    path, main_process = None, True
+    with terminated_as_interrupted():
+        status, reason = ended(draft)
+        draft.wall["total"] = time.perf_counter() - begin
+        if not draft.main:
+            return draft.record(status, reason)
+        path = draft.save(status, reason)
+        table = show(draft, status, reason, path)
+        record = store.read(path)
+        mirrored(draft).finish(record, path, table)
+    return record
+
+
+def ended(draft: Draft) -> tuple[str, str | None]:
+    """Do the phases; how it ended, as (status, reason) of the record."""
     try:
-        main_process = prepare(this)
-        try:
-            status, reason = conduct(this)
-        except KeyboardInterrupt:
-            status, reason = "interrupted", "stopped by the user or the system"
-        except UserError:
-            raise
-        except Exception as error:
-            if is_oom(error):
-                status, reason = "oom", first_line(error)
-            else:
-                traceback.print_exc()
-                status, reason = "failed", f"{type(error).__name__}: {first_line(error)}"
+        phases.prepare(draft)
+        for phase in phases.PHASES:
+            phase(draft)
+        return "ok", None
+    except Ended as end:
+        return end.status, end.reason
     except KeyboardInterrupt:
-        if this.exam is None or "data" not in this.facts:
+        if draft.exam is None or not draft.data:
+            raise  # nothing is known yet that a record could hold
+        return "interrupted", "stopped by the user or the system"
+    except UserError:
+        raise
+    except Exception as error:
+        if not draft.data:
             raise
-        status, reason = "interrupted", "stopped while the run was being prepared"
-    this.wall["total"] = time.perf_counter() - begin
-    if main_process:
-        path = save(this, status, reason)
-        table = show(this, status, reason, path)
-        mirrored(this).finish(sheet.read(path), path, table)
-    return {"ok": 0, "interrupted": INTERRUPTED}.get(status, 1)
+        if is_oom(error):
+            return "oom", first_line(error)
+        traceback.print_exc()
+        return "failed", f"{type(error).__name__}: {first_line(error)}"
 
 
-def _as_interrupt(*_: Any) -> None:
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, with a record. Only the main thread may listen to signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
-
-
-def save(this: Run, status: str, reason: str | None) -> Path:
-    """Predictions first, then the record that names them: a record is never half of the truth."""
-    results = Path(this.cfg.results_dir)
-    if this.predictions is not None and status == "ok":
-        name = f"{this.run_id}.predictions.npz"
-        store.write_once(store.folder(results, this.record(status)) / name, this.predictions)
-        digest = hashlib.sha256(this.predictions).hexdigest()
-        this.facts["predictions"] = {"file": name, "sha256": digest, "items": this.facts["items_test"]}
-    return store.write(results, this.record(status, reason))

@@ -5,24 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import UserError
+from lra.settings.schema import Settings
 
 
-def task(cfg: Any) -> Any:
-    """The task that `cfg.task` names. Costs nothing: no data are touched."""
-    multiple = cfg.data.pad_multiple or (128 if cfg.compile else 1)
-    return instantiate(cfg.task, "task", pad_to=cfg.data.pad_to, pad_multiple=multiple)
+def task(settings: Settings) -> Any:
+    """The task that `settings.task` names. Costs nothing: no data are touched."""
+    multiple = settings.data.pad_multiple or (128 if settings.compile else 1)
+    return instantiate(settings.task, "task", pad_to=settings.data.pad_to, pad_multiple=multiple)
 
 
-def model(cfg: Any, exam: Any) -> Any:
-    """The model that `cfg.model` describes, sized by what the task knows of itself."""
+def model(settings: Settings, exam: Any) -> Any:
+    """The model that `settings.model` describes, sized by what the task knows of itself."""
     return instantiate(
-        cfg.model,
+        settings.model,
         "model",
         vocab_size=exam.vocab_size,
         num_classes=exam.num_classes,
         max_len=exam.max_len,
         documents=exam.documents,
     )
+
+
+def outline(settings: Settings, exam: Any) -> None:
+    """Build the model without its weights, so that sizes that do not fit are refused at once."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model(settings, exam)
+    except (NotImplementedError, RuntimeError):
+        pass  # a constructor that needs real numbers; the real build will show what is wrong
 
 
 def instantiate(node: Any, field: str, **facts: Any) -> Any:

@@ -8,46 +8,76 @@ from typing import Any
 
 from lra.errors import UserError
 from lra.root import CONFIGS
+from lra.settings import identity
 from lra.settings.explain import explained
-from lra.settings.identity import variant
-from lra.settings.schema import checked, register
+from lra.settings.ranges import checked
+from lra.settings.schema import Settings
+from lra.settings.sources import sources
+from lra.settings.typed import register, typed
+
+STANDARD = ("task", "model", "budget", "sweep")  # groups whose choice is no departure from the budget
 
 
-def config(overrides: Sequence[str], config_dir: str | None = None) -> Any:
-    """The composed, checked DictConfig; `cfg.task.name` and `cfg.model_name` name the two choices.
+def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settings:
+    """What the command line `python -m lra WORDS [--config-dir CONFIG_DIR]` asks for.
 
     Raises UserError, in one line, for an unknown option, key or value.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    register()
-    if config_dir is not None:
-        overrides = [f"hydra.searchpath=[{Path(config_dir).resolve()}]", *overrides]
-    GlobalHydra.instance().clear()
-    with explained(config_dir), initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return named(compose("config", overrides=overrides, return_hydra_config=True))
+    folders = [str(Path(config_dir).resolve())] if config_dir is not None else []
+    with explained(config_dir):
+        return settled(_hydra(words, folders), folders)
 
 
-def named(cfg: Any) -> Any:
-    """Fix the choices' names in a configuration that still holds `hydra`, check it, drop `hydra`."""
-    from omegaconf import OmegaConf, open_dict
+def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
+    """The settings of a configuration as Hydra composed it, its own part `hydra` among it; `folders`: where
+    besides configs/ it found files."""
+    from omegaconf import OmegaConf
 
     choices = cfg.hydra.runtime.choices
     words = list(cfg.hydra.overrides.task)
-    with open_dict(cfg):
-        cfg.choices = {"task": choices.task, "model": choices.model}
-        cfg.variant = variant(words)
-        del cfg["hydra"]
-    OmegaConf.resolve(cfg)
-    return checked(cfg)
+    asked, own = (_values(cfg, resolve) for resolve in (False, True))
+    own["choices"] = {"task": choices.task, "model": choices.model}
+    typed(own)  # refuses what is no option at all before anything is made of it
+    own["sources"] = sources(own["task"], own["model"], own["treatment"])
+    if any(w.lstrip("+").split("=")[0] not in STANDARD for w in words):
+        usual = [w for w in words if w.lstrip("+").split("=")[0] in STANDARD]
+        with_budget = [] if any(w.startswith("budget=") for w in usual) else [f"budget={choices.budget}"]
+        standard = _values(_hydra([*usual, *with_budget], folders), resolve=True)
+        own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
+    OmegaConf.clear_cache(cfg)
+    return checked(typed(own))
 
 
-def plain(cfg: Any) -> dict[str, Any]:
-    """The configuration as dicts, lists, strings and numbers."""
+def _hydra(words: Sequence[str], folders: Sequence[str]) -> Any:
+    """Hydra's DictConfig, with its own part `hydra`."""
+    from hydra import compose as hydras
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register()
+    path = [f"hydra.searchpath=[{','.join(map(quoted, folders))}]"] if folders else []
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydras("config", overrides=[*path, *words], return_hydra_config=True)
+
+
+def quoted(path: str) -> str:
+    """A path as a word that Hydra's grammar takes whatever is in it."""
+    return "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _values(cfg: Any, resolve: bool) -> dict[str, Any]:
+    """Plain values of all but `hydra`."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(cfg, resolve=True)
+    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    return OmegaConf.to_container(kept, resolve=resolve)
+
+
+def folders_of(hydra: Any) -> list[str]:
+    """The folders besides configs/ where Hydra found files, from its own settings."""
+    own = (s for s in hydra.runtime.config_sources if s.schema == "file" and s.provider not in ("main", "hydra"))
+    return [s.path for s in own]
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str | None]:

@@ -1,42 +1,119 @@
-"""What makes two runs the same."""
+"""What makes two runs the same, decided once.
+
+Two runs are the same experiment where all that is declared `experiment` in lra.settings.schema is the
+same, the seed aside. What stands at its default counts as not said, so that a field added later changes no
+old identity; classes count by their names, not by the files they lie in; a class of somebody else's brings
+a digest of its source, so that an edited mixer is another one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lra.names import canonical_target
+from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
+from lra.settings.typed import leaves, plain
 
-def variant(words: list[str]) -> list[str]:
-    """The overrides that make a run another than the budget's standard one, without paths.
+# Places in a task's and a run's settings; what lies there is known by its fingerprint and name.
+PLACES = ("task.data_dir", "task.path")
+# Keys that came to `task` and `model` after 0.1, with the value that means what was done before.
+LATER: Mapping[str, Any] = {}
 
-    How many threads is a condition, kept in the record with the machine.
-    """
-    ordinary = {"task", "model", "budget", "threads", *INCIDENTAL}
-    kept = []
-    for word in sorted(words):
-        key, _, value = word.lstrip("+").partition("=")
-        if key.split(".")[0] in ("measure", "cost", "wandb", "hydra") or key in ordinary or key.lstrip("~") in ordinary:
+
+def identity(config: Mapping[str, Any], schema: type = Settings, later: Mapping[str, Any] = LATER) -> str:
+    """16 hex digits over what shapes the experiment; config: plain, resolved, of a run or of a record."""
+    kept = {}
+    for name, default in leaves(schema):
+        value = _at(config, name, default)
+        if name == "seed" or kind_of(name, schema) != EXPERIMENT or _same(value, default):
             continue
-        kept.append(f"{key}={Path(value).name}" if key in ("task.path", "checkpoint") else word)
-    return kept
+        kept[name] = value
+    for part in ("task", "model", "treatment"):
+        if isinstance(node := kept.get(part), Mapping):
+            kept[part] = essential(node, f"{part}.", later)
+    if kept.get("checkpoint"):
+        kept["checkpoint"] = Path(kept["checkpoint"]).name
+    return digest(kept)
 
 
-# Parts of the configuration that do not change the experiment, left out of its hash.
-INCIDENTAL = ("data_dir", "results_dir", "output_dir", "rerun", "wandb", "sweep", "seed", "name", "claims", "variant")
-INCIDENTAL += ("cost", "minutes", "launcher")  # of the sweep that asked for the run, not of the run
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """16 hex digits over the parts of a resolved configuration that shape the experiment."""
-    part = {k: v for k, v in config.items() if k not in INCIDENTAL}
-    if part.get("checkpoint"):
-        part["checkpoint"] = Path(part["checkpoint"]).name
-    part["task"] = {k: v for k, v in config.get("task", {}).items() if k not in ("data_dir", "path")}
-    text = json.dumps(part, sort_keys=True, separators=(",", ":"))
+def digest(parts: Any) -> str:
+    """16 hex digits over anything that JSON can hold."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def essential(node: Any, name: str, later: Mapping[str, Any] = LATER) -> Any:
+    """A mapping of a class and its arguments without places, later keys at their default, and module paths."""
+    if isinstance(node, Mapping):
+        return {
+            k: canonical_target(v) if k == "_target_" else essential(v, f"{name}{k}.", later)
+            for k, v in node.items()
+            if f"{name}{k}" not in PLACES and not (f"{name}{k}" in later and later[f"{name}{k}"] == v)
+        }
+    return [essential(v, name, later) for v in node] if isinstance(node, (list, tuple)) else node
+
+
+def _at(config: Mapping[str, Any], name: str, default: Any) -> Any:
+    for part in name.split("."):
+        if not isinstance(config, Mapping) or part not in config:
+            return default
+        config = config[part]
+    return config
+
+
+def _same(value: Any, default: Any) -> bool:
+    return (list(value) if isinstance(value, (list, tuple)) else value) == (
+        list(default) if isinstance(default, tuple) else default
+    )
+
+
+def conditions_differ(config: Mapping[str, Any], settings: Settings) -> list[str]:
+    """The conditions that a recorded configuration has otherwise than `settings`, but for those that have to
+    be resolved on a machine first: device, dtype and threads."""
+    asked, defaults = plain(settings), dict(leaves())
+    rest = [n for n in defaults if kind_of(n) == CONDITION and n not in ("device", "dtype", "threads")]
+    return [n for n in rest if not _same(_at(config, n, defaults[n]), _at(asked, n, defaults[n]))]
+
+
+def variant(own: Mapping[str, Any], standard: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """The words that make of the budget's `standard` run this one, without places.
+
+    own, standard: plain and resolved; asked: `own` before its interpolations were resolved, so that a value
+    that only follows another is not named beside it.
+    """
+    ours, theirs, before = (dict(_flat(each)) for each in (own, standard, asked))
+    out = []
+    for name in sorted({*ours, *theirs}):
+        if name in PLACES[:1] or name.split(".")[0] in ("variant", "sources") or name == "seed":
+            continue
+        if kind_of(name) != EXPERIMENT or ours.get(name) == theirs.get(name):
+            continue
+        if name not in ours:
+            out.append(f"~{name}")
+        elif not (isinstance(before.get(name), str) and "${" in before[name]):
+            out.append(f"{name}={word(Path(ours[name]).name if name in ('task.path', 'checkpoint') else ours[name])}")
+    return out
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def word(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(word, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:

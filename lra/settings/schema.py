@@ -1,24 +1,39 @@
-"""What `config.yaml` may hold outside `task` and `model`: types, ranges, one line for a bad value.
+"""What may be set: types, ranges, one line for a bad value, and what each field is to a run's identity.
 
-Registered as Hydra structured configs, so that a value of a wrong type is refused while composing;
-`checked` adds the ranges.
+Every field is one of three things (`kind_of`), by itself or through the group that it stands in:
+
+experiment   shapes the result: another value is another run
+condition    another value may give other costs, and numbers that agree but for rounding: not another
+             run, but a recorded one counts as done only where the condition is as asked
+incidental   places, names, and what a sweep asks for: never looked at
+
+A field added after 0.1 has as its default what was done before there was the field, so that no identity
+changes (lra.settings.identity leaves out what stands at its default).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
-from lra.errors import UserError
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
 
 SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
 DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
+EXPERIMENT, CONDITION, INCIDENTAL = "experiment", "condition", "incidental"
 
 
-@dataclass
+def of(kind: str, default: Any) -> Any:
+    """A field of that kind with its default; a class or a list as default is made anew each time."""
+    metadata = {"kind": kind}
+    if isinstance(default, type) or callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
 class Size:
     """Sizes shared by all models of a task."""
 
@@ -33,7 +48,7 @@ class Size:
     position: str = "learned"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Train:
     """The training budget. One step is one optimizer step on the global batch."""
 
@@ -46,14 +61,14 @@ class Train:
     schedule: str = "cosine"
     warmup_steps: int = 0
     weight_decay: float = 0.0
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    betas: tuple[float, ...] = (0.9, 0.999)
     eps: float = 1e-8
     grad_clip: float | None = None  # largest global norm; null: none
     diverged_at: float = 20.0  # a smoothed loss above this many times that of chance ends the run
     label_smoothing: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Measure:
     """How cost is measured, before training, in a process of its own."""
 
@@ -65,28 +80,28 @@ class Measure:
     memory_limit_gib: float | None = None  # address space of the measuring process; null: no limit
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cost:
     """The points of the cost curves: `python -m lra sweep=cost`."""
 
-    lengths: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 3072, 4096, 8192, 16384, 65536])
-    modes: list[str] = field(default_factory=lambda: ["fixed", "largest"])  # batch sizes
+    lengths: tuple[int, ...] = (256, 512, 1024, 2048, 3072, 4096, 8192, 16384, 65536)
+    modes: tuple[str, ...] = ("fixed", "largest")  # batch sizes
     batch_size: int | None = None  # the fixed one; default: 1 on CPU, 32 on CUDA
     memory_gib: float | None = None  # what the largest may take; default: the GPU's; on CPU none are measured
     point_seconds: float = 120.0  # a point that takes longer is recorded as such, with status timeout
 
 
-@dataclass
+@dataclass(frozen=True)
 class Data:
     """How batches are drawn."""
 
     bucket: bool = False
-    workers: int = 0
+    workers: int = of(CONDITION, 0)
     pad_to: str = "longest"  # of the batch, or max: the task's length
     pad_multiple: int | None = None  # default: 1, or 128 for compiled kernels
 
 
-@dataclass
+@dataclass(frozen=True)
 class Wandb:
     """The optional mirror of a run."""
 
@@ -95,90 +110,70 @@ class Wandb:
     entity: str | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
+class Revision:
+    """Raised in a YAML of ours when the numbers of a model, a task or the protocol change; old ones stay apart."""
+
+    model: int = 1
+    task: int = 1
+    protocol: int = 1
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The files chosen in configs/task and configs/model, by name."""
+
+    task: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
-    """The top level. `task` and `model` are checked by the classes they name."""
+    """All that a run is asked to do, composed once. `task`, `model` and `treatment` are mappings that the
+    classes they name check; `variant` and `sources` are worked out while composing."""
 
-    seed: int = 0
-    data_dir: str | None = None
-    results_dir: str = "results"
-    output_dir: str = "outputs"
-    checkpoint: str | None = None
-    rerun: bool = False
-    minutes: float | None = None  # of a sweep: do what fits into them
-    device: str = "auto"
-    threads: int | None = None
-    dtype: str = "auto"
-    compile: bool = False
-    budget: str = "quick"
-    name: str | None = None  # free text, kept in the record
-    claims: dict[str, float] = field(default_factory=dict)
-    data: Data = field(default_factory=Data)
-    size: Size = field(default_factory=Size)
-    train: Train = field(default_factory=Train)
-    measure: Measure = field(default_factory=Measure)
-    cost: Cost = field(default_factory=Cost)
-    wandb: Wandb = field(default_factory=Wandb)
-    task: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    sweep: Any = None
-    launcher: dict[str, Any] = field(default_factory=dict)  # who has the runs of a sweep done
-
-
-def register() -> None:
-    """Make the types known to Hydra as the config `settings`."""
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(name="settings", node=Settings)
-
-
-def checked(cfg: Any) -> Any:
-    """Return `cfg`; UserError for a value out of range."""
-
-    def at_least(low: float, *names: str) -> None:
-        for name in names:
-            value = _get(cfg, name)
-            if value is not None and not value >= low:
-                raise UserError(f"{name}: {value} is not allowed; it must be at least {low}")
-
-    def one_of(allowed: tuple[str, ...], name: str) -> None:
-        if _get(cfg, name) not in allowed:
-            raise UserError(f"{name}: {_get(cfg, name)!r} is not one of {', '.join(allowed)}")
-
-    at_least(0, "seed", "train.steps", "train.warmup_steps", "train.weight_decay", "data.workers", "measure.seconds")
-    at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
-    at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
-    at_least(1, "data.pad_multiple", "cost.batch_size", "cost.point_seconds")
-    one_of(("longest", "max"), "data.pad_to")
-    at_least(3, "measure.steps")
-    at_least(2, "measure.warmup_steps")
-    at_least(1e-12, "train.learning_rate", "train.eps", "train.grad_clip", "measure.memory_limit_gib")
-    at_least(1e-3, "cost.memory_gib")
-    at_least(1.0, "train.diverged_at")
-    for name in ("size.dropout", "size.attention_dropout", "train.label_smoothing"):
-        if not 0 <= _get(cfg, name) < 1:
-            raise UserError(f"{name}: {_get(cfg, name)} is not in [0, 1)")
-    betas = list(cfg.train.betas)
-    if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
-        raise UserError(f"train.betas: {betas} is not two numbers in [0, 1)")
-    one_of(SCHEDULES, "train.schedule")
-    one_of(DTYPES, "dtype")
-    one_of(DEVICES, "device")
-    one_of(WANDB_MODES, "wandb.mode")
-    if cfg.minutes is not None and cfg.sweep == "cost":
-        raise UserError("minutes: not for sweep=cost; choose fewer points there, as cost.lengths=[1024,4096]")
-    if not cfg.cost.lengths or min(cfg.cost.lengths) < 1:
-        raise UserError(f"cost.lengths: {list(cfg.cost.lengths)} is not a list of lengths of at least 1")
-    if not cfg.cost.modes or not set(cfg.cost.modes) <= set(COST_MODES):
-        raise UserError(f"cost.modes: {list(cfg.cost.modes)} is not a list of {', '.join(COST_MODES)}")
-    if cfg.train.batch_size % cfg.train.accumulate:
-        raise UserError(
-            f"train.accumulate: {cfg.train.accumulate} does not divide train.batch_size {cfg.train.batch_size}"
-        )
-    return cfg
+    seed: int = of(EXPERIMENT, 0)
+    data_dir: str | None = of(INCIDENTAL, None)
+    results_dir: str = of(INCIDENTAL, "results")
+    output_dir: str = of(INCIDENTAL, "outputs")
+    checkpoint: str | None = of(EXPERIMENT, None)
+    rerun: bool = of(INCIDENTAL, False)
+    minutes: float | None = of(INCIDENTAL, None)  # of a sweep: do what fits into them
+    device: str = of(CONDITION, "auto")
+    threads: int | None = of(CONDITION, None)
+    dtype: str = of(CONDITION, "auto")
+    compile: bool = of(EXPERIMENT, False)
+    budget: str = of(EXPERIMENT, "quick")
+    name: str | None = of(INCIDENTAL, None)  # free text, kept in the record
+    claims: Mapping[str, float] = of(INCIDENTAL, dict)
+    exam: Mapping[str, Any] = of(INCIDENTAL, dict)  # what tables show of the task
+    about: Mapping[str, Any] = of(INCIDENTAL, dict)  # what tables show of the model
+    revision: Revision = of(EXPERIMENT, Revision)
+    data: Data = of(EXPERIMENT, Data)
+    size: Size = of(EXPERIMENT, Size)
+    train: Train = of(EXPERIMENT, Train)
+    measure: Measure = of(CONDITION, Measure)
+    cost: Cost = of(INCIDENTAL, Cost)
+    wandb: Wandb = of(INCIDENTAL, Wandb)
+    choices: Choices = of(EXPERIMENT, Choices)
+    task: Mapping[str, Any] = of(EXPERIMENT, dict)
+    model: Mapping[str, Any] = of(EXPERIMENT, dict)
+    treatment: Mapping[str, Any] = of(EXPERIMENT, dict)
+    sources: Mapping[str, str] = of(EXPERIMENT, dict)  # class of somebody else's -> digest of its source
+    launcher: Mapping[str, Any] = of(INCIDENTAL, dict)  # who has the runs of a sweep done
+    sweep: str | None = of(INCIDENTAL, None)
+    variant: tuple[str, ...] = of(INCIDENTAL, tuple)  # what departs from the budget's standard run
 
 
-def _get(cfg: Any, name: str) -> Any:
+def kind_of(name: str, schema: type = Settings) -> str:
+    """What the field `name` ("train.steps") is to a run's identity; KeyError if there is none."""
+    kind = None
     for part in name.split("."):
-        cfg = cfg[part]
-    return cfg
+        known = {f.name: f for f in fields(schema)} if is_dataclass(schema) else None
+        if known is None:  # below a mapping
+            break
+        kind = known[part].metadata.get("kind", kind)
+        schema = get_type_hints(schema)[part]
+    if kind is None:
+        raise KeyError(name)
+    return kind

@@ -10,40 +10,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lra.machine import facts
+from lra.machine.device import resolve_device, resolve_dtype
+from lra.measure.alone import attempt
+from lra.record import store
 from lra.record.record import PHASES
+from lra.settings import build, identity
+from lra.settings.schema import Settings
+from lra.settings.typed import plain
 
 STARTING = 30.0  # seconds of a run in which it neither trains nor scores: imports, data, measurement
 
 
-def trained(cfg: Any, cost: Mapping[str, Any]) -> float:
+def trained(settings: Settings, cost: Mapping[str, Any]) -> float:
     """Seconds of all training steps, each as long as the measured one."""
-    return cfg.train.steps * cfg.train.batch_size / cost["train"]["examples_per_second"]
+    return settings.train.steps * settings.train.batch_size / cost["train"]["examples_per_second"]
 
 
-def scored(cfg: Any, cost: Mapping[str, Any], items: Mapping[str, int]) -> float:
+def scored(settings: Settings, cost: Mapping[str, Any], items: Mapping[str, int]) -> float:
     """Seconds of scoring the validation split every `train.eval_every` steps, and the test split once."""
-    rounds = math.ceil(cfg.train.steps / cfg.train.eval_every)
+    rounds = math.ceil(settings.train.steps / settings.train.eval_every)
     return (rounds * items["valid"] + items["test"]) / cost["inference"]["examples_per_second"]
 
 
 class Past:
-    """What records of this task say about the time of `cfg` on this machine."""
+    """What records of this task say about the time of `settings` on this machine."""
 
-    def __init__(self, cfg: Any) -> None:
-        from lra.machine import facts
-        from lra.machine.device import resolve_device, resolve_dtype
-        from lra.record import store
-        from lra.settings import compose, identity
+    def __init__(self, settings: Settings) -> None:
 
-        self.machine = facts.machine(resolve_device(cfg))["name"]
-        wanted = identity.config_hash(compose.plain(cfg))
+        device = resolve_device(settings.device)
+        dtype = resolve_dtype(settings.dtype, device)
+        self.machine = facts.machine(device)["name"]
+        wanted = identity.identity(plain(settings))
         here = [
             r
-            for _, r in store.find(cfg.results_dir, cfg.choices.task)
-            if r.kind == "model" and r.machine.get("name") == self.machine and r.dtype == resolve_dtype(cfg)
+            for _, r in store.find(settings.results_dir, settings.choices.task)
+            if r.kind == "model" and r.machine.get("name") == self.machine and r.dtype == dtype
         ]
-        self.same = [r for r in here if r.config_hash == wanted]
-        self.task = [r for r in here if r.config["task"] == identity.portable(compose.plain(cfg))["task"]]
+        self.same = [r for r in here if identity.identity(r.config) == wanted]
+        task = identity.essential(plain(settings)["task"], "task.")
+        self.task = [r for r in here if identity.essential(r.config.get("task"), "task.") == task]
         # Real batches are shorter than the measured one, but wait for their data: which wins is seen on the way.
         paces = [
             r.training["examples_per_second"] / r.cost["train"]["examples_per_second"]
@@ -61,23 +67,19 @@ class Past:
         return next((r.data["items"] for r in reversed(self.task) if "items" in r.data), None)
 
 
-def counted(cfg: Any) -> dict[str, int]:
+def counted(settings: Settings) -> dict[str, int]:
     """Items of the splits that are scored; makes or fetches the data, as the run would."""
-    from lra.settings import build
 
-    exam = build.task(cfg)
+    exam = build.task(settings)
     return {name: len(exam.split(name)) for name in ("valid", "test")}
 
 
-def measured(cfg: Any, machine: str, timeout: float) -> Mapping[str, Any]:
+def measured(settings: Settings, machine: str, timeout: float) -> Mapping[str, Any]:
     """A quick measurement, kept in the output folder so that a skipped run is measured once only."""
-    from lra.machine.device import resolve_dtype
-    from lra.measure.alone import attempt
-    from lra.settings import compose, identity
 
-    config = compose.plain(cfg)
-    key = f"{identity.config_hash(config)} {resolve_dtype(cfg)} {machine}"
-    path = Path(cfg.output_dir) / "estimates.json"
+    config = plain(settings)
+    key = f"{identity.identity(config)} {resolve_dtype(settings.dtype, resolve_device(settings.device))} {machine}"
+    path = Path(settings.output_dir) / "estimates.json"
     try:
         known = json.loads(path.read_text())
     except (OSError, ValueError):  # none yet, or one that is not whole

@@ -11,29 +11,25 @@ import random
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from lra import ceilings, console
+from lra.console import say
+from lra.cost.points import load
+from lra.cost.table import summary
 from lra.errors import UserError
+from lra.record import store
+from lra.record.place import writable
+from lra.record.record import Record
+from lra.settings.schema import Settings
+from lra.sweep.points import FINAL, Bench, Point
 
-if TYPE_CHECKING:
-    from lra.record.record import Record
-    from lra.sweep.points import Bench, Point
 
-
-def measured(models: dict[str, Any]) -> bool:
+def measured(models: dict[str, Settings]) -> bool:
     """Measure all points of `models` that no record holds. False if one has neither a number nor a
     reason to have none."""
-    from lra import ceilings, console
-    from lra.console import say
-    from lra.cost.points import load
-    from lra.cost.table import summary
-    from lra.record import store
-    from lra.record.place import writable
-    from lra.sweep.points import FINAL, Bench
-
-    cfg = next(iter(models.values()))
-    writable("results_dir", Path(cfg.results_dir))
-    bench = Bench(cfg)
+    settings = next(iter(models.values()))
+    writable("results_dir", Path(settings.results_dir))
+    bench = Bench(settings)
     blocks = order(models, bench)
     begin, sweep, best = time.monotonic(), store.new_id()[1], None
     counts: Counter[str] = Counter()
@@ -47,14 +43,14 @@ def measured(models: dict[str, Any]) -> bool:
             continue
         if best is None:
             say("measuring what this machine can do at best")
-            best = ceilings.fresh(bench.device, cfg.threads)
+            best = ceilings.fresh(bench.device, settings.threads)
         say(f"{points[0].where}: {', '.join(p.label for p in points)}")
         for point, done in zip(points, bench.take(points, sweep=sweep, ceilings=best), strict=True):
             number += 1
             counts["refused" if isinstance(done, UserError) else done.status] += 1
             say(f"[{number}/{total}] {point}: {done if isinstance(done, UserError) else told(done)}")
     hashes = {r.config_hash for block in blocks for p in block if (r := bench.recorded(p))}
-    table = load(cfg.results_dir)
+    table = load(settings.results_dir)
     print(summary(table[table.config_hash.isin(hashes)]))
     spent = console.duration(time.monotonic() - begin)
     print(f"{total} points in {spent}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
@@ -63,8 +59,6 @@ def measured(models: dict[str, Any]) -> bool:
 
 def told(r: Record) -> str:
     """What a point turned out to be, in a line."""
-    from lra import console
-
     if r.status != "ok":
         return f"{r.status} ({r.reason})"
     train, peak = r.cost["train"], console.size(r.cost["step_peak_bytes"])
@@ -73,20 +67,18 @@ def told(r: Record) -> str:
     return f"{size}{console.rate(1000 * train['seconds_median'])} ms a step, step peak {peak}{quiet}"
 
 
-def order(models: dict[str, Any], bench: Bench) -> list[list[Point]]:
+def order(models: dict[str, Settings], bench: Bench) -> list[list[Point]]:
     """Blocks of one length in random order, in each the models in random order: first at the fixed
     batch, which tells how much memory an example takes, then at the largest."""
-    from lra.sweep.points import Point
-
-    cfg = next(iter(models.values()))
-    draw = random.Random(cfg.seed)
-    lengths = sorted(set(cfg.cost.lengths))
+    settings = next(iter(models.values()))
+    draw = random.Random(settings.seed)
+    lengths = sorted(set(settings.cost.lengths))
     draw.shuffle(lengths)
     sizes = {"fixed": bench.batch_size, "largest": None}
     blocks = []
     for length in lengths:
         for mode, size in sizes.items():
-            if mode in cfg.cost.modes and (mode == "fixed" or bench.limit is not None):
+            if mode in settings.cost.modes and (mode == "fixed" or bench.limit is not None):
                 block = [Point(model, label, length, mode, size) for label, model in sorted(models.items())]
                 draw.shuffle(block)
                 blocks.append(block)

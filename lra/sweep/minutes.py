@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 from lra.marks.runs import REFERENCE
+from lra.settings.schema import Settings
 from lra.sweep import estimate
 from lra.sweep.job import Job, Skipped
 from lra.sweep.once import Sweep
@@ -27,7 +27,7 @@ def within(sweep: Sweep, jobs: list[Job], end: float) -> None:
     for number, job in enumerate(by_value(jobs), 1):
         mark = f"[{number}/{len(jobs)}]"
 
-        def allow(settings: Any, label: str = f"{mark} {job.label}") -> float:
+        def allow(settings: Settings, label: str = f"{mark} {job.label}") -> float:
             return allowed(settings, end, label)
 
         sweep.do(job, mark, allow)
@@ -39,7 +39,7 @@ def by_value(jobs: list[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: (seeds.index(job.seed), tasks.index(job.task), job.model != REFERENCE))
 
 
-def allowed(settings: Any, end: float, label: str) -> float:
+def allowed(settings: Settings, end: float, label: str) -> float:
     """Seconds until `end`, if the run is expected to take less; raises Skipped otherwise."""
 
     def left() -> float:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from lra.errors import INTERRUPTED, UserError
+from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import record, store
 from lra.settings import build, compose, identity
+from lra.settings.schema import Settings
+from lra.settings.typed import plain
 from lra.sweep.job import Job, Row, Skipped
 
 
@@ -24,7 +27,7 @@ class Sweep:
         self.launcher = launcher
         self.rows: list[Row] = []
 
-    def do(self, job: Job, number: str, allow: Callable[[Any], float] | None = None) -> Row:
+    def do(self, job: Job, number: str, allow: Callable[[Settings], float] | None = None) -> Row:
         """The job's row, from its record or from running it now.
 
         allow(settings) tells how many seconds the run may take, or raises Skipped.
@@ -67,30 +70,33 @@ class Sweep:
             raise KeyboardInterrupt
 
 
-def already(settings: Any) -> record.Record | None:
+def already(settings: Settings) -> record.Record | None:
     """The record that the same command would only repeat, or None.
 
-    Same configuration, seed, data, device and precision; a status that is final.
+    Same experiment, seed and data; made under the conditions asked for; a status that is final.
     """
-    from lra.machine.device import resolve_device, resolve_dtype
-
-    wanted = identity.config_hash(compose.plain(settings))
+    wanted = identity.identity(plain(settings))
     candidates = [
         r
         for _, r in store.find(settings.results_dir, settings.choices.task, settings.choices.model)
         if r.kind == "model"
         and r.status in record.FINAL
         and r.seed == settings.seed
-        and identity.config_hash(r.config) == wanted
+        and identity.identity(r.config) == wanted
+        and meets(r, settings)
     ]
     if not candidates:
         return None
     fingerprint = build.task(settings).fingerprint()
-    for r in reversed(candidates):
-        if (
-            r.data.get("fingerprint") == fingerprint
-            and r.machine.get("device") == resolve_device(settings)
-            and r.dtype == resolve_dtype(settings)
-        ):
-            return r
-    return None
+    return next((r for r in reversed(candidates) if r.data.get("fingerprint") == fingerprint), None)
+
+
+def meets(r: record.Record, settings: Settings) -> bool:
+    """Was a run made under the conditions asked for? Device and precision as they resolve here; threads
+    where a number of them is asked for; the rest as configured."""
+    device = resolve_device(settings.device)
+    if r.machine.get("device") != device or r.dtype != resolve_dtype(settings.dtype, device):
+        return False
+    if settings.threads is not None and r.machine.get("threads") != settings.threads:
+        return False
+    return not identity.conditions_differ(r.config, settings)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from lra import console
@@ -18,7 +16,9 @@ from lra.measure.alone import measure
 from lra.measure.session import failure
 from lra.measure.turns import together
 from lra.record import record, store
-from lra.settings import build, compose, identity
+from lra.settings import build, identity
+from lra.settings.schema import Settings
+from lra.settings.typed import plain
 from lra.sweep.largest import largest, total
 
 FINAL = ("ok", "oom", "timeout")  # what the same command would only repeat
@@ -31,7 +31,7 @@ SHARE = 0.9  # of a machine's memory for a measurement on its CPU: so that fails
 class Point:
     """One thing to measure. `batch_size` is null in mode "largest", where it is to be found."""
 
-    cfg: Any
+    settings: Settings
     label: str  # of the model, as tables have it
     length: int
     mode: str
@@ -50,41 +50,55 @@ class Point:
     def curve(self) -> str:
         """16 hex digits over what shapes the cost at every length: points of equal curves, and only
         they, differ in their length alone."""
-        plain = compose.plain(self.cfg)
-        train = {k: plain["train"][k] for k in ("grad_clip", "weight_decay", "betas", "eps")}
-        timing = {k: plain["measure"][k] for k in ("warmup_steps", "steps", "seconds")}
-        size = self.batch_size if self.mode == "fixed" else {"most": plain["cost"]["memory_gib"]}
-        parts = [plain["model"], plain["task"]["name"], train, timing, plain["compile"], self.mode, size]
-        return digest(parts)
+        return curve_of(plain(self.settings), self.mode, self.batch_size)
 
 
-def digest(parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def curve_of(config: Mapping[str, Any], mode: str, batch_size: int | None) -> str:
+    """The same from the configuration of a point or of its record."""
+    train = {k: config["train"][k] for k in ("grad_clip", "weight_decay", "betas", "eps")}
+    timing = {k: config["measure"][k] for k in ("warmup_steps", "steps", "seconds")}
+    size = batch_size if mode == "fixed" else {"most": config["cost"]["memory_gib"]}
+    model = identity.essential(config["model"], "model.")
+    sources = config.get("sources") or {}
+    parts = [model, config["task"]["name"], train, timing, config["compile"], mode, size]
+    return identity.digest([*parts, sources] if sources else parts)
+
+
+def curve_in(r: record.Record) -> str | None:
+    """The curve that a record is a point of; null where it does not say enough to tell."""
+    try:
+        return curve_of(r.config, r.cost["mode"], r.batch_size)
+    except (KeyError, TypeError):
+        return None
 
 
 class Bench:
     """The machine that measures, and the points that it has records of.
 
-    `cfg` is any model's of the sweep: what is read of it (device, threads, folder, limits) all share.
+    `settings` are any model's of the sweep: what is read of it (device, threads, folder, limits) all share.
     """
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, settings: Settings) -> None:
         import torch
 
         from lra.machine.device import resolve_device, resolve_dtype
 
-        self.results, self.cap, self.seed = Path(cfg.results_dir), float(cfg.cost.point_seconds), cfg.seed
-        self.device, self.dtype = resolve_device(cfg), resolve_dtype(cfg)
+        self.results, self.cap, self.seed = (
+            Path(settings.results_dir),
+            float(settings.cost.point_seconds),
+            settings.seed,
+        )
+        self.device = resolve_device(settings.device)
+        self.dtype = resolve_dtype(settings.dtype, self.device)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("device: cuda is not available here; use device=cpu or device=auto")
-        if cfg.threads is not None:
-            torch.set_num_threads(cfg.threads)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
         self.machine = machine(self.device)
-        self.batch_size = cfg.cost.batch_size or BATCH[self.device]
-        self.limit = self.memory_limit(cfg.cost.memory_gib)
-        old = [] if cfg.rerun else store.find(cfg.results_dir, cfg.choices.task)
-        self.known = [r for _, r in old if r.kind == "cost" and self.here(r)]
+        self.batch_size = settings.cost.batch_size or BATCH[self.device]
+        self.limit = self.memory_limit(settings.cost.memory_gib)
+        old = [] if settings.rerun else store.find(settings.results_dir, settings.choices.task)
+        self.known = [(curve_in(r), r) for _, r in old if r.kind == "cost" and self.here(r)]
 
     def memory_limit(self, gib: float | None) -> int | None:
         """Bytes that the largest batch may take, or None: then none is looked for."""
@@ -109,7 +123,7 @@ class Bench:
 
     def recorded(self, point: Point) -> record.Record | None:
         """The newest record that measuring the point would only repeat."""
-        found = (r for r in reversed(self.known) if r.cost["curve"] == point.curve and r.length == point.length)
+        found = (r for curve, r in reversed(self.known) if curve == point.curve and r.length == point.length)
         return next(found, None)
 
     def take(self, points: list[Point], **facts: Any) -> list[record.Record | UserError]:
@@ -121,18 +135,16 @@ class Bench:
         """
         done: list[Any] = [self.refusal(p) or self.hopeless(p) for p in points]
         shared = [i for i, p in enumerate(points) if done[i] is None and p.batch_size and self.device == "cpu"]
-        configs = [compose.plain(self.sized(points[i], points[i].batch_size)) for i in shared]
+        configs = [plain(self.sized(points[i], points[i].batch_size)) for i in shared]
         for i, cost in zip(shared, together(configs, self.cap, self.seed), strict=True):
             done[i] = cost
         return [d if isinstance(d, UserError) else self.taken(p, d, **facts) for p, d in zip(points, done, strict=True)]
 
     def refusal(self, point: Point) -> UserError | None:
         """Why the point cannot be measured at all."""
-        from lra.runner.phases import outline
-
         try:
             sized = self.sized(point, 1)
-            outline(SimpleNamespace(cfg=sized, exam=build.task(sized)))
+            build.outline(sized, build.task(sized))
         except UserError as error:
             return error
         return None
@@ -143,7 +155,7 @@ class Bench:
         tried: dict[int, str] = {}
         cost = cost or self.measured(point, tried)
         batch_size = cost.get("batch_size") or point.batch_size or next(reversed(tried), None)
-        config, (commit, dirty) = compose.plain(self.sized(point, batch_size)), commit_of()
+        config, (commit, dirty) = plain(self.sized(point, batch_size)), commit_of()
         more = {"mode": point.mode, "curve": point.curve, "point_seconds": self.cap, "tried": tried}
         new = record.Record(
             run_id=run_id,
@@ -151,14 +163,14 @@ class Bench:
             kind="cost",
             status=cost["status"],
             reason=cost["reason"],
-            task=point.cfg.choices.task,
-            model=point.cfg.choices.model,
-            budget=point.cfg.budget,
-            row=f"{point.cfg.task.name}-{point.length}",
-            seed=point.cfg.seed,
+            task=point.settings.choices.task,
+            model=point.settings.choices.model,
+            budget=point.settings.budget,
+            row=f"{point.settings.task['name']}-{point.length}",
+            seed=point.settings.seed,
             config=identity.portable(config),
-            config_hash=digest([point.curve, point.length]),
-            variant=list(point.cfg.variant),
+            config_hash=identity.digest([point.curve, point.length]),
+            variant=list(point.settings.variant),
             parameters=cost.get("parameters"),
             length=point.length,
             batch_size=batch_size,
@@ -170,31 +182,30 @@ class Bench:
             dirty=dirty,
         )
         store.write(self.results, new)
-        self.known.append(new)
+        self.known.append((point.curve, new))
         return new
 
     def hopeless(self, point: Point) -> dict[str, Any] | None:
         """What is known of a point without measuring it: that a shorter one is already too much."""
         for status, text in (("oom", "do not fit"), ("timeout", "take too long")):
-            lengths = [r.length for r in self.known if r.cost["curve"] == point.curve and r.status == status]
+            lengths = [r.length for curve, r in self.known if curve == point.curve and r.status == status]
             if lengths and min(lengths) < point.length:
                 return failure(status, f"{min(lengths):,} tokens already {text}")
         return None
 
-    def sized(self, point: Point, batch_size: int | None) -> Any:
-        """The configuration of a run whose exam has the point's length."""
-        cfg = point.cfg.copy()
-        cfg.task.max_len, cfg.measure.batch_size = point.length, batch_size
-        if cfg.measure.memory_limit_gib is None:
-            cfg.measure.memory_limit_gib = self.spare
-        return cfg
+    def sized(self, point: Point, batch_size: int | None) -> Settings:
+        """The settings of a run whose exam has the point's length."""
+        settings = point.settings
+        limit = self.spare if settings.measure.memory_limit_gib is None else settings.measure.memory_limit_gib
+        measure = replace(settings.measure, batch_size=batch_size, memory_limit_gib=limit)
+        return replace(settings, task={**settings.task, "max_len": point.length}, measure=measure)
 
     def measured(self, point: Point, tried: dict[int, str]) -> dict[str, Any]:
         """The cost at the point's batch size, or at the largest that fits; `tried` gets the status
         of every size that was measured."""
 
         def at(batch_size: int) -> dict[str, Any]:
-            found = measure(compose.plain(self.sized(point, batch_size)), timeout=self.cap)
+            found = measure(plain(self.sized(point, batch_size)), timeout=self.cap)
             if point.mode == "largest" and found["status"] == "ok" and total(found) > self.limit:
                 found = failure("oom", f"takes {console.size(total(found))}, allowed are {console.size(self.limit)}")
             tried[batch_size] = found["status"]

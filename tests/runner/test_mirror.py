@@ -24,11 +24,11 @@ TABLE = [("transformer", 0.5, 0.4, 0.6), ("floor: majority", 0.2, 0.1, 0.3)]
 CODE = """
 import sys
 from pathlib import Path
-import lra.mirror
+import lra.runner.mirror
 from tests import test_mirror, tiny
-lra.mirror.START = 3.0
+lra.runner.mirror.START = 3.0
 folder, mode = Path(sys.argv[1]), sys.argv[2]
-mirror = lra.mirror.Mirror(test_mirror.settings(folder, mode), {"seed": 0}, "an id", "listops-24", {})
+mirror = lra.runner.mirror.Mirror(test_mirror.settings(folder, mode), {"seed": 0}, "an id", "listops-24", {})
 mirror.log(step=1, loss=2.0)
 mirror.log(step=1, loss=2.0, valid=0.5)
 mirror.finish(*tiny.entry(folder), test_mirror.TABLE)

@@ -13,67 +13,82 @@ import pandas as pd
 import pytest
 
 from lra import ledger
+from lra.machine import facts
 from lra.record import record, store
-from lra.settings import identity
-from lra.sweep import job, minutes, once
+from lra.settings import compose, identity
+from lra.settings.typed import plain
+from lra.sweep import estimate, minutes, once
+from lra.sweep.callbacks import table
+from lra.sweep.job import Job, Row, Skipped
+from lra.sweep.launch import local
+from lra.sweep.launch.local import Local
+from lra.sweep.once import Sweep
 from tests import tiny
 
 OK = {"status": "ok", "train": {"examples_per_second": 100.0}, "inference": {"examples_per_second": 400.0}}
 HERE = {"device": "cpu", "name": "this machine"}
 
 
-def job(folder: Path, model: str = "transformer", seed: int = 0, task: str = "listops", *more: str) -> job.Job:
+def job(folder: Path, model: str = "transformer", seed: int = 0, task: str = "listops", *more: str) -> Job:
     words = tiny.words(folder, f"model={model}", f"seed={seed}", "budget=quick", *more)
-    return job.Job(words, None, task, model, seed, " ".join([task, model, f"s{seed}", *more]))
+    return Job(tuple(words), None, task, model, seed, " ".join([task, model, f"s{seed}", *more]))
 
 
 def entry(cfg: Any, status: str = "ok", **facts: Any) -> record.Record:
     """A record of the run that `cfg` describes."""
-    from lra.settings import compose
-
-    plain = compose.plain(cfg)
+    config = plain(cfg)
     started, run_id = store.new_id()
     return record.Record(
         **{
             "run_id": run_id, "started_utc": started, "kind": "model", "status": status, "task": cfg.choices.task,
             "model": cfg.choices.model, "budget": cfg.budget, "row": "listops-24", "seed": cfg.seed,
-            "config": identity.portable(plain), "config_hash": identity.config_hash(plain), "machine": HERE,
+            "config": identity.portable(config), "config_hash": identity.identity(config), "machine": HERE,
             "dtype": "float32", "data": {"items": {"train": 300, "valid": 60, "test": 60}},
         }
         | facts
     )  # fmt: skip
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """No process is started: runs take no time and end ok, a measurement gives OK and is counted."""
-    from lra.settings import compose
+class Known:
+    """A launcher whose runs take no time and end ok; what it was asked for."""
 
-    known: dict[str, Any] = {"started": [], "measured": 0, "cost": OK, "end": None}
+    def __init__(self) -> None:
+        self.started: list[tuple[str, float | None]] = []
+        self.measured = 0
+        self.cost: dict[str, Any] = OK
 
-    def started(this: job.Job, seconds: float | None) -> tuple[int, bool]:
-        cfg = compose.config(this.words)
-        known["started"].append((this.label, seconds))
+    def launch(self, job: Job, seconds: float | None = None) -> tuple[int, bool]:
+        cfg = compose.config(job.words)
+        self.started.append((job.label, seconds))
         store.write(cfg.results_dir, entry(cfg, data={"fingerprint": "f", "items": {"valid": 60, "test": 60}}))
         return 0, False
 
-    def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
-        known["measured"] += 1
-        return known["cost"]
 
-    monkeypatch.setattr(sweep, "started", started)
-    monkeypatch.setattr(measure, "attempt", attempt)
-    monkeypatch.setattr(machine, "machine", lambda device: HERE)
-    monkeypatch.setattr(campaign, "counted", lambda cfg: {"valid": 60, "test": 60})
-    monkeypatch.setattr(campaign, "JOBS", [])
-    monkeypatch.setattr(campaign, "BEGIN", time.monotonic())
-    monkeypatch.setattr(sweep, "ROWS", [])
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Known:
+    """No process is started; a measurement gives OK and is counted."""
+    known = Known()
+
+    def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
+        known.measured += 1
+        return known.cost
+
+    monkeypatch.setattr(estimate, "attempt", attempt)
+    monkeypatch.setattr(facts, "machine", lambda device: HERE)
+    monkeypatch.setattr(estimate, "counted", lambda cfg: {"valid": 60, "test": 60})
     return known
 
 
+def within(world: Known, jobs: list[Job], count: float) -> list[Row]:
+    """The rows of a sweep that has so many minutes."""
+    sweep = Sweep(world)
+    minutes.within(sweep, jobs, time.monotonic() + 60 * count)
+    return sweep.rows
+
+
 def test_order_of_value(tmp_path: Path) -> None:
-    def made(task: str, model: str, seed: int) -> job.Job:
-        return job.Job([], None, task, model, seed, "")
+    def made(task: str, model: str, seed: int) -> Job:
+        return Job((), None, task, model, seed, "")
 
     jobs = [made(t, m, s) for t in ("listops", "image") for m in ("bigbird", "transformer") for s in (3, 1)]
     assert [(j.seed, j.task, j.model) for j in minutes.by_value(jobs)] == [
@@ -82,49 +97,43 @@ def test_order_of_value(tmp_path: Path) -> None:
 
 
 def test_what_cannot_fit_is_skipped_and_a_shorter_one_later_is_done(
-    tmp_path: Path, world: dict[str, Any], capsys: pytest.CaptureFixture
+    tmp_path: Path, world: Known, capsys: pytest.CaptureFixture
 ) -> None:
     """Of 2 minutes 30 s go into starting; 8 examples a step at 100/s, 60 to score every 3 steps at 400/s."""
-    minutes.JOBS += [job(tmp_path, "transformer", 0, "listops", f"train.steps={n}") for n in (9000, 800, 6)]
-    minutes.conduct(2)
-    assert [r["status"] for r in once.ROWS] == ["skipped", "skipped", "ok"]
-    assert once.ROWS[0]["reason"].startswith("training alone needs about 12.5 minutes, ")
-    assert once.ROWS[1]["reason"].startswith("it needs about 2.2 minutes, ")  # 30 + 64 + 40 s
-    ((label, seconds),) = world["started"]
+    rows = within(world, [job(tmp_path, "transformer", 0, "listops", f"train.steps={n}") for n in (9000, 800, 6)], 2)
+    assert [r.status for r in rows] == ["skipped", "skipped", "ok"]
+    assert rows[0].reason.startswith("training alone needs about 12.5 minutes, ")
+    assert rows[1].reason.startswith("it needs about 2.2 minutes, ")  # 30 + 64 + 40 s
+    assert "1 ok, 0 not, 2 skipped" in table(rows, "results")
+    ((label, seconds),) = world.started
     assert label.endswith("train.steps=6") and 100 < seconds <= 120
     assert "[1/3] listops transformer s0 train.steps=9000: training alone needs" in capsys.readouterr().err
 
 
-def test_a_skipped_run_is_measured_once(tmp_path: Path, world: dict[str, Any]) -> None:
-    minutes.JOBS.append(job(tmp_path, "transformer", 0, "listops", "train.steps=9000"))
-    minutes.conduct(2)
-    minutes.conduct(2)
-    assert world["measured"] == 1
+def test_a_skipped_run_is_measured_once(tmp_path: Path, world: Known) -> None:
+    long = [job(tmp_path, "transformer", 0, "listops", "train.steps=9000")]
+    rows = within(world, long, 2) + within(world, long, 2)
+    assert world.measured == 1
     (tmp_path / "out" / "estimates.json").write_text("{")  # cut short: measured anew, not an error
-    minutes.conduct(2)
-    assert world["measured"] == 2 and [r["status"] for r in once.ROWS] == ["skipped"] * 3
+    rows += within(world, long, 2)
+    assert world.measured == 2 and [r.status for r in rows] == ["skipped"] * 3
 
 
-def test_time_that_is_over_needs_no_measurement(tmp_path: Path, world: dict[str, Any]) -> None:
-    minutes.JOBS.append(job(tmp_path))
-    minutes.conduct(0.1)
-    assert world["measured"] == 0 and once.ROWS[0]["status"] == "skipped"
+def test_time_that_is_over_needs_no_measurement(tmp_path: Path, world: Known) -> None:
+    (row,) = within(world, [job(tmp_path)], 0.1)
+    assert world.measured == 0 and row.status == "skipped"
 
 
-def test_what_is_recorded_is_not_done_again(
-    tmp_path: Path, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    minutes.JOBS.append(job(tmp_path))
-    monkeypatch.setattr(sweep, "already", lambda cfg: entry(cfg, accuracy_test=0.5))
-    minutes.conduct(2)
-    assert not world["started"] and once.ROWS[0]["known"] and once.ROWS[0]["accuracy"] == 0.5
+def test_what_is_recorded_is_not_done_again(tmp_path: Path, world: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "already", lambda cfg: entry(cfg, accuracy_test=0.5))
+    (row,) = within(world, [job(tmp_path)], 2)
+    assert not world.started and row.known and row.accuracy == 0.5
 
 
-def test_a_run_without_memory_is_begun_because_its_record_comes_soon(tmp_path: Path, world: dict[str, Any]) -> None:
-    world["cost"] = {"status": "oom", "reason": "out of memory"}
-    minutes.JOBS.append(job(tmp_path, "transformer", 0, "listops", "train.steps=9000"))
-    minutes.conduct(2)
-    assert len(world["started"]) == 1 and not (tmp_path / "out" / "estimates.json").exists()
+def test_a_run_without_memory_is_begun_because_its_record_comes_soon(tmp_path: Path, world: Known) -> None:
+    world.cost = {"status": "oom", "reason": "out of memory"}
+    within(world, [job(tmp_path, "transformer", 0, "listops", "train.steps=9000")], 2)
+    assert len(world.started) == 1 and not (tmp_path / "out" / "estimates.json").exists()
 
 
 def expected(tmp_path: Path, *records: record.Record, steps: int = 9000) -> str | None:
@@ -134,15 +143,15 @@ def expected(tmp_path: Path, *records: record.Record, steps: int = 9000) -> str 
     cfg = tiny.config(tmp_path, "model=transformer", f"train.steps={steps}")
     try:
         minutes.allowed(cfg, time.monotonic() + 120, "label")
-    except job.Skipped as why:
+    except Skipped as why:
         return str(why)
     return None
 
 
-def test_records_tell_the_time_better_than_a_measurement(tmp_path: Path, world: dict[str, Any]) -> None:
+def test_records_tell_the_time_better_than_a_measurement(tmp_path: Path, world: Known) -> None:
     cfg = tiny.config(tmp_path, "model=transformer", "train.steps=9000")
     interrupted = entry(cfg, "interrupted", cost=OK | {"train": {"examples_per_second": 50.0}})
-    assert expected(tmp_path, interrupted).startswith("training alone needs about 24.5 min") and world["measured"] == 0
+    assert expected(tmp_path, interrupted).startswith("training alone needs about 24.5 min") and world.measured == 0
     other = tiny.config(tmp_path, "model=linear")
     faster = entry(other, cost=OK, training={"examples_per_second": 200.0})
     assert expected(tmp_path, faster).startswith("training alone needs about 12.5 min")
@@ -150,10 +159,10 @@ def test_records_tell_the_time_better_than_a_measurement(tmp_path: Path, world: 
     assert expected(tmp_path, finished) is None
 
 
-def test_records_of_other_machines_tell_nothing(tmp_path: Path, world: dict[str, Any]) -> None:
+def test_records_of_other_machines_tell_nothing(tmp_path: Path, world: Known) -> None:
     cfg = tiny.config(tmp_path, "model=transformer", "train.steps=9000")
     elsewhere = entry(cfg, machine=HERE | {"name": "another"}, wall_seconds={"total": 6.0})
-    assert expected(tmp_path, elsewhere).startswith("training alone needs about 12.5 min") and world["measured"] == 1
+    assert expected(tmp_path, elsewhere).startswith("training alone needs about 12.5 min") and world.measured == 1
 
 
 def test_a_run_is_cut_off_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +176,9 @@ def test_a_run_is_cut_off_when_its_time_is_over(tmp_path: Path, monkeypatch: pyt
 
     Popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", slow)
-    monkeypatch.setattr(sweep, "GRACE", 0.5)
-    assert once.started(job(tmp_path), 0.1) == (-15, True)
-    assert once.started(job(tmp_path), 1.0) == (-9, True)
+    monkeypatch.setattr(local, "GRACE", 0.5)
+    assert Local().launch(job(tmp_path), 0.1) == (-15, True)
+    assert Local().launch(job(tmp_path), 1.0) == (-9, True)
     assert "hydra.mode=RUN" in calls[0]
 
 
@@ -224,7 +233,8 @@ def waited(condition: Any, seconds: float = 240) -> Any:
 def test_a_run_ends_when_its_sweep_is_killed(tmp_path: Path) -> None:
     """Else it would go on beside the next sweep, which wants the same run."""
     words = job(tmp_path, "transformer", 0, "listops", "train.steps=100000", "measure.enabled=false").words
-    code = f"from lra import sweep; sweep.started(sweep.Job({words!r}, None, 'listops', 'transformer', 0, ''), None)"
+    code = "from lra.sweep.job import Job; from lra.sweep.launch.local import Local; "
+    code += f"Local().launch(Job({words!r}, None, 'listops', 'transformer', 0, ''))"
     parent = subprocess.Popen([sys.executable, "-c", code], env=tiny.environment(), stderr=subprocess.PIPE, text=True)
     for line in parent.stderr:
         if line.startswith("step "):

@@ -1,0 +1,59 @@
+"""Values out of range, refused in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lra.errors import UserError
+from lra.settings.schema import COST_MODES, DEVICES, DTYPES, SCHEDULES, WANDB_MODES, Settings
+
+
+def checked(settings: Settings) -> Settings:
+    """The same; UserError for a value out of range."""
+
+    def at_least(low: float, *names: str) -> None:
+        for name in names:
+            value = _get(settings, name)
+            if value is not None and not value >= low:
+                raise UserError(f"{name}: {value} is not allowed; it must be at least {low}")
+
+    def one_of(allowed: tuple[str, ...], name: str) -> None:
+        if _get(settings, name) not in allowed:
+            raise UserError(f"{name}: {_get(settings, name)!r} is not one of {', '.join(allowed)}")
+
+    at_least(0, "seed", "train.steps", "train.warmup_steps", "train.weight_decay", "data.workers", "measure.seconds")
+    at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
+    at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
+    at_least(1, "data.pad_multiple", "cost.batch_size", "cost.point_seconds")
+    one_of(("longest", "max"), "data.pad_to")
+    at_least(3, "measure.steps")
+    at_least(2, "measure.warmup_steps")
+    at_least(1e-12, "train.learning_rate", "train.eps", "train.grad_clip", "measure.memory_limit_gib")
+    at_least(1e-3, "cost.memory_gib")
+    at_least(1.0, "train.diverged_at")
+    for name in ("size.dropout", "size.attention_dropout", "train.label_smoothing"):
+        if not 0 <= _get(settings, name) < 1:
+            raise UserError(f"{name}: {_get(settings, name)} is not in [0, 1)")
+    betas = list(settings.train.betas)
+    if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        raise UserError(f"train.betas: {betas} is not two numbers in [0, 1)")
+    one_of(SCHEDULES, "train.schedule")
+    one_of(DTYPES, "dtype")
+    one_of(DEVICES, "device")
+    one_of(WANDB_MODES, "wandb.mode")
+    if settings.minutes is not None and settings.sweep == "cost":
+        raise UserError("minutes: not for sweep=cost; choose fewer points there, as cost.lengths=[1024,4096]")
+    if not settings.cost.lengths or min(settings.cost.lengths) < 1:
+        raise UserError(f"cost.lengths: {list(settings.cost.lengths)} is not a list of lengths of at least 1")
+    if not settings.cost.modes or not set(settings.cost.modes) <= set(COST_MODES):
+        raise UserError(f"cost.modes: {list(settings.cost.modes)} is not a list of {', '.join(COST_MODES)}")
+    parts, size = settings.train.accumulate, settings.train.batch_size
+    if size % parts:
+        raise UserError(f"train.accumulate: {parts} does not divide train.batch_size {size}")
+    return settings
+
+
+def _get(settings: Any, name: str) -> Any:
+    for part in name.split("."):
+        settings = getattr(settings, part)
+    return settings

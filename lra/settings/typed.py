@@ -1,0 +1,93 @@
+"""Between plain values and typed settings, and what Hydra is told of the types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from lra.errors import UserError, nearest
+from lra.settings.schema import Settings
+
+# What others call some of ours.
+USUAL = {
+    "lr": "train.learning_rate",
+    "epochs": "train.steps (one step is one batch)",
+    "bs": "train.batch_size",
+    "num_workers": "data.workers",
+    "wd": "train.weight_decay",
+}
+
+
+def leaves(schema: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, default) of every field that holds a value; a mapping counts as one."""
+    hints = get_type_hints(schema)
+    for f in fields(schema):
+        if is_dataclass(hints[f.name]):
+            yield from leaves(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name, f.default if f.default is not MISSING else f.default_factory()
+
+
+def typed(values: Mapping[str, Any], schema: type = Settings, prefix: str = "") -> Any:
+    """A frozen object of plain, resolved values. UserError for a key that the schema does not have."""
+    hints = get_type_hints(schema)
+    given = {}
+    for key, value in values.items():
+        if key not in hints:
+            name = prefix + key
+            usual = f" It is called {USUAL[key]} here." if key in USUAL else nearest(name, [n for n, _ in leaves()])
+            raise UserError(f"{name}: there is no such option.{usual}")
+        hint = hints[key]
+        if is_dataclass(hint):
+            value = typed(value, hint, f"{prefix}{key}.")
+        elif isinstance(value, list) and getattr(hint, "__origin__", None) is tuple:
+            value = tuple(value)
+        given[key] = value
+    return schema(**given)
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """The settings as dicts, lists, strings and numbers, as a record holds them."""
+    if is_dataclass(settings):
+        return {f.name: plain(getattr(settings, f.name)) for f in fields(settings)}
+    if isinstance(settings, Mapping):
+        return {k: plain(v) for k, v in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return [plain(v) for v in settings]
+    return settings
+
+
+@cache
+def _open(schema: type) -> type:
+    """The same fields in a class that can be written to and that Hydra takes: it merges into such."""
+
+    def hydras(hint: Any) -> Any:
+        if is_dataclass(hint):
+            return _open(hint)
+        origin = getattr(hint, "__origin__", None)
+        if origin is tuple:
+            return list[get_args(hint)[0]]
+        return dict[get_args(hint)] if origin is Mapping else hint
+
+    made = []
+    for f in fields(schema):
+        hint = hydras(get_type_hints(schema)[f.name])
+        default = f.default if f.default is not MISSING else f.default_factory()
+        if is_dataclass(hint):
+            made.append((f.name, hint, field(default_factory=hint)))
+        elif isinstance(default, (tuple, dict)):
+            made.append(
+                (f.name, hint, field(default_factory=lambda d=default: list(d) if isinstance(d, tuple) else {}))
+            )
+        else:
+            made.append((f.name, hint, field(default=default)))
+    return make_dataclass(schema.__name__, made)
+
+
+def register() -> None:
+    """Make the types known to Hydra as the config `settings`, so that it refuses values of a wrong type."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="settings", node=_open(Settings))

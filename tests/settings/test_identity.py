@@ -1,0 +1,168 @@
+"""Which runs are the same: those of the records in git as before, whatever is spelt out or added later."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lra.record import record, store
+from lra.settings import build, compose, identity
+from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
+from lra.settings.typed import leaves, plain
+from lra.sweep.once import already
+from lra.sweep.points import curve_in
+from tests import tiny
+
+RECORDS = [r for _, r in store.find(tiny.ROOT / "results")]
+MODELS = [r for r in RECORDS if r.kind == "model"]
+
+
+def spelt_out(r: record.Record) -> str:
+    """What made two records equal before, less how many threads were asked for, which they both had."""
+    part = {k: v for k, v in r.config.items() if k not in BEFORE}
+    part["task"] = {k: v for k, v in r.config["task"].items() if k not in ("data_dir", "path")}
+    return json.dumps(part, sort_keys=True)
+
+
+BEFORE = {"data_dir", "results_dir", "output_dir", "rerun", "wandb", "sweep", "seed", "name", "claims", "variant"}
+BEFORE |= {"cost", "minutes", "threads"}
+
+
+def test_records_in_git_are_the_same_runs_as_before() -> None:
+    assert len(MODELS) >= 110
+    old, new = ({}, {})
+    for r in MODELS:
+        old.setdefault(spelt_out(r), set()).add(r.run_id)
+        new.setdefault(identity.identity(r.config), set()).add(r.run_id)
+    assert sorted(map(sorted, old.values())) == sorted(map(sorted, new.values()))
+
+
+def test_cost_points_in_git_are_the_same_points_as_before() -> None:
+    points = [r for r in RECORDS if r.kind == "cost"]
+    old, new = ({}, {})
+    for r in points:
+        old.setdefault((r.cost["curve"], r.length), set()).add(r.run_id)
+        new.setdefault((curve_in(r), r.length), set()).add(r.run_id)
+    assert len(points) > 300 and sorted(map(sorted, old.values())) == sorted(map(sorted, new.values()))
+
+
+def test_every_field_is_declared() -> None:
+    for name, _ in leaves():
+        assert kind_of(name) in (EXPERIMENT, CONDITION, "incidental")
+
+
+@dataclasses.dataclass(frozen=True)
+class Later(Settings):
+    """What a later version may look like."""
+
+    core_minutes: float | None = dataclasses.field(default=None, metadata={"kind": EXPERIMENT})
+
+
+def test_a_later_field_changes_no_old_identity() -> None:
+    for r in MODELS:
+        old = identity.identity(r.config)
+        assert identity.identity(r.config, Later) == old
+        assert identity.identity({**r.config, "core_minutes": None}, Later) == old
+        assert identity.identity({**r.config, "core_minutes": 20.0}, Later) != old
+
+
+def test_a_later_key_of_a_model_changes_no_old_identity() -> None:
+    config = MODELS[0].config
+    more = {**config, "model": {**config["model"], "norm": "pre"}}
+    assert identity.identity(more, later={"model.norm": "pre"}) == identity.identity(config)
+    assert identity.identity(more, later={"model.norm": "post"}) != identity.identity(config)
+
+
+def test_a_class_counts_by_its_name_and_not_by_its_file() -> None:
+    config = json.loads(json.dumps(MODELS[0].config))
+    before = identity.identity(config)
+    name = config["model"]["mixer"]["_target_"].rsplit(".", 1)[1]
+    config["model"]["mixer"]["_target_"] = f"lra.models.elsewhere.{name}"
+    assert identity.identity(config) == before
+    config["model"]["mixer"]["_target_"] = f"somebody.{name}"
+    assert identity.identity(config) != before
+
+
+def values(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        return list(itertools.chain.from_iterable(values(v, f"{prefix}{k}.") for k, v in node.items()))
+    return [(prefix.rstrip("."), node)]
+
+
+def test_any_other_value_of_an_experiments_field_is_another_run() -> None:
+    """Every leaf of a run's configuration, the classes' own among them, with the recorded one as neighbour."""
+    settings = compose.config(["task=listops", "model=performer"])
+    config = plain(settings)
+    mine, tried = identity.identity(config), 0
+    for name, value in values(config):
+        if name in identity.PLACES or name == "seed":
+            continue
+        changed = json.loads(json.dumps(config))
+        node = changed
+        *path, last = name.split(".")
+        for part in path:
+            node = node[part]
+        node[last] = "somebody.Else" if last == "_target_" else f"not {value}"
+        same = identity.identity(changed) == mine
+        assert same == (kind_of(name) != EXPERIMENT), name
+        tried += 1
+    assert tried > 60
+
+
+def test_recorded_cells_are_recorded_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a sweep over them looks them up: by task, model, seed and threads=1, on the recorded data."""
+    cells = {(r.task, r.model, r.seed): r for r in MODELS if r.status == "ok" and r.budget == "quick"}
+    assert len(cells) > 90
+    composed: dict[tuple[str, str], Settings] = {}
+    for (task, model, seed), r in cells.items():
+        words = [f"task={task}", f"model={model}", f"results_dir={tiny.ROOT / 'results'}", "threads=1"]
+        first = (task, model) not in composed
+        standard = composed.setdefault((task, model), compose.config(words) if first else composed.get((task, model)))
+        exam = SimpleNamespace(fingerprint=lambda r=r: r.data["fingerprint"])
+        monkeypatch.setattr(build, "task", lambda _, exam=exam: exam)
+        found = already(replace(standard, seed=seed))
+        assert found is not None and (found.task, found.model, found.seed) == (task, model, seed)
+        if len(composed) == 1:
+            for change in (
+                {"seed": 99}, {"threads": 7}, {"compile": True}, {"train": replace(standard.train, steps=301)},
+                {"measure": replace(standard.measure, steps=11)}, {"task": {**standard.task, "max_len": 127}},
+            ):  # fmt: skip
+                assert already(replace(standard, **{"seed": seed, **change})) is None, change
+
+
+def test_an_edited_mixer_of_ones_own_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    yaml = "# @package _global_\nmodel:\n  mixer: {_target_: edited_gate.Gate, _partial_: true}\n"
+    (tmp_path / "mine" / "model" / "gate.yaml").write_text(yaml)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def now(text: str) -> str:
+        (tmp_path / "edited_gate.py").write_text(text)
+        settings = compose.config(["model=gate"], str(tmp_path / "mine"))
+        assert list(settings.sources) == ["edited_gate.Gate"]
+        return identity.identity(plain(settings))
+
+    first = now("class Gate: pass\n")
+    assert now("class Gate:\n    edited = True\n") != first
+    assert now("class Gate: pass\n") == first
+
+
+def test_a_variant_is_what_differs_and_not_what_is_typed() -> None:
+    def variant(*words: str) -> tuple[str, ...]:
+        return compose.config(["task=listops", "model=performer", *words]).variant
+
+    assert variant("size.dim=64", "threads=3", "device=cpu", "measure.steps=5", "seed=4") == ()
+    assert variant("size.dim=32", "model.heads=4") == ("model.heads=4", "size.dim=32")
+    assert variant("size.heads=4") == ("size.heads=4",)
+    assert variant("task.sizes=[30,4,4]", "train.learning_rate=1e-2") == (
+        "task.sizes=[30,4,4]", "train.learning_rate=0.01",
+    )  # fmt: skip
+    assert variant("budget=small") == () and variant("budget=small", "train.steps=7") == ("train.steps=7",)
+    assert variant("~model.checkpoint") == ("~model.checkpoint",)
