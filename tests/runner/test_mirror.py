@@ -25,7 +25,8 @@ CODE = """
 import sys
 from pathlib import Path
 import lra.runner.mirror
-from tests import test_mirror, tiny
+from tests import tiny
+from tests.runner import test_mirror
 lra.runner.mirror.START = 3.0
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 mirror = lra.runner.mirror.Mirror(test_mirror.settings(folder, mode), {"seed": 0}, "an id", "listops-24", {})
