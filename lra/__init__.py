@@ -20,6 +20,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# In a checkout the candidates and the exams lie beside this folder, in a wheel inside it; either way they are
+# `lra.models` and `lra.tasks`, so that a user's own models.py collides with nothing.
+if not (Path(__file__).parent / "models").is_dir():
+    __path__.append(str(Path(__file__).resolve().parent.parent))
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure

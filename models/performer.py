@@ -34,10 +34,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from models.attention import MultiHead, all_real
-from models.blockwise import heads_first, no_autocast, put_back, tiles, wide
-from models.draws import Redrawn
-from models.linear import kernel_attention
+from lra.models.linear import kernel_attention
+from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.redrawn import Redrawn
+from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
 KERNELS = ("softmax", "relu")
 HIDDEN = -1e30  # a logit of what is masked; finite, so that a block without real keys is no NaN

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import linregress
-from tests.test_record import example
 
 from lra import ceilings
 from lra.cost.growth import crossing, fits, relative, repeats
@@ -25,7 +24,8 @@ from lra.settings import compose, words
 from lra.sweep.largest import largest, total
 from lra.sweep.lengths import conduct, order
 from lra.sweep.points import Bench, Point
-from tests import tiny
+from tests.help import tiny
+from tests.record.test_record import example
 
 Log = list[tuple[str, int, int]]  # model, length, batch size of each measurement
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16384)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ PROCESSES = {
     ("lra.check.contract", "lra.check"),
     ("lra.ceilings", "lra.ceilings"),
     ("lra.sweep.launch.local", "lra"),
+    ("lra.runner.elsewhere", "lra"),
 }
 
 
@@ -70,9 +72,10 @@ def arrows(root: Path) -> list[Arrow]:
 def _of_module(name: str, path: Path, known: dict[str, Path]) -> Iterator[Arrow]:
     for node in ast.walk(ast.parse(path.read_text())):
         for target in _named(node, name, path):
-            if target.split(".")[0] == "lra" and (found := _nearest(target, known)) != name:
-                if not (isinstance(node, ast.List) and (name, found.removesuffix(".__main__")) in PROCESSES):
-                    yield Arrow(name, found, node.lineno)
+            found = _nearest(target, known) if target.split(".")[0] == "lra" else name
+            process = isinstance(node, ast.List) and (name, found) in PROCESSES
+            if found != name and not process:
+                yield Arrow(name, found, node.lineno)
 
 
 def _named(node: ast.AST, name: str, path: Path) -> Iterator[str]:
@@ -91,7 +94,7 @@ def _named(node: ast.AST, name: str, path: Path) -> Iterator[str]:
             yield node.args[0].value
     elif isinstance(node, (ast.List, ast.Tuple)):
         words = [e.value if isinstance(e, ast.Constant) else None for e in node.elts]
-        for flag, word in zip(words, words[1:], strict=False):
+        for flag, word in pairwise(words):
             if flag == "-m" and isinstance(word, str):
                 yield word
 
@@ -120,7 +123,7 @@ def upward(found: list[Arrow]) -> list[Arrow]:
             continue
         if target in ISLANDS:
             through = arrow.source.startswith("configs/") or arrow.target in DOORS.get(target, set())
-            bad = source in ISLANDS or not (through or arrow.target == "lra.tasks" and source not in ISLANDS)
+            bad = source in ISLANDS or not (through or (arrow.target == "lra.tasks" and source not in ISLANDS))
         else:
             bad = source in ISLANDS or level[source] >= level[target]
         if bad:

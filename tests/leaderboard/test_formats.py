@@ -12,7 +12,7 @@ import pytest
 
 from lra.leaderboard import csv, files, latex, markdown, page, terminal
 from lra.leaderboard.view import Board
-from tests import answered, synthetic
+from tests.help import answered, synthetic
 
 
 @pytest.fixture(scope="module")

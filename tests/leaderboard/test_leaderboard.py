@@ -20,7 +20,7 @@ from lra.marks.runs import floors, load
 from lra.plot import render
 from lra.record import sheet, store
 from lra.record.answers import right
-from tests import answered, tiny
+from tests.help import answered, tiny
 
 
 @pytest.fixture(scope="module")

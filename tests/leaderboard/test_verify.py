@@ -13,7 +13,7 @@ from lra.leaderboard import files, verify
 from lra.marks.runs import load
 from lra.plot import render
 from lra.record import record, store
-from tests import answered, tiny
+from tests.help import answered, tiny
 
 OLD = Path(__file__).parent / "records"
 

@@ -31,7 +31,7 @@ from lra.plot.bubble import bubble
 from lra.plot.exams import accuracy, curves
 from lra.plot.lengths import cost, throughput
 from lra.record import store
-from tests import synthetic, tiny
+from tests.help import synthetic, tiny
 
 
 @pytest.fixture(scope="module")
