@@ -123,7 +123,8 @@ class _SoftmaxKernel(torch.autograd.Function):
                     a = x.sub_(norm).sub_(offset).clamp_(min=FLOOR).exp_()
                     put_back(dv, some, at, torch.bmm(a, du))
                     dx = torch.bmm(vb, du.mT).add_(doffset).mul_(a)
-                    through_norm = kb.mul_(dx.sum(-1, keepdim=True).mul_(width**-0.5))
+                    # Not in place: with one head and no padding the tile is a view of k itself.
+                    through_norm = kb * dx.sum(-1, keepdim=True).mul_(width**-0.5)
                     put_back(dk, some, at, (dx @ w).sub_(through_norm))
         return dq, dk, dv, None, None
 

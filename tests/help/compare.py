@@ -34,6 +34,7 @@ def assert_same(
     """
     generator = torch.Generator().manual_seed(7)
     results = []
+    before = [x.clone() for x in inputs]
     for function, dtype in ((fast, torch.float32), (slow, torch.float64)):
         leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
         out = function(*leaves)
@@ -41,6 +42,7 @@ def assert_same(
         out = torch.where(weight, out, torch.zeros_like(out))
         back = torch.randn(out.shape, generator=generator.manual_seed(7), dtype=torch.float64).to(dtype)
         results.append([out, *torch.autograd.grad(out, leaves, back)])
+        assert all(map(torch.equal, inputs, before)), "an input was written to"
     for index, (x, y) in enumerate(zip(*results, strict=True)):
         what = "output" if index == 0 else f"gradient of input {index}"
         # What vanishes (a gradient through a single key, say) is compared with the whole instead.

@@ -55,7 +55,9 @@ def test_equals_the_explicit_features(seed, length, heads, width, features, vari
     mask = random_mask(2, length, generator, scattered=seed % 2 == 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)  # 1: blocks of 16 positions
-        assert_same(lambda q, k, v: layer.attend(q, k, v, mask), lambda *x: favor(*x, mask, layer), qkv, mask)
+        # All ReLU features of a key may be the shift of 1e-3: what is divided by is then as small as eps.
+        bound = 1e-4 if variant == "relu" else 1e-5
+        assert_same(lambda *x: layer.attend(*x, mask), lambda *x: favor(*x, mask, layer), qkv, mask, bound)
 
 
 def test_leading_blocks_of_padding_and_far_apart_norms_stay_finite() -> None:
