@@ -53,14 +53,17 @@ def chance(path: str | None) -> float | None:
     return None if labels is None else float(np.bincount(labels).max() / len(labels))
 
 
-def packed(predictions: Any, labels: Any) -> bytes:
-    """The predicted and the right class of each test item, in order, as a compressed npz.
+def packed(predictions: Any, labels: Any, clusters: Any = None) -> bytes:
+    """The predicted and the right class of each answer, in order, as a compressed npz; and, where an item has
+    several answers, to which item each belongs.
 
     With the labels beside them, two models can be compared item by item without the data.
     """
     import numpy as np
 
     arrays = {"predictions": np.asarray(predictions), "labels": np.asarray(labels)}
+    if clusters is not None:
+        arrays["clusters"] = np.asarray(clusters)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{k: v.astype(np.min_scalar_type(int(v.max()))) for k, v in arrays.items()})
     return buffer.getvalue()
