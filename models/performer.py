@@ -123,8 +123,8 @@ class _SoftmaxKernel(torch.autograd.Function):
                     a = x.sub_(norm).sub_(offset).clamp_(min=FLOOR).exp_()
                     put_back(dv, some, at, torch.bmm(a, du))
                     dx = torch.bmm(vb, du.mT).add_(doffset).mul_(a)
-                    scale = dx.sum(-1, keepdim=True).mul_(width**-0.5)
-                    through_norm = kb * scale if _shared(kb, k) else kb.mul_(scale)
+                    own = kb.clone() if _shared(kb, k) else kb
+                    through_norm = own.mul_(dx.sum(-1, keepdim=True).mul_(width**-0.5))
                     put_back(dk, some, at, (dx @ w).sub_(through_norm))
         return dq, dk, dv, None, None
 
