@@ -67,7 +67,7 @@ def of_record(path: Path, results: Path) -> Iterator[str]:
     yield from (f"{where}: {line}" for line in of_schema(raw))
     if entry.schema >= 2 and entry.digest != record.digest_of(raw):
         yield f"{where}: its digest does not match its content, which was edited after it was written"
-    place = store.folder(Path(), entry) / f"{entry.run_id}.json"
+    place = store.folder(Path(), entry.task, entry.model) / f"{entry.run_id}.json"
     if where != place.as_posix():
         yield f"{where}: says it is {place.as_posix()}"
     yield from (f"{where}: {line}" for line in of_predictions(path, entry))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lra.leaderboard import csv, files, latex, markdown, page, terminal
+from lra.leaderboard import csv as csv_format
+from lra.leaderboard import files, latex, markdown, page, terminal
 from lra.leaderboard.view import Board
 from tests import answered, synthetic
 
@@ -36,7 +37,7 @@ def test_the_terminal_table_fits(boards: list[Board], width: int) -> None:
 
 
 def test_csv_is_tidy(boards: list[Board]) -> None:
-    rows = list(csv.DictReader(io.StringIO(csv.render(boards))))
+    rows = list(csv.DictReader(io.StringIO(csv_format.render(boards))))
     [cell] = [r for r in rows if r["model"] == "sinkhorn" and r["row"] == "image_jpeg-test500"]
     assert cell["standard"] == "no" and 0 < float(cell["low"]) < float(cell["accuracy"]) < float(cell["high"]) < 1
     [lost] = [r for r in rows if r["model"] == "synthesizer" and r["row"] == "retrieval_acl-512"]
@@ -108,5 +109,5 @@ def test_text_from_records_cannot_break_a_format(tmp_path: Path) -> None:
     head = next(part for part in markdown.render(shown).splitlines() if part.startswith("| Model"))
     rows = [part for part in markdown.render(shown).splitlines() if part.startswith("| linear")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) == head.count("|") for row in rows[:1])
-    rows = csv.DictReader(io.StringIO(csv.render(shown)))
+    rows = csv.DictReader(io.StringIO(csv_format.render(shown)))
     assert reason in {row["reason"] for row in rows}

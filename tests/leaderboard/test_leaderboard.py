@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from lra.leaderboard import files, markdown, notes, terminal
-from lra.leaderboard.view import Board, Mark
+from lra.leaderboard.view import Board, Line, Mark
 from lra.marks import stats
 from lra.marks.cells import cells
 from lra.marks.exams import heading
@@ -53,7 +53,7 @@ def by_cell(folder: Path) -> pd.DataFrame:
     return cells(load(folder)).set_index(["budget", "row", "model"])
 
 
-def line(shown: Board, name: str) -> board.view.Line:
+def line(shown: Board, name: str) -> Line:
     return next(each for each in shown.lines if each.name == name)
 
 
@@ -107,9 +107,9 @@ def test_without_stored_answers_the_wider_interval_and_no_rank(tmp_path: Path) -
 
 
 def test_old_records_make_a_board(tmp_path: Path) -> None:
-    for path in (Path(__file__).parent / "records").glob("*.json"):
+    for path in (tiny.ROOT / "tests" / "records").glob("*.json"):
         old = sheet.read(path)
-        target = store.folder(tmp_path, old) / path.name
+        target = store.folder(tmp_path, old.task, old.model) / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     shown = files.boards(tmp_path)
@@ -118,11 +118,13 @@ def test_old_records_make_a_board(tmp_path: Path) -> None:
 
 def test_answers_are_compared_with_the_labels(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made.task, made.model) / made.predictions["file"]
     assert right([str(stored)]).shape == (1, 400) and right([str(stored)]).mean() == 0.3
     assert right([str(stored), None]) is None and right([]) is None
     other = answered.run(tmp_path, "linear", 0.3, row="text")
-    assert right([str(stored), str(store.folder(tmp_path, other) / other.predictions["file"])]) is None
+    assert (
+        right([str(stored), str(store.folder(tmp_path, other.task, other.model) / other.predictions["file"])]) is None
+    )
 
 
 def test_groups_are_never_mixed(results: Path) -> None:
@@ -220,7 +222,7 @@ def test_command_writes_everything_repeats_to_the_byte_and_needs_no_torch(tmp_pa
     for name, accuracy in (("transformer", 0.4), ("linear", 0.3)):
         answered.run(tmp_path, name, accuracy)
     code = (
-        "import sys; from lra.leaderboard import main; main();"
+        "import sys; from lra.leaderboard.__main__ import main; main();"
         "print('heavy:', sorted({'torch', 'sklearn', 'datasets', 'hydra'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", code, f"results_dir={tmp_path}"]
@@ -255,7 +257,7 @@ def test_damaged_answers_are_named(tmp_path: Path) -> None:
     from lra.errors import UserError
 
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made.task, made.model) / made.predictions["file"]
     stored.write_bytes(stored.read_bytes()[:-40])
     with pytest.raises(UserError, match=made.predictions["file"]):
         cells(load(tmp_path))

@@ -15,7 +15,7 @@ from lra.plot import render
 from lra.record import record, store
 from tests import answered, tiny
 
-OLD = Path(__file__).parent / "records"
+OLD = tiny.ROOT / "tests" / "records"
 
 
 def problems(folder: Path) -> list[str]:
@@ -27,7 +27,7 @@ def problems(folder: Path) -> list[str]:
 
 def edit(folder: Path, made: record.Record, honest: bool = False, **values: object) -> None:
     """Change fields of a record by hand; `honest` computes its digest anew."""
-    path = store.folder(folder, made) / f"{made.run_id}.json"
+    path = store.folder(folder, made.task, made.model) / f"{made.run_id}.json"
     raw = json.loads(path.read_text()) | values
     if honest:
         raw["digest"] = record.digest_of(raw)
@@ -79,7 +79,7 @@ def test_what_is_not_of_the_schema_is_named(tmp_path: Path, values: dict, said: 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    path = store.folder(tmp_path, made) / f"{made.run_id}.json"
+    path = store.folder(tmp_path, made.task, made.model) / f"{made.run_id}.json"
     raw = json.loads(path.read_text())
     del raw["commit"]
     path.write_text(json.dumps(raw | {"digest": record.digest_of(raw)}))
@@ -89,7 +89,7 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["gone", "other bytes", "other answers"])
 def test_predictions_must_be_those_of_the_record(tmp_path: Path, harm: str) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made.task, made.model) / made.predictions["file"]
     if harm == "gone":
         stored.unlink()
     elif harm == "other bytes":
@@ -170,13 +170,13 @@ def test_a_new_record_makes_the_published_table_stale(published: Path, capsys: p
     assert verify.check(published) == 1
     text = capsys.readouterr().out
     assert "leaderboard.md: differs" in text and "3 records" in text
-    for path in store.folder(published, made).glob(f"{made.run_id}*"):
+    for path in store.folder(published, made.task, made.model).glob(f"{made.run_id}*"):
         path.unlink()
 
 
 def test_a_broken_record_stops_the_comparison_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    (store.folder(tmp_path, made) / f"{made.run_id}.json").write_text("{")
+    (store.folder(tmp_path, made.task, made.model) / f"{made.run_id}.json").write_text("{")
     assert verify.check(tmp_path) == 1
     text = capsys.readouterr().out
     assert f"{made.run_id}.json: not a record" in text and "were not compared" in text
@@ -185,7 +185,7 @@ def test_a_broken_record_stops_the_comparison_and_says_so(tmp_path: Path, capsys
 
 def test_labels_are_read_without_pickles(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made.task, made.model) / made.predictions["file"]
     np.savez(stored, predictions=np.array([object()]), labels=np.array([1]))
-    path = store.folder(tmp_path, made) / f"{made.run_id}.json"
+    path = store.folder(tmp_path, made.task, made.model) / f"{made.run_id}.json"
     assert any("SHA-256" in line for line in verify.of_record(path, tmp_path))

@@ -84,7 +84,7 @@ def visible(figure: Figure) -> Iterator[Text]:
 # --- the bubble chart
 
 
-def points(**more: list) -> pd.DataFrame:
+def bubbles(**more: list) -> pd.DataFrame:
     base = {
         "model": ["transformer", "a", "b"],
         "accuracy": [0.5, 0.4, 0.45],
@@ -97,7 +97,7 @@ def points(**more: list) -> pd.DataFrame:
 
 
 def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
-    (axes,) = bubble(points(), "t").axes
+    (axes,) = bubble(bubbles(), "t").axes
     dots = next(c for c in axes.collections if len(c.get_sizes()) == 3)
     by_memory = dots.get_sizes()  # largest first
     np.testing.assert_allclose(by_memory / by_memory[0], [1, 0.5, 0.25])
@@ -109,7 +109,7 @@ def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
 
 def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
     published = ledger.summary(ledger.load(tiny.ROOT / "results" / "published"))
-    figure = bubble(points(), "t", published)
+    figure = bubble(bubbles(), "t", published)
     ours, theirs = figure.axes
     assert not {t.get_text() for t in ours.texts} & set(published.model)
     names = {t.get_text() for t in theirs.texts}
@@ -121,9 +121,9 @@ def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
 
 
 def test_what_cannot_be_drawn_is_said() -> None:
-    figure = bubble(points(relative_speed=[1.0, np.nan, 2.0]), "t")
+    figure = bubble(bubbles(relative_speed=[1.0, np.nan, 2.0]), "t")
     assert "Not drawn, for want of an accuracy or a cost: a." in words(figure)
-    assert "nothing measured yet" in words(bubble(points(accuracy=[np.nan] * 3), "t"))
+    assert "nothing measured yet" in words(bubble(bubbles(accuracy=[np.nan] * 3), "t"))
 
 
 def test_speed_is_the_cost_sweeps_if_it_has_all_models(whole: Path, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_empty_tables_are_no_error() -> None:
     for figure in (
         cost(none, none, growth.fits(none), growth.crossing(none), "t"),
         throughput(none, "t"),
-        bubble(points().iloc[:0], "t"),
+        bubble(bubbles().iloc[:0], "t"),
     ):
         assert "nothing measured yet" in words(figure)
 
@@ -262,7 +262,7 @@ DIGESTS = """
 import hashlib, json, sys
 import matplotlib
 matplotlib.rcParams.update({"font.size": 20, "lines.linewidth": 5, "svg.hashsalt": None, "figure.dpi": 50})
-from lra import plot
+from lra.plot import render as plot
 print(json.dumps({k: hashlib.sha256(v).hexdigest() for k, v in plot.render(sys.argv[1]).items()}))
 assert matplotlib.rcParams["font.size"] == 20, "the user's settings are left alone"
 """
