@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import sys
 
+from lra.console import say
 from lra.cost.growth import repeats
-from lra.cost.points import GROUP, load
+from lra.cost.points import GROUP, frame, rows
+from lra.cost.table import summary
 from lra.errors import UserError
 from lra.record.place import options
+from lra.record.sheet import Damaged
+from lra.record.store import sheets
 
 
 def main() -> int:
-    from lra.cost.table import summary
-
     words = [w for w in sys.argv[1:] if w != "--repeats"]
-    points = load(options(words)["results_dir"])
+    damaged: list[Damaged] = []
+    found = [row for sheet in sheets(options(words)["results_dir"], damaged.append) for row in rows(sheet)]
+    for error in damaged:
+        say(f"not shown: {error}")
+    points = frame(found)
     if points.empty:
         raise UserError("no cost points there; measure some with python -m lra sweep=cost")
     if "--repeats" in sys.argv:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 
+from lra import results
+from lra.console import say
 from lra.errors import UserError
 from lra.record.place import results_dir
 
@@ -17,28 +19,42 @@ CHECK = "--check"
 
 
 def main() -> int:
-    from lra.leaderboard import files
-
     words = sys.argv[1:]
     folder = results_dir([w for w in words if w != CHECK])
+    found = results.load(folder)
     if CHECK in words:
         from lra.leaderboard.verify import check
 
-        return check(folder)
-    from lra.leaderboard import terminal
+        return check(found)
+    return write(found)
+
+
+def write(found: results.Results) -> int:
+    """The table to the terminal, every format to the results folder; what cannot be shown to stderr."""
+    from lra.leaderboard import files, terminal
+    from lra.leaderboard.view import boards
     from lra.plot import render
     from lra.plot.forked import beside
 
-    with beside(render.charts, folder) as drawn:
-        boards = files.boards(folder)
-        if not boards:
-            raise UserError(f"results_dir: no finished run in {folder / 'runs'}; make one: python -m lra task=listops")
-        given = files.files(boards, drawn())
+    if found.cells.empty:
+        raise UserError(_nothing(found))
+    with beside(render.charts, found) as drawn:
+        shown = boards(found)
+        given = files.files(shown, drawn())
     for name, content in given.items():
-        (folder / name).write_bytes(content)
-    print(terminal.render(boards))
-    print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
+        (found.folder / name).write_bytes(content)
+    print(terminal.render(shown))
+    print("\n".join(["", *(f"written: {found.folder / name}" for name in given)]))
+    for file, said in found.broken:
+        say(f"not shown: {file}: {said}")
     return 0
+
+
+def _nothing(found: results.Results) -> str:
+    if found.broken:
+        (file, said), more = found.broken[0], len(found.broken) - 1
+        return f"no record can be shown: {file}: {said}" + f" (and {more} more)" * bool(more)
+    return f"results_dir: no finished run in {found.folder / 'runs'}; make one: python -m lra task=listops"
 
 
 if __name__ == "__main__":

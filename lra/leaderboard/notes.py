@@ -105,7 +105,17 @@ def beneath(board: Board) -> list[str]:
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
     else:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return out + _failures(board)
+    return [*out, *_edited(board), *_failures(board)]
+
+
+def _edited(board: Board) -> list[str]:
+    """A sentence for each cell of a record that was changed after it was written."""
+    return [
+        f"{line.name} on {column.title}: edited after it was written ({', '.join(mark.edited)})."
+        for line in board.lines
+        for column in board.columns
+        if (mark := line.mark(column.key)).edited
+    ]
 
 
 def _seeds(board: Board) -> str:

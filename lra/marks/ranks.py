@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lra.marks import stats
-from lra.record.answers import right
+from lra.record.answers import Answers
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Ranked:
 NONE = Ranked()
 
 
-def column(cells: pd.DataFrame) -> Ranked:
+def column(cells: pd.DataFrame, answers: Answers) -> Ranked:
     """Ranks of the models of one task row of one group; on the data that most of them share."""
     data = cells.fingerprint.dropna()
     common = data.mode().min() if len(data) else None
-    known = {c.model: right(c.answers) if c.fingerprint == common else None for c in cells.itertuples() if c.seeds}
+    known = {
+        c.model: answers.right(c.answers) if c.fingerprint == common else None for c in cells.itertuples() if c.seeds
+    }
     comparable = _comparable(known)
     unranked = tuple(sorted(set(known) - set(comparable)))
     p = [stats.compare(a, b) for a, b in _pairs(comparable)]
@@ -36,14 +38,14 @@ def column(cells: pd.DataFrame) -> Ranked:
     return _ranked({name: float(r.mean()) for name, r in comparable.items()}, p, apart, unranked)
 
 
-def average(cells: pd.DataFrame, rows: Sequence[str]) -> Ranked:
+def average(cells: pd.DataFrame, rows: Sequence[str], answers: Answers) -> Ranked:
     """Averages over `rows` of the models that have an accuracy on every one of them, and their ranks."""
     whole = cells[cells["row"].isin(rows) & cells.accuracy.notna()]
     complete = {
         name: part.set_index("row") for name, part in whole.groupby("model", sort=True) if len(part) == len(rows)
     }
     values = {name: float(part.accuracy[list(rows)].mean()) for name, part in complete.items()}
-    by_row = {row: _comparable({n: right(part.answers[row]) for n, part in complete.items()}) for row in rows}
+    by_row = {row: _comparable({n: answers.right(part.answers[row]) for n, part in complete.items()}) for row in rows}
     names = [n for n in complete if all(n in by_row[row] for row in rows)]
     estimates = {n: stats.mean([stats.accuracy(by_row[row][n]) for row in rows]) for n in names}
     apart = [

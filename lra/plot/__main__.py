@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 
+from lra import results
+from lra.console import say
 from lra.plot.render import render, stale
 from lra.plot.style import FOLDER
 from lra.record.place import results_dir
@@ -16,7 +18,10 @@ from lra.record.place import results_dir
 
 def main() -> int:
     folder = results_dir(sys.argv[1:])
-    drawn = render(folder)
+    found = results.load(folder)
+    drawn = render(found)
+    for file, said in found.broken:
+        say(f"not shown: {file}: {said}")
     (folder / FOLDER).mkdir(exist_ok=True)
     for name, content in drawn.items():
         (folder / name).write_bytes(content)
