@@ -76,6 +76,13 @@ class Results:
         """(file below the folder, one line) of what cannot be shown: records, and answers read until now."""
         return self.damaged + [(self._below(Path(path)), said) for path, said in self.answers.broken.items()]
 
+    def charted(self) -> Results:
+        """The same with the frames that charts of models show and without the rows they are made of, which are
+        many: to be handed to another process."""
+        out = Results(self.folder, self.exams)
+        vars(out).update(cells=self.cells, points=self.points, floors=self.floors)
+        return out
+
     def take(self, sheet: Sheet) -> None:
         """Keep what tables need of a record."""
         file = self._below(sheet.path)

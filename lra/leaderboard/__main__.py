@@ -9,10 +9,13 @@ Reads records only: neither torch nor the data are needed. How sure the numbers 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from lra import results
 from lra.console import say
 from lra.errors import UserError
+from lra.plot.forked import ahead
 from lra.record.place import results_dir
 
 CHECK = "--check"
@@ -21,33 +24,39 @@ CHECK = "--check"
 def main() -> int:
     words = sys.argv[1:]
     folder = results_dir([w for w in words if w != CHECK])
-    found = results.load(folder)
     if CHECK in words:
         from lra.leaderboard.verify import check
 
-        return check(found)
-    return write(found)
+        return check(results.load(folder))
+    return write(folder)
 
 
-def write(found: results.Results) -> int:
+def write(folder: Path) -> int:
     """The table to the terminal, every format to the results folder; what cannot be shown to stderr."""
     from lra.leaderboard import files, terminal
     from lra.leaderboard.view import boards
-    from lra.plot import render
-    from lra.plot.forked import beside
 
-    if found.cells.empty:
-        raise UserError(_nothing(found))
-    with beside(render.charts, found) as drawn:
+    with ahead(charts) as begin:
+        found = results.load(folder)
+        if found.cells.empty:
+            raise UserError(_nothing(found))
+        drawn = begin(found.charted())
         shown = boards(found)
         given = files.files(shown, drawn())
     for name, content in given.items():
-        (found.folder / name).write_bytes(content)
+        (folder / name).write_bytes(content)
     print(terminal.render(shown))
-    print("\n".join(["", *(f"written: {found.folder / name}" for name in given)]))
+    print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
     for file, said in found.broken:
         say(f"not shown: {file}: {said}")
     return 0
+
+
+def charts() -> Callable[[results.Results], dict[str, bytes]]:
+    """What draws the bubble charts for the page: to import it takes as long as all else, hence only there."""
+    from lra.plot import render
+
+    return render.charts
 
 
 def _nothing(found: results.Results) -> str:

@@ -13,7 +13,7 @@ from lra.cost.growth import TABLE_2
 from lra.leaderboard import notes
 from lra.leaderboard.look import SCRIPT, STYLE
 from lra.leaderboard.view import Board, Column, Line, Mark
-from lra.plot.style import FOLDER, slug
+from lra.plot.places import FOLDER, slug
 
 HEAD = f"""<!doctype html>
 <html lang="en">

@@ -169,9 +169,7 @@ def _columns(part: pd.DataFrame, always: list[Exam]) -> list[Column]:
     out = []
     for exam in always:
         mine = sorted((r for r, e in exams.items() if e.of == exam.of), key=lambda r: (r != exam.of, r))
-        out += [Column(r, exams[r].heading(r), exam, r == exam.of) for r in mine] or [
-            Column(exam.of, exam.title, exam)
-        ]
+        out += [Column(r, exams[r].heading(r), exam, r == exam.of) for r in mine] or [Column(exam.of, exam.title, exam)]
     theirs = {exam.of for exam in always}
     others = sorted((r for r, e in exams.items() if e.of not in theirs), key=lambda r: (exams[r].order, r))
     return out + [Column(r, exams[r].heading(r), exams[r], r == exams[r].of) for r in others]

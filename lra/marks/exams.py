@@ -11,8 +11,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lra.root import CONFIGS
 
 LAST = float("inf")
@@ -61,9 +59,12 @@ class Exams:
 
 def shipped(folder: Path) -> dict[str, Exam]:
     """Task -> exam, of the YAMLs in a folder that declare one."""
+    import yaml  # a door that shows no exam does without
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     out = {}
     for path in sorted(folder.glob("*.yaml")):
-        declared = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)).get("exam")
+        declared = (yaml.load(path.read_text(), loader) or {}).get("exam")
         if declared:
             out[path.stem] = made(declared)
     return out

@@ -11,8 +11,8 @@ import sys
 
 from lra import results
 from lra.console import say
+from lra.plot.places import FOLDER
 from lra.plot.render import render, stale
-from lra.plot.style import FOLDER
 from lra.record.place import results_dir
 
 

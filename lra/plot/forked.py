@@ -8,6 +8,7 @@ from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -18,24 +19,55 @@ def beside(work: Callable[..., T], *args: Any) -> Iterator[Callable[[], T]]:
 
     The process has all that this one has read and worked out until then; only the result is pickled.
     """
-    if "fork" not in get_all_start_methods():
+    if not _forks():
         yield lambda: work(*args)
         return
-    ours, theirs = get_context("fork").Pipe(duplex=False)
-    process = get_context("fork").Process(target=_told, args=(theirs, work, args), daemon=True)
+    with _second(lambda _: work(*args)) as pipe:
+        yield lambda: _heard(pipe)
+
+
+@contextmanager
+def ahead(ready: Callable[[], Callable[[A], T]]) -> Iterator[Callable[[A], Callable[[], T]]]:
+    """Begin ready(), say an import, in a second process while the argument of the work is still made here.
+
+    What this gives takes the argument, which is pickled, and has `ready()(argument)` begun; calling what it
+    returns waits for the result as in `beside`.
+    """
+    if not _forks():
+        yield lambda argument: lambda: ready()(argument)
+        return
+    with _second(lambda pipe: ready()(pipe.recv())) as pipe:
+
+        def give(argument: A) -> Callable[[], T]:
+            pipe.send(argument)
+            return lambda: _heard(pipe)
+
+        yield give
+
+
+def _forks() -> bool:
+    return "fork" in get_all_start_methods()
+
+
+@contextmanager
+def _second(work: Callable[[Connection], Any]) -> Iterator[Connection]:
+    """A process that does the work and sends (True, result) or (False, error); it ends with the context."""
+    ours, theirs = get_context("fork").Pipe()
+    process = get_context("fork").Process(target=_told, args=(ours, theirs, work), daemon=True)
     process.start()
     theirs.close()
     try:
-        yield lambda: _heard(ours)
+        yield ours
     finally:
         process.terminate()  # of one that has told its result nothing is lost
         process.join()
         ours.close()
 
 
-def _told(pipe: Connection, work: Callable[..., T], args: tuple[Any, ...]) -> None:
+def _told(parents: Connection, pipe: Connection, work: Callable[[Connection], Any]) -> None:
+    parents.close()  # else the death of the parent would not be seen here
     try:
-        found = True, work(*args)
+        found = True, work(pipe)
     except Exception as error:
         found = False, error
     pipe.send(found)

@@ -26,7 +26,7 @@ from lra.plot.bubble import bubble
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import beside
 from lra.plot.lengths import cost, throughput
-from lra.plot.style import FOLDER, slug
+from lra.plot.places import FOLDER, slug
 from lra.results import Results
 
 HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy")  # take about as long to draw

@@ -73,7 +73,7 @@ class Answers:
 
     def chance(self, path: str | None) -> float | None:
         """The share of the commonest label among the test items: what a constant answer scores."""
-        found = self.stored(path) if path else None
+        found = self.stored(path) if isinstance(path, str) else None
         return None if found is None or found.labels is None else float(np.bincount(found.labels).max() / found.items)
 
     def _opened(self, path: str) -> Stored:
@@ -102,7 +102,7 @@ def arrays(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     predictions, labels = found["predictions"], found.get("labels")
     if labels is not None and labels.shape != predictions.shape:
         raise ValueError(f"has labels {labels.shape} for predictions {predictions.shape}; allowed the same shape")
-    if labels is not None and not (0 <= labels.min() and labels.max() < CLASSES):
+    if labels is not None and (labels.min() < 0 or labels.max() >= CLASSES):
         raise ValueError(f"has labels {labels.min()} to {labels.max()}; allowed 0 to {CLASSES - 1}")
     return predictions, labels
 

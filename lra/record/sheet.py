@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,18 +34,26 @@ class Damaged(UserError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """edited: the record does not have the digest it names, so it was changed after it was written. It is shown
-    and marked, because whoever edits a record may have his reasons and a reader must know."""
+    """raw: the record as it stands in its file."""
 
     path: Path
     record: Record
-    edited: bool = False
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def edited(self) -> bool:
+        """Was it changed after it was written: does it not have the digest it names? It is shown and marked,
+        because whoever edits a record may have his reasons and a reader must know. Worked out when asked for."""
+        try:
+            return self.record.schema >= 2 and self.record.digest != digest_of(self.raw)
+        except (ValueError, RecursionError):  # it holds 1e999 or the like, which is never written
+            return True
 
     @property
     def predictions(self) -> Path | None:
         """Where the stored predictions lie, if there are any; always in the record's own folder."""
         stored = self.record.predictions
-        return self.path.parent / stored["file"] if stored and "file" in stored else None
+        return self.path.parent / stored["file"] if stored else None
 
 
 def opened(path: str | Path) -> Sheet:
@@ -54,12 +62,7 @@ def opened(path: str | Path) -> Sheet:
     raw = _raw(path)
     if wrong := problem(raw):
         raise Damaged(path, wrong)
-    record = Record(**raw)
-    try:
-        edited = record.schema >= 2 and record.digest != digest_of(raw)
-    except (ValueError, RecursionError) as error:  # infinite, where no check looks
-        raise Damaged(path, f"not a record ({error})") from error
-    return Sheet(path, record, edited)
+    return Sheet(path, Record(**raw), raw)
 
 
 def read(path: str | Path) -> Record:
