@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lra.cost.points import load
+from lra import results
 from lra.record import record, store
 from lra.record.record import Record
 
@@ -63,7 +63,7 @@ def point(model: str, length: int, seconds: list[float], peak: int = 1000, **val
 def written(folder: Path, *records: record.Record) -> pd.DataFrame:
     for r in records:
         store.write(folder, r)
-    return load(folder)
+    return results.load(folder).points
 
 
 def curve(model: str, scale: float, power: float, noise: float = 0.0, seed: int = 0) -> list[record.Record]:

@@ -59,4 +59,5 @@ def test_importing_lra_is_light() -> None:
 
 
 def test_tables_and_charts_need_no_torch() -> None:
-    assert not modules_after("import lra.leaderboard.__main__, lra.leaderboard.files, lra.plot.render") & {"torch", "datasets", "wandb"}
+    doors = "import lra.leaderboard.__main__, lra.leaderboard.files, lra.plot.render"
+    assert not modules_after(doors) & {"torch", "datasets", "wandb"}

@@ -11,9 +11,10 @@ import pytest
 from scipy.stats import linregress
 
 from lra.cost.growth import crossing, fits, relative, repeats
-from lra.cost.points import curves, load
+from lra.cost.points import curves
 from lra.cost.table import summary
 from lra.record import record
+from lra.results import load
 from tests.made import LENGTHS, curve, example, point, written
 
 
@@ -27,7 +28,7 @@ def test_a_point_is_two_rows_with_its_shares(tmp_path: Path) -> None:
     inference = points[(points.status == "ok") & (points.phase == "inference")].iloc[0]
     assert pd.isna(inference.step_peak_bytes) and pd.isna(inference.gemm_share)
     assert points[points.status == "oom"].seconds_median.isna().all()
-    assert load(tmp_path / "nothing").empty and fits(load(tmp_path / "nothing")).empty
+    assert load(tmp_path / "nothing").points.empty and fits(load(tmp_path / "nothing").points).empty
 
 
 def test_a_slow_hour_of_the_machine_is_not_a_slow_model(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_exponents_of_power_laws(tmp_path: Path) -> None:
     assert exact.high["time"] - exact.low["time"] == pytest.approx(0, abs=1e-6)
     assert (exact.from_length["time"], exact.to_length["time"]) == (1024, 16384)
     rough = found[(found.model == "b") & (found.phase == "train") & (found.quantity == "time")].iloc[0]
-    table = load(tmp_path).query("model == 'b' and phase == 'train' and length >= 1024").sort_values("length")
+    table = load(tmp_path).points.query("model == 'b' and phase == 'train' and length >= 1024").sort_values("length")
     right = linregress(np.log(table.length), np.log(table.seconds_median))
     assert rough.exponent == pytest.approx(right.slope)
     assert rough.high - rough.exponent == pytest.approx(3.182446 * right.stderr)  # t, 3 degrees of freedom

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from lra.leaderboard import csv as csv_format
-from lra.leaderboard import files, latex, markdown, page, terminal
+from lra.leaderboard import latex, markdown, page, terminal
 from lra.leaderboard.view import Board
+from lra.leaderboard.view import boards as boards_of
+from lra.results import load
 from tests import answered, synthetic
 
 
@@ -25,7 +27,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def boards(whole: Path) -> list[Board]:
-    return files.boards(whole)
+    return boards_of(load(whole))
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -103,7 +105,7 @@ def test_text_from_records_cannot_break_a_format(tmp_path: Path) -> None:
         tmp_path, "linear", None, "text", reason=reason, machine=answered.MACHINE | {"name": "CPU <1> & | 50%_"}
     )
     answered.run(tmp_path, "linear", None, "text", reason=reason)
-    shown = files.boards(tmp_path)
+    shown = boards_of(load(tmp_path))
     Reader(page.render(shown, {}))
     assert "<b>&" not in page.render(shown, {})
     head = next(part for part in markdown.render(shown).splitlines() if part.startswith("| Model"))

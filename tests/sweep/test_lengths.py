@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lra import ceilings
+from lra import ceilings, results
 from lra.cost.growth import repeats
-from lra.cost.points import load
 from lra.measure.session import failure
 from lra.record import store
 from lra.settings import compose, words
@@ -243,7 +242,7 @@ def test_two_sweeps_agree_at_4096(tmp_path: Path) -> None:
         places = [f"results_dir={tmp_path}", f"output_dir={tmp_path / 'out'}"]
         done = tiny.lra("sweep=cost", "cost.lengths=[4096]", "cost.modes=[fixed]", "rerun=true", *places)
         assert done.returncode == 0, done.stdout + done.stderr
-    found = repeats(load(tmp_path))
+    found = repeats(results.load(tmp_path).points)
     assert len(found) == len(words.choices("model")) and (found.peak_spread == 0).all()
     if found.disturbed.any():
         pytest.skip(f"the machine was not quiet: {', '.join(found.model[found.disturbed])}")
