@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from lra.console import say
+from lra.console import line, say
 from lra.cost.growth import repeats
 from lra.cost.points import GROUP, frame, rows
 from lra.cost.table import summary
@@ -24,7 +24,7 @@ def main() -> int:
     damaged: list[Damaged] = []
     found = [row for sheet in sheets(options(words)["results_dir"], damaged.append) for row in rows(sheet)]
     for error in damaged:
-        say(f"not shown: {error}")
+        say(line(f"not shown: {error}"))
     points = frame(found)
     if points.empty:
         raise UserError("no cost points there; measure some with python -m lra sweep=cost")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lra import results
-from lra.console import say
+from lra.console import line, say
 from lra.errors import UserError
 from lra.plot.forked import ahead
 from lra.record.place import results_dir
@@ -48,7 +48,7 @@ def write(folder: Path) -> int:
     print(terminal.render(shown))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
     for file, said in found.broken:
-        say(f"not shown: {file}: {said}")
+        say(line(f"not shown: {file}: {said}"))
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from lra import console
 from lra.leaderboard import files
 from lra.leaderboard.view import boards
 from lra.marks import runs
@@ -32,7 +33,7 @@ def check(results: Results) -> int:
     wrong += of_published(results.folder, given)
     count = len(results.runs) + len(results.damaged) + len(astray)
     for line in wrong:
-        print(" ".join(line.split()))
+        print(console.line(" ".join(line.split())))
     if wrong:
         print(f"{len(wrong)} wrong, of {count} records and {len(given)} published files")
         return 1

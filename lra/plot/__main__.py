@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from lra import results
-from lra.console import say
+from lra.console import line, say
 from lra.plot.places import FOLDER
 from lra.plot.render import render, stale
 from lra.record.place import results_dir
@@ -21,7 +21,7 @@ def main() -> int:
     found = results.load(folder)
     drawn = render(found)
     for file, said in found.broken:
-        say(f"not shown: {file}: {said}")
+        say(line(f"not shown: {file}: {said}"))
     (folder / FOLDER).mkdir(exist_ok=True)
     for name, content in drawn.items():
         (folder / name).write_bytes(content)

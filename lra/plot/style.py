@@ -63,6 +63,7 @@ def drawing() -> Iterator[None]:
                 "font.family": "sans-serif",
                 "font.sans-serif": [FAMILY],
                 "font.size": NORMAL,
+                "text.parse_math": False,  # a name with a dollar is a name
                 "axes.titlesize": NORMAL + 1,
                 "axes.labelsize": NORMAL,
                 "axes.edgecolor": "0.6",

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from lra.console import UNSEEN
 from lra.record.record import STATUSES, Record
 
 KINDS = ("model", "floor", "cost")
 MOST = 1e300  # of a number: what is beyond is infinite in the next product
 WHOLE = 2**63
 LONGEST = 200  # characters of a name
-# Control characters, line ends and half characters; marks that turn the direction of what follows.
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 HALF = re.compile("[\ud800-\udfff]")
 NO_NAME = re.compile(r"[/\\]|^\.|^~|^-|^\s|\s$")
 
