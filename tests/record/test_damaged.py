@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -202,11 +203,17 @@ ANSWERS: dict[str, tuple[bytes | Callable[[Path], None], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model on an exam and the costs of two."""
+    folder = tmp_path_factory.mktemp("whole")
+    answered.run(folder, "transformer", 0.5)
+    return synthetic.costs(folder, models=2, longest=1024)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two models on an exam and the costs of two."""
-    answered.run(tmp_path, "transformer", 0.5)
-    return synthetic.costs(tmp_path, models=2, longest=1024)
+def folder(whole: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(whole, tmp_path / "results")
 
 
 @pytest.fixture
