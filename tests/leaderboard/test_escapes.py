@@ -17,7 +17,8 @@ from tests import answered
 from tests.leaderboard.test_formats import Reader
 
 NAMES = ["=1+1", "@sum", "+x", "[a](http:b)", "![i](http:z)", "`c`", "*b*", "_e_", "s ~~t~~", "#h", "1. a", "$x$",
-         "a&lt;b", "<script>", "input{x}", "^^M", "%c", "{", "a|b", "www.example.org", "x@y.org", '"q"', "it's"]  # fmt: skip
+         "a&lt;b", "<script>", "input{x}", "^^M", "%c", "{", "a|b", "www.example.org", "x@y.org", '"q"',
+         "it's"]  # fmt: skip
 REASON = "ends\r\n\\input{/etc/passwd}\n% here \x1b]0;title\x07 \x9b2J \u202e and\u2028there <b>http://z</b> [x](y)"
 MACHINE = answered.MACHINE | {"name": "[CPU](http:c) | *50*%_ = <1> \\input{y}"}
 
