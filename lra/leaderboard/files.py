@@ -12,6 +12,6 @@ NAMES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.ht
 
 def files(shown: list[Board], drawn: Mapping[str, bytes]) -> dict[str, bytes]:
     """File name -> content, of every format that is written to the results folder. `drawn`: the
-    figures, as `lra.plot.render` gives them; of them the page takes the bubble charts."""
+    figures, as `lra.plot.render.render` gives them; of them the page takes the bubble charts."""
     texts = (markdown.render(shown), csv.render(shown), latex.render(shown), page.render(shown, drawn))
     return {name: text.encode() for name, text in zip(NAMES, texts, strict=True)}

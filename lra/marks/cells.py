@@ -24,7 +24,7 @@ def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     """One row for each group, task row and model, from the rows of runs.
 
     accuracy            mean over `seeds` runs that ended ok; `failed` others did not (status, reason)
-    low, high           its 95 % interval (lra.stats.interval; without stored answers lra.stats.wider)
+    low, high           its 95 % interval (lra.marks.stats.interval; without stored answers `wider`)
     skill, floor        above the best local floor on record for the same data, and which that is
     relative_*, parameters_ratio   to the Transformer's on the same task, budget, machine, precision
     run_ids, files, answers        of the runs that ended ok, by seed; of all where none did

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ class Ranked:
 
 
 NONE = Ranked()
+T = TypeVar("T")
 
 
 def column(cells: pd.DataFrame, answers: Answers) -> Ranked:
@@ -33,8 +35,9 @@ def column(cells: pd.DataFrame, answers: Answers) -> Ranked:
     }
     comparable = _comparable(known)
     unranked = tuple(sorted(set(known) - set(comparable)))
-    p = [stats.compare(a, b) for a, b in _pairs(comparable)]
-    apart = [stats.difference(a, b) for a, b in _pairs(comparable)]
+    scatter = {name: stats.scatter(right) for name, right in comparable.items()}
+    apart = [stats.difference(a, b) for a, b in _pairs(scatter)]
+    p = [stats.compare(a, b, known) for (a, b), known in zip(_pairs(comparable), apart, strict=True)]
     return _ranked({name: float(r.mean()) for name, r in comparable.items()}, p, apart, unranked)
 
 
@@ -48,8 +51,9 @@ def average(cells: pd.DataFrame, rows: Sequence[str], answers: Answers) -> Ranke
     by_row = {row: _comparable({n: answers.right(part.answers[row]) for n, part in complete.items()}) for row in rows}
     names = [n for n in complete if all(n in by_row[row] for row in rows)]
     estimates = {n: stats.mean([stats.accuracy(by_row[row][n]) for row in rows]) for n in names}
+    scatter = {row: {n: stats.scatter(by_row[row][n]) for n in names} for row in rows}
     apart = [
-        stats.mean([stats.difference(by_row[row][names[i]], by_row[row][names[j]]) for row in rows])
+        stats.mean([stats.difference(scatter[row][names[i]], scatter[row][names[j]]) for row in rows])
         for i, j in stats.pairs(len(names))
     ]
     unranked = tuple(sorted(set(complete) - set(names)))
@@ -65,7 +69,7 @@ def _comparable(known: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]
     return {name: r for name, r in known.items() if r is not None and r.shape[-1] == common}
 
 
-def _pairs(known: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _pairs(known: Mapping[str, T]) -> list[tuple[T, T]]:
     values = list(known.values())
     return [(values[i], values[j]) for i, j in stats.pairs(len(values))]
 

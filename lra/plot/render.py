@@ -159,7 +159,7 @@ def rendered(results: Results, kinds: Collection[str]) -> dict[str, bytes]:
 
 
 def charts(results: Results) -> dict[str, bytes]:
-    """The bubble charts as SVG: what `lra.plot.render` gives, less all the rest."""
+    """The bubble charts as SVG: what `lra.plot.render.render` gives, less all the rest."""
     drawn = figures(results, ("bubble",))
     return {f"{FOLDER}/{name}.svg": style.image(figure, "svg") for name, figure in drawn}
 
