@@ -23,6 +23,8 @@ from lra.record import store
 from lra.record.answers import Answers
 from lra.record.sheet import Damaged, Sheet
 
+EDITED = "shown, but edited after it was written"
+
 
 @dataclass
 class Results:
@@ -75,6 +77,11 @@ class Results:
     def broken(self) -> list[tuple[str, str]]:
         """(file below the folder, one line) of what cannot be shown: records, and answers read until now."""
         return self.damaged + [(self._below(Path(path)), said) for path, said in self.answers.broken.items()]
+
+    def remarks(self) -> list[str]:
+        """A line for each file that is not shown, and for each that is although somebody changed it."""
+        edited = self.runs.file[self.runs.edited.astype(bool)]
+        return [f"not shown: {file}: {said}" for file, said in self.broken] + [f"{EDITED}: {file}" for file in edited]
 
     def charted(self) -> Results:
         """The same with the frames that charts of models show and without the rows they are made of, which are

@@ -47,8 +47,8 @@ def write(folder: Path) -> int:
         (folder / name).write_bytes(content)
     print(terminal.render(shown))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
-    for file, said in found.broken:
-        say(line(f"not shown: {file}: {said}"))
+    for remark in found.remarks():
+        say(line(remark))
     return 0
 
 

@@ -110,12 +110,14 @@ def beneath(board: Board) -> list[str]:
 
 def _edited(board: Board) -> list[str]:
     """A sentence for each cell of a record that was changed after it was written."""
-    return [
-        f"{line.name} on {column.title}: edited after it was written ({', '.join(mark.edited)})."
-        for line in board.lines
-        for column in board.columns
-        if (mark := line.mark(column.key)).edited
-    ]
+    out = []
+    for line in board.lines:
+        for column in board.columns:
+            if files := line.mark(column.key).edited:
+                out.append(f"{line.name} on {column.title}: edited after it was written ({', '.join(files)}).")
+        if lengths := [str(n) for n, cost in sorted(line.costs.items()) if cost.edited]:
+            out.append(f"{line.name}, its cost at length {', '.join(lengths)}: edited after it was written.")
+    return out
 
 
 def _seeds(board: Board) -> str:

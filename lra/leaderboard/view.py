@@ -76,6 +76,7 @@ class Cost:
     memory: float | None = None
     status: str | None = None
     disturbed: bool = False
+    edited: bool = False  # its record was changed after it was written
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Boar
         ranked = ranks.average(usual, column.over, results.answers)
         columns.append(_with(column, ranked, None))
         marks |= {(name, column.key): _average(ranked, name) for name in ranked.values}
-    measured, costs = _costs(results.points, group)
+    measured, costs = _costs(results, group)
     lines = [_line(name, own, columns, marks, costs) for name, own in part.groupby("model", sort=True)]
     lines.sort(key=_standing)
     return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured)
@@ -257,8 +258,9 @@ def _floor(rule: Any, zero: float | None) -> Mark:
     )
 
 
-def _costs(points: pd.DataFrame, group: tuple[str, ...]) -> tuple[str | None, Costs]:
+def _costs(results: Results, group: tuple[str, ...]) -> tuple[str | None, Costs]:
     """(what was measured, model -> length -> Cost) of the sweep with most models in this group."""
+    points = results.points
     conditions = np.logical_and.reduce([points[c] == v for c, v in zip(GROUP, group, strict=True)])
     here = points[
         conditions & (points["mode"] == "fixed") & (points.phase == "train") & points.length.isin(growth.TABLE_2)
@@ -267,10 +269,13 @@ def _costs(points: pd.DataFrame, group: tuple[str, ...]) -> tuple[str | None, Co
     if best is None:
         return None, {}
     first = best.iloc[0]
+    changed = best[best.run_id.isin(results.runs.run_id[results.runs.edited.astype(bool)])]
+    edited = set(zip(changed.model, changed.length, strict=True))
     out: Costs = {}
     for p in best[best.status != "ok"].sort_values("run_id").itertuples():
-        out.setdefault(p.model, {})[int(p.length)] = Cost(status=p.status)
+        out.setdefault(p.model, {})[int(p.length)] = Cost(status=p.status, edited=(p.model, p.length) in edited)
     for p in growth.relative(best).itertuples():
-        found = Cost(_known(p.relative_speed), _known(p.relative_memory), "ok", bool(p.disturbed))
+        ratios = _known(p.relative_speed), _known(p.relative_memory)
+        found = Cost(*ratios, "ok", bool(p.disturbed), (p.model, p.length) in edited)
         out.setdefault(p.model, {})[int(p.length)] = found
     return f"{first.task}, batch {first.batch_size}, {first.threads} thread{'' if first.threads == 1 else 's'}", out

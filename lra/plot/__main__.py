@@ -20,8 +20,8 @@ def main() -> int:
     folder = results_dir(sys.argv[1:])
     found = results.load(folder)
     drawn = render(found)
-    for file, said in found.broken:
-        say(line(f"not shown: {file}: {said}"))
+    for remark in found.remarks():
+        say(line(remark))
     (folder / FOLDER).mkdir(exist_ok=True)
     for name, content in drawn.items():
         (folder / name).write_bytes(content)

@@ -318,7 +318,19 @@ def test_an_edit_is_marked_and_not_refused(folder: Path, harmed: Path) -> None:
     assert not before.edited and sheet.opened(harmed).edited
     replaced('"config": {}', '"config": {"x": 1e999}')(harmed)
     assert sheet.opened(harmed).edited, "what is never written is an edit too"
-    assert load(folder).broken == []
+    found = load(folder)
+    assert found.broken == [] and [r for r in found.remarks() if harmed.name in r and "edited" in r]
+
+
+def test_an_edited_cost_is_marked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = next(p for p in store.paths(folder, "text", "bigbird") if sheet.read(p).length == 1024)
+    replaced('"seed": 0', '"seed": 1')(path)
+    assert told(leaderboard.main, monkeypatch, f"results_dir={folder}") == 0
+    assert told(cost.main, monkeypatch, f"results_dir={folder}") == 0
+    assert capsys.readouterr().err.count(path.name) == 2
+    assert "its cost at length 1024: edited" in (folder / "leaderboard.md").read_text()
 
 
 def test_whole_records_are_whole() -> None:
