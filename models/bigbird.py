@@ -26,8 +26,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.blocks import Part, Patterned, Rule, all_keys, open_to_all, within
-from models.stack import ResidualStack
+from lra.models.parts.pattern import Part, Rule, all_keys, open_to_all, within
+from lra.models.parts.patterned import Patterned
+from lra.models.stack import ResidualStack
 
 
 class BigBird(Patterned):

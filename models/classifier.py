@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models.factory import build
+from lra.models.parts.factory import build
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
 POOLINGS = ("cls", "mean", "last")

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attention import MultiHead, all_real
-from models.blockwise import heads_first, no_autocast, put_back, tiles, wide
+from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
 EPS = 1e-6
 RELU_SHIFT = 1e-3

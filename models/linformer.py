@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import MultiHead, all_real, rotate
+from lra.models.parts.heads import MultiHead, all_real, rotate
 
 SHARINGS = ("none", "heads", "key-value", "layers")
 

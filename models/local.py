@@ -17,7 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.blocks import Part, Patterned, Rule, starts, within
+from lra.models.parts.pattern import Part, Rule, starts, within
+from lra.models.parts.patterned import Patterned
 
 
 class Local(Patterned):

@@ -26,9 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import rotate
-from models.blocks import Part, Patterned, Rule, open_to_all, starts, within
-from models.blockwise import wide
+from lra.models.parts.heads import rotate
+from lra.models.parts.pattern import Part, Rule, open_to_all, starts, within
+from lra.models.parts.patterned import Patterned
+from lra.models.parts.tiles import wide
 
 # Wide tiles make large matrix products, but a tile computes scores that lie outside the window.
 WIDEST_TILE, NARROWEST_TILE = 128, 32

@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import MultiHead, all_real
-from models.blockwise import no_autocast, wide
+from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.tiles import no_autocast, wide
 
 
 class _PseudoInverse(torch.autograd.Function):

@@ -34,10 +34,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from models.attention import MultiHead, all_real
-from models.blockwise import heads_first, no_autocast, put_back, tiles, wide
-from models.draws import Redrawn
-from models.linear import kernel_attention
+from lra.models.linear import kernel_attention
+from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.redrawn import Redrawn
+from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
 KERNELS = ("softmax", "relu")
 HIDDEN = -1e30  # a logit of what is masked; finite, so that a block without real keys is no NaN
@@ -123,7 +123,8 @@ class _SoftmaxKernel(torch.autograd.Function):
                     a = x.sub_(norm).sub_(offset).clamp_(min=FLOOR).exp_()
                     put_back(dv, some, at, torch.bmm(a, du))
                     dx = torch.bmm(vb, du.mT).add_(doffset).mul_(a)
-                    through_norm = kb.mul_(dx.sum(-1, keepdim=True).mul_(width**-0.5))
+                    # Not in place: with one head and no padding the tile is a view of k itself.
+                    through_norm = kb * dx.sum(-1, keepdim=True).mul_(width**-0.5)
                     put_back(dk, some, at, (dx @ w).sub_(through_norm))
         return dq, dk, dv, None, None
 

@@ -41,10 +41,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import MultiHead, all_real, rotate
-from models.blockwise import blocks, heads_first, no_autocast, tiles, wide
-from models.draws import Redrawn
-from models.stack import FeedForward
+from lra.models.parts.heads import MultiHead, all_real, rotate
+from lra.models.parts.redrawn import Redrawn
+from lra.models.parts.tiles import blocks, heads_first, no_autocast, tiles, wide
+from lra.models.stack import FeedForward
 
 CEILING = 60.0  # exponent of a key that lies where the query does: sums of 1e9 of them fit float32
 FLOOR = -80.0  # exponents are cut off below, because exp is slow on what underflows

@@ -34,9 +34,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.attention import MultiHead, all_real, rotate
-from models.blocks import Buffers, kept, seeded
-from models.blockwise import CPU_BLOCK, no_autocast, wide
+from lra.models.parts.heads import MultiHead, all_real, rotate
+from lra.models.parts.patterned import Buffers, kept, seeded
+from lra.models.parts.tiles import CPU_BLOCK, no_autocast, wide
 
 HIDDEN = -1e4  # finite, so that a query that sees nothing gives numbers; exp of it is 0
 

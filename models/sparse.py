@@ -21,7 +21,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.blocks import Part, Patterned, Rule, open_to_all, starts, within
+from lra.models.parts.pattern import Part, Rule, open_to_all, starts, within
+from lra.models.parts.patterned import Patterned
 
 PATTERNS = ("strided", "fixed")
 ASSIGNMENTS = ("merged", "heads", "layers")

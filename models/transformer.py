@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attention import MultiHead, all_real
+from lra.models.parts.heads import MultiHead, all_real
 
 
 class FullAttention(MultiHead):

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.attention import MultiHead, all_real
+from lra.models.parts.heads import MultiHead, all_real
 
 ROWS = 128  # queries to a block of scores
 # Scores held at once: on CPU what a core's cache takes, elsewhere what keeps the device busy.

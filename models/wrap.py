@@ -19,8 +19,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import all_real
-from models.factory import name_of
+from lra.models.parts.factory import name_of
+from lra.models.parts.heads import all_real
 
 
 class Wrapped(nn.Module):

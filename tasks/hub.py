@@ -23,10 +23,11 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from tasks.base import DataError
+from lra.tasks.base import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 SPLITS = ("train", "test")
 WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds before each new attempt

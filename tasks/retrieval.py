@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tasks import store
-from tasks.base import BYTE_VOCABULARY, SPLITS, DataError, Ragged, Split, Task, digest
-from tasks.sampling import check_count, few
+from lra.tasks import store
+from lra.tasks.base import BYTE_VOCABULARY, SPLITS, DataError, Ragged, Split, Task, digest
+from lra.tasks.sampling import check_count, few
 
 VERSION = 1  # of the index below; another one is built anew
 FILES = {"train": "new_aan_pairs.train.tsv", "valid": "new_aan_pairs.eval.tsv", "test": "new_aan_pairs.test.tsv"}
@@ -158,7 +158,7 @@ class Retrieval(Task):
         return f"give them with task.path=FOLDER or put them in {self.home} in data_dir"
 
     def learned_rules(self) -> dict[str, Callable[[Split, Split], np.ndarray]]:
-        from tasks.pair_floors import length_and_histogram, tfidf_cosine
+        from lra.tasks.floors.pairs import length_and_histogram, tfidf_cosine
 
         return {"length_and_histogram": length_and_histogram, "tfidf_cosine": tfidf_cosine}
 

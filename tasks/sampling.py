@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tasks.base import DataError, Split, Subset
+from lra.tasks.base import DataError, Split, Subset
 
 
 def content_keys(contents: Iterable[bytes | memoryview | np.ndarray], seed: int = 0) -> np.ndarray:

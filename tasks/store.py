@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
-from tasks.base import DataError
+from lra.tasks.base import DataError
 
 MANIFEST = "manifest.json"
 

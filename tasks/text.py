@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tasks import hub, store
-from tasks.base import BYTE_VOCABULARY, DataError, Ragged, Split, Subset, Task
-from tasks.sampling import check_count, content_keys, few, stratified
+from lra.tasks import hub, store
+from lra.tasks.base import BYTE_VOCABULARY, DataError, Ragged, Split, Subset, Task
+from lra.tasks.sampling import check_count, content_keys, few, stratified
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 ROWS = {"train": 25_000, "test": 25_000}
 VALIDATIONS = ("held_out", "test")
@@ -144,7 +145,7 @@ class Text(Task):
         }
 
     def learned_rules(self) -> dict[str, Callable[[Split, Split], np.ndarray]]:
-        from tasks.learned_floors import byte_histogram, byte_ngrams
+        from lra.tasks.floors.learned import byte_histogram, byte_ngrams
 
         return {"byte_histogram": byte_histogram, "byte_ngrams": byte_ngrams}
 

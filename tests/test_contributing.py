@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from lra.record import store
-from tests import tiny
+from tests.help import tiny
 
 
 def test_the_model_of_the_guide_runs(tmp_path: Path) -> None:

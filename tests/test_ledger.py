@@ -13,7 +13,7 @@ import pytest
 
 from lra import ledger
 from lra.errors import UserError
-from tests import tiny
+from tests.help import tiny
 
 PUBLISHED = tiny.ROOT / "results" / "published"
 

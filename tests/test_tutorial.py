@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lra.record import store
-from tests import tiny
+from tests.help import tiny
 
 README = (tiny.ROOT / "README.md").read_text()
 SECTION = README.split("## Your own model in ten lines")[1].split("\n## ")[0]

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
+from functools import partial
 from pathlib import Path
 
-from lra.check.card import MARKS, all_points, ask, write
-from lra.errors import UserError, guarded, nearest
+from lra.check.card import audited
+from lra.errors import guarded
+from lra.settings import compose
+from lra.settings.own import Asked
 
 
 def main() -> int:
@@ -31,42 +33,18 @@ def main() -> int:
     parser.add_argument("--only", metavar="POINT,...", help="ask these points alone, by the names on the card")
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_intermixed_args()
-    if options.length < 2:
-        raise UserError(f"--length: {options.length} is not at least 2")
-    # Composing needs no torch: what is wrong with the words is said at once.
-    from lra.settings.compose import config, plain
-
-    cfg = config(options.overrides, options.config_dir)
-    asked = all_points(options.overrides, options.config_dir)
-    for name in options.only.split(",") if options.only else ():
-        if name not in asked:
-            raise UserError(f"--only: {name!r} is not one of {', '.join(asked)}.{nearest(name, asked)}")
-    from lra.check.contract import answer
-    from lra.check.subject import Subject
-
-    subject = Subject(cfg, options.length)
-    built = subject.build()
+    what = Asked(tuple(options.overrides), options.config_dir)
     if options.answer:
-        print(json.dumps(answer(subject)))
+        from lra.check.contract import answer
+        from lra.check.subject import Subject
+
+        print(json.dumps(answer(Subject(compose.config(what.words, what.config_dir), options.length))))
         return 0
-    if not hasattr(built, "stack"):
-        raise UserError(f"model: {type(built).__name__} has no `stack` to audit (models.classifier.Classifier has)")
-    name = cfg.choices.model
-    body = cfg.model
-    print(f"{name}: {body.depth} layers, width {body.dim}, {body.heads} heads, {body.position} positions", flush=True)
-    start, findings = time.perf_counter(), []
-    for point, function in asked.items():
-        if options.only and point not in options.only.split(","):
-            continue
-        for finding in ask(point, function, subject):
-            findings.append(finding)
-            print(f"  {MARKS[finding.status]}  {finding.name:<13} {finding.text}", flush=True)
-    broken = [f.name for f in findings if f.status == "fail"]
-    verdict = f"broken: {', '.join(broken)}" if broken else "the contract holds"
-    path = options.json or Path(cfg.output_dir) / "check" / f"{name}.json"
-    write(path, {"model": name, "holds": not broken, "length": options.length, "config": plain(cfg)}, findings, start)
-    print(f"{verdict} ({time.perf_counter() - start:.0f} s; {path})")
-    return 1 if broken else 0
+    card = audited(what, options.length, options.only.split(",") if options.only else None, partial(print, flush=True))
+    path = options.json or Path(card.config["output_dir"]) / "check" / f"{card.model}.json"
+    card.write(path)
+    print(f"{card.verdict} ({card.seconds:.0f} s; {path})")
+    return 0 if card.holds else 1
 
 
 if __name__ == "__main__":

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lra.errors import UserError
+from lra.errors import UserError, nearest
+from lra.machine.facts import machine
+from lra.settings import compose
+from lra.settings.own import Asked
+from lra.settings.typed import plain
 
 if TYPE_CHECKING:
     from lra.check.subject import Finding, Subject
@@ -35,13 +40,13 @@ def points() -> dict[str, Callable[[Subject], Finding]]:
     }
 
 
-def all_points(overrides: list[str], config_dir: str | None) -> dict[str, Callable[[Subject], Any]]:
+def all_points(what: Asked) -> dict[str, Callable[[Subject], Any]]:
     """Those, and the two that start a process or take half a minute."""
     from lra.check.contract import process
     from lra.check.growth import growth
 
     def elsewhere(subject: Subject) -> Finding:
-        return process(subject, overrides, config_dir)
+        return process(subject, what)
 
     return {**points(), "process": elsewhere, "growth": growth}
 
@@ -60,19 +65,90 @@ def ask(name: str, point: Callable[[Subject], Any], subject: Subject) -> list[Fi
     return found if isinstance(found, list) else [found]
 
 
-def write(path: Path, facts: dict[str, Any], findings: list[Finding], start: float) -> None:
-    """The card as JSON, with the conditions under which it was found."""
-    from lra.machine.facts import machine
+@dataclass
+class Card:
+    """What the audit found; prints as it does in the terminal."""
 
-    card = {
-        "schema": 1,
-        **facts,
-        "machine": machine("cpu"),
-        "seconds": round(time.perf_counter() - start, 1),
-        "findings": [f.asdict() for f in findings],
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(card, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"--json: {path} cannot be written: {error.strerror}") from error
+    model: str
+    length: int
+    config: dict[str, Any]
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def broken(self) -> list[str]:
+        return [f.name for f in self.findings if f.status == "fail"]
+
+    @property
+    def holds(self) -> bool:
+        """Of the points that were asked."""
+        return not self.broken
+
+    def __str__(self) -> str:
+        return "\n".join([self.heading, *map(line, self.findings), self.verdict])
+
+    __repr__ = __str__
+
+    @property
+    def heading(self) -> str:
+        body = self.config["model"]
+        sizes = f"{body['depth']} layers, width {body['dim']}, {body['heads']} heads, {body['position']} positions"
+        return f"{self.model}: {sizes}"
+
+    @property
+    def verdict(self) -> str:
+        return f"broken: {', '.join(self.broken)}" if self.broken else "the contract holds"
+
+    def write(self, path: Path) -> None:
+        """As JSON, with the conditions under which it was found."""
+        card = {
+            "schema": 1,
+            "model": self.model,
+            "holds": self.holds,
+            "length": self.length,
+            "config": self.config,
+            "machine": machine("cpu"),
+            "seconds": round(self.seconds, 1),
+            "findings": [f.asdict() for f in self.findings],
+        }
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(card, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"--json: {path} cannot be written: {error.strerror}") from error
+
+
+def line(finding: Finding) -> str:
+    return f"  {MARKS[finding.status]}  {finding.name:<13} {finding.text}"
+
+
+def audited(
+    what: Asked, length: int = 1024, only: Sequence[str] | None = None, tell: Callable[[str], None] = lambda _: None
+) -> Card:
+    """The card of the model that the words name. tell: is handed each line as soon as it is known.
+
+    Raises UserError for bad words, for points that there are not, and for a model without a `stack`.
+    """
+    if length < 2:
+        raise UserError(f"--length: {length} is not at least 2")
+    # Composing needs no torch: what is wrong with the words is said at once.
+    settings = compose.config(what.words, what.config_dir)
+    asked = all_points(what)
+    for name in only or ():
+        if name not in asked:
+            raise UserError(f"--only: {name!r} is not one of {', '.join(asked)}.{nearest(name, asked)}")
+    from lra.check.subject import Subject
+
+    subject = Subject(settings, length)
+    built = subject.build()
+    if not hasattr(built, "stack"):
+        raise UserError(f"model: {type(built).__name__} has no `stack` to audit (lra.models.classifier.Classifier has)")
+    card, begin = Card(settings.choices.model, length, plain(settings)), time.perf_counter()
+    tell(card.heading)
+    for name, point in asked.items():
+        if only is None or name in only:
+            for finding in ask(name, point, subject):
+                card.findings.append(finding)
+                tell(line(finding))
+    card.seconds = time.perf_counter() - begin
+    return card

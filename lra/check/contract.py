@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lra.check.subject import CLASSES, TOLERANCE, Finding, Subject, difference, padded, plural
 from lra.measure.gauges import resident_bytes
+from lra.settings.own import Asked
 
 NOTHING = 1e-9  # a gradient below this share of the largest is no path: weights that underflow leave such
 
@@ -190,14 +191,14 @@ def answer(subject: Subject) -> dict[str, object]:
     return {"state": digest.hexdigest(), "logits": logits.tolist()}
 
 
-def process(subject: Subject, overrides: list[str], config_dir: str | None) -> Finding:
+def process(subject: Subject, what: Asked) -> Finding:
     """A second process, with another hash seed, builds the same model and gives the same answer."""
     here = answer(subject)
-    command = [sys.executable, "-m", "lra.check", "--answer", *overrides]
-    if config_dir is not None:
-        command += ["--config-dir", config_dir]
+    command = [sys.executable, "-m", "lra.check", "--answer", *what.words]
+    if what.config_dir is not None:
+        command += ["--config-dir", what.config_dir]
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    environment = os.environ | {"PYTHONHASHSEED": seed}
+    environment = what.environment | {"PYTHONHASHSEED": seed}
     child = subprocess.run(command, capture_output=True, text=True, env=environment)
     if child.returncode:
         last = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]

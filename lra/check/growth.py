@@ -58,7 +58,7 @@ def growth(
             if len(peaks) >= 3 and 4 * (now - started) > seconds - (now - begin):
                 break
     done = list(lengths[: len(peaks)])
-    claims = {k: float(v) for k, v in (subject.cfg.get("claims") or {}).items()}
+    claims = {k: float(v) for k, v in subject.settings.claims.items()}
     memory = judge("memory", done, peaks, doublings(done, peaks), claims)
     if not clock:
         return [memory]

@@ -16,7 +16,7 @@ DEPTHS = (1, 2, 4)
 
 def order(subject: Subject) -> Finding:
     """Shuffled tokens must move the answer; if they do not, the model counts tokens."""
-    given = str(subject.cfg.model.position)
+    given = str(subject.settings.model["position"])
     moved = shuffled(subject, given)
     bare = moved if given == "none" else shuffled(subject, "none")
     numbers = {"position": given, "moved": moved, "moved_without_positions": bare}

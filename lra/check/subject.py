@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from types import SimpleNamespace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lra.settings import build
+from lra.settings.schema import Settings
 
 VOCABULARY, CLASSES = 64, 10
 TOLERANCE = 1e-5  # what the contract allows float32 answers to differ by, relative to the largest
@@ -28,6 +28,17 @@ class Finding:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What a model is told of an exam, where there is none."""
+
+    max_len: int
+    documents: int = 1
+    vocab_size: int = VOCABULARY
+    num_classes: int = CLASSES
+    answers: str = "sequence"
+
+
 class Subject:
     """Builds the model of a configuration at any size, always from the same seed.
 
@@ -35,25 +46,18 @@ class Subject:
     generator of their own, so that they do not depend on what was built before.
     """
 
-    def __init__(self, cfg: Any, length: int = 1024) -> None:
-        self.cfg, self.length = cfg, length
+    def __init__(self, settings: Settings, length: int = 1024) -> None:
+        self.settings, self.length = settings, length
 
     @property
     def depth(self) -> int:
-        return int(self.cfg.model.depth)
+        return int(self.settings.model["depth"])
 
     def build(self, length: int | None = None, documents: int = 1, **options: Any) -> nn.Module:
         """The model for inputs of up to `length`; `options` replace entries of `model`."""
-        from omegaconf import open_dict
-
-        cfg = self.cfg.copy()
-        with open_dict(cfg):
-            cfg.model.update(options)
-        facts = SimpleNamespace(
-            vocab_size=VOCABULARY, num_classes=CLASSES, max_len=length or self.length, documents=documents
-        )
-        torch.manual_seed(int(self.cfg.seed))
-        return build.model(cfg, facts)
+        settings = replace(self.settings, model={**self.settings.model, **options})
+        torch.manual_seed(self.settings.seed)
+        return build.model(settings, Sizes(max_len=length or self.length, documents=documents))
 
     def tokens(self, batch: int, length: int, seed: int = 0) -> Tensor:
         """int64 (batch, length) in [1, VOCABULARY)."""
@@ -62,7 +66,7 @@ class Subject:
     def states(self, batch: int, length: int, seed: int = 0) -> Tensor:
         """Random input of the stack, float32 (batch, length, D)."""
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(batch, length, int(self.cfg.model.dim), generator=generator)
+        return torch.randn(batch, length, int(self.settings.model["dim"]), generator=generator)
 
 
 def padded(lengths: list[int], width: int | None = None) -> Tensor:

@@ -99,7 +99,7 @@ def verify(folder: Path | None) -> int:
         print(f"{levels.count('bad')} bad, {levels.count('note')} to know, {levels.count('ok')} ok")
         return 1 if "bad" in levels else 0
     from lra.console import size
-    from tasks import store
+    from lra.tasks import store
 
     root, bad = store.data_dir(), 0
     stores = sorted(p.parent for p in root.glob(f"*/{store.MANIFEST}"))
@@ -116,7 +116,7 @@ def verify(folder: Path | None) -> int:
 def fetch(arguments: argparse.Namespace) -> int:
     from lra.console import size
     from lra.data import release
-    from tasks import store
+    from lra.tasks import store
 
     to = arguments.to.expanduser() if arguments.to else store.data_dir()
     try:

@@ -41,6 +41,7 @@ class Measurement:
 
     def __init__(self, config: dict[str, Any], parent: int, timeout: float) -> None:
         import torch
+
         from lra.machine.device import resolve_device, resolve_dtype, seed_everything
         from lra.machine.pace import Pace
         from lra.machine.watch import Watch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import UserError
+from lra.names import with_todays_names
 from lra.settings.schema import Settings
 
 
@@ -43,7 +44,7 @@ def instantiate(node: Any, field: str, **facts: Any) -> Any:
     from hydra.utils import instantiate as build
 
     try:
-        return build(node, **facts, _convert_="all")
+        return build(with_todays_names(node), **facts, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, (ValueError, TypeError, ImportError)) or "Error locating target" in str(error):

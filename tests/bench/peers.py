@@ -76,7 +76,7 @@ class Projected(nn.Module):
 def transformer(length: int) -> tuple[Factory, Factory]:
 
     def ours() -> nn.Module:
-        from models.transformer import FullAttention
+        from lra.models.transformer import FullAttention
 
         return FullAttention(DIM, HEADS, length)
 
@@ -91,7 +91,7 @@ def local(length: int) -> tuple[Factory, Factory]:
     """Blocks of 128, each seeing the one before and the one after."""
 
     def ours() -> nn.Module:
-        from models.local import Local
+        from lra.models.local import Local
 
         return Local(DIM, HEADS, length, block=128, neighbours=1)
 
@@ -117,7 +117,7 @@ def longformer(length: int) -> tuple[Factory, Factory]:
     """Window 512 (256 each side), the first token global."""
 
     def ours() -> nn.Module:
-        from models.longformer import Longformer
+        from lra.models.longformer import Longformer
 
         return Longformer(DIM, HEADS, length, window=512, global_tokens=1)
 
@@ -159,7 +159,7 @@ def bigbird(length: int) -> tuple[Factory, Factory]:
     """Blocks of 64: three in the window, three random, the first and the last global."""
 
     def ours() -> nn.Module:
-        from models.bigbird import BigBird
+        from lra.models.bigbird import BigBird
 
         return BigBird(DIM, HEADS, length, block=64, random_blocks=3)
 
@@ -209,7 +209,7 @@ def sparse(length: int) -> tuple[Factory, Factory]:
     """Strided pattern, stride 128, against the same pattern as a dense mask."""
 
     def ours() -> nn.Module:
-        from models.sparse import Sparse
+        from lra.models.sparse import Sparse
 
         return Sparse(DIM, HEADS, length, pattern="strided", stride=128)
 
@@ -231,7 +231,7 @@ def performer(length: int) -> tuple[Factory, Factory]:
     """FAVOR+, 256 features."""
 
     def ours() -> nn.Module:
-        from models.performer import Performer
+        from lra.models.performer import Performer
 
         return Performer(DIM, HEADS, length, features=256)
 
@@ -247,7 +247,7 @@ def performer(length: int) -> tuple[Factory, Factory]:
 def linear(length: int) -> tuple[Factory, Factory]:
 
     def ours() -> nn.Module:
-        from models.linear import LinearAttention
+        from lra.models.linear import LinearAttention
 
         return LinearAttention(DIM, HEADS, length)
 
@@ -267,7 +267,7 @@ def linformer(length: int) -> tuple[Factory, Factory]:
     """Rank 256, one E and one F for all heads."""
 
     def ours() -> nn.Module:
-        from models.linformer import Linformer
+        from lra.models.linformer import Linformer
 
         return Linformer(DIM, HEADS, length, rank=256, sharing="heads")
 
@@ -284,7 +284,7 @@ def nystromformer(length: int) -> tuple[Factory, Factory]:
     """64 landmarks, no convolution."""
 
     def ours() -> nn.Module:
-        from models.nystromformer import Nystromformer
+        from lra.models.nystromformer import Nystromformer
 
         return Nystromformer(DIM, HEADS, length, landmarks=64, conv_kernel=None)
 
@@ -301,7 +301,7 @@ def reformer(length: int) -> tuple[Factory, Factory]:
     """Chunks of 64, four rounds of hashing."""
 
     def ours() -> nn.Module:
-        from models.reformer import LSHAttention
+        from lra.models.reformer import LSHAttention
 
         return LSHAttention(DIM, HEADS, length, chunk=64, rounds=4)
 
@@ -323,7 +323,7 @@ def transformer_xl(length: int) -> tuple[Factory, Factory]:
     segment = 512
 
     def ours() -> nn.Module:
-        from models.transformer_xl import RelativeAttention
+        from lra.models.transformer_xl import RelativeAttention
 
         return RelativeAttention(DIM, HEADS, length, segment=segment, memory=segment)
 
@@ -364,7 +364,7 @@ def sinkhorn(length: int) -> tuple[Factory, Factory]:
     """
 
     def ours() -> nn.Module:
-        from models.sinkhorn import SinkhornAttention
+        from lra.models.sinkhorn import SinkhornAttention
 
         return SinkhornAttention(DIM, HEADS, length, block=64, iterations=7)
 

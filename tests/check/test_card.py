@@ -20,7 +20,7 @@ from lra.measure.gauges import slope
 from lra.settings.compose import config
 from lra.settings.words import choices
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LENGTH = 160
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
 

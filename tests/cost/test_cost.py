@@ -15,7 +15,7 @@ from lra.cost.points import curves
 from lra.cost.table import summary
 from lra.record import record
 from lra.results import load
-from tests.made import LENGTHS, curve, example, point, written
+from tests.help.made import LENGTHS, curve, example, point, written
 
 
 def test_a_point_is_two_rows_with_its_shares(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tiny import environment, interruptible
 from lra.data import __main__, download, release, traps
 from lra.errors import UserError, guarded
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 INNER, OUTER = "lra_release/lra_release", "lra_release"
 FILES = {
     f"{OUTER}/listops-1000/basic_train.tsv": b"Source\tTarget\r\nouter\t1\r\n",

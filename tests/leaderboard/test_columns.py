@@ -9,7 +9,7 @@ import pytest
 from lra.leaderboard import columns, page
 from lra.leaderboard.view import boards
 from lra.results import load
-from tests import answered
+from tests.help import answered
 
 SEEDS = """
 from lra.leaderboard.view import Line

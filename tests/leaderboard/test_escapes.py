@@ -13,7 +13,7 @@ from lra.leaderboard import csv as csv_format
 from lra.leaderboard import latex, markdown, page, terminal
 from lra.leaderboard.view import Board, boards
 from lra.results import load
-from tests import answered
+from tests.help import answered
 from tests.leaderboard.test_formats import Reader
 
 NAMES = ["=1+1", "@sum", "+x", "[a](http:b)", "![i](http:z)", "`c`", "*b*", "_e_", "s ~~t~~", "#h", "1. a", "$x$",

@@ -15,7 +15,7 @@ from lra.leaderboard import latex, markdown, page, terminal
 from lra.leaderboard.view import Board
 from lra.leaderboard.view import boards as boards_of
 from lra.results import load
-from tests import answered, synthetic
+from tests.help import answered, synthetic
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from lra.plot import render
 from lra.record import sheet, store
 from lra.record.answers import Answers
 from lra.results import load
-from tests import answered, tiny
+from tests.help import answered, tiny
 
 
 @pytest.fixture(scope="module")

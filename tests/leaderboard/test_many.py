@@ -10,7 +10,7 @@ import pytest
 
 from lra.leaderboard.view import boards
 from lra.results import load
-from tests import many, tiny
+from tests.help import many, tiny
 
 PROGRAM = """
 import resource, sys

@@ -13,7 +13,7 @@ from lra.leaderboard.view import boards
 from lra.plot import render
 from lra.record import answers, content, record, sheet, store
 from lra.results import load
-from tests import answered, tiny
+from tests.help import answered, tiny
 
 OLD = tiny.ROOT / "tests" / "records"
 

@@ -15,7 +15,7 @@ from lra.measure.alone import measure
 from lra.measure.gauges import Timing, flops, rates, resident_bytes, step_peak_bytes, timed
 from lra.measure.selftest import resident_against_counted
 from lra.settings import compose
-from tests import tiny
+from tests.help import tiny
 
 MIB = 2**20
 

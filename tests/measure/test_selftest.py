@@ -11,7 +11,7 @@ import pytest
 import lra.measure
 from lra.errors import UserError
 from lra.measure import selftest
-from tests import tiny
+from tests.help import tiny
 
 
 def run(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:

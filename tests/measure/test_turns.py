@@ -17,7 +17,7 @@ from lra.measure.session import Session
 from lra.measure.turns import together
 from lra.record.record import PHASES
 from lra.settings import compose
-from tests import tiny
+from tests.help import tiny
 
 TURN = {"steps": 2, "seconds": 9.0, "least": 1}
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 
 from lra.plot import labels, style
-from tests import synthetic
+from tests.help import synthetic
 
 
 def test_labels_beside_discs_do_not_meet() -> None:

@@ -31,7 +31,7 @@ from lra.plot.exams import accuracy, curves
 from lra.plot.lengths import cost, throughput
 from lra.record import store
 from lra.results import load
-from tests import synthetic, tiny
+from tests.help import synthetic, tiny
 
 
 @pytest.fixture(scope="module")

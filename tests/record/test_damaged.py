@@ -22,7 +22,7 @@ from lra.leaderboard import __main__ as leaderboard
 from lra.plot import __main__ as plot
 from lra.record import record, sheet, store
 from lra.results import load
-from tests import answered, made, synthetic, tiny
+from tests.help import answered, made, synthetic, tiny
 
 HUGE = 10**400
 Harm = Callable[[Path], None]
@@ -325,7 +325,7 @@ def test_an_edit_is_marked_and_not_refused(folder: Path, harmed: Path) -> None:
 def test_an_edited_cost_is_marked(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = next(p for p in store.paths(folder, "text", "bigbird") if sheet.read(p).length == 1024)
+    path = next(p for p in store.paths(folder, "text", "transformer") if sheet.read(p).length == 1024)
     replaced('"seed": 0', '"seed": 1')(path)
     assert told(leaderboard.main, monkeypatch, f"results_dir={folder}") == 0
     assert told(cost.main, monkeypatch, f"results_dir={folder}") == 0

@@ -10,8 +10,8 @@ import pytest
 
 from lra.record import record, sheet, store
 from lra.settings import identity
-from tests import tiny
-from tests.made import example
+from tests.help import tiny
+from tests.help.made import example
 
 OLD = tiny.ROOT / "tests" / "records"
 

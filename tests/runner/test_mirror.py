@@ -16,7 +16,7 @@ import pytest
 
 from lra.record import store
 from lra.runner.mirror import Mirror
-from tests import tiny
+from tests.help import tiny
 
 COST = {"status": "ok", "train": {"examples_per_second": 12.0}, "step_peak_bytes": 99}
 TABLE = [("transformer", 0.5, 0.4, 0.6), ("floor: majority", 0.2, 0.1, 0.3)]
@@ -25,7 +25,8 @@ CODE = """
 import sys
 from pathlib import Path
 import lra.runner.mirror
-from tests import test_mirror, tiny
+from tests.help import tiny
+from tests.runner import test_mirror
 lra.runner.mirror.START = 3.0
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 mirror = lra.runner.mirror.Mirror(test_mirror.settings(folder, mode), {"seed": 0}, "an id", "listops-24", {})

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lra.record import record, store
-from tests import tiny
+from tests.help import tiny
 
 RUN = ["task=listops", "model=transformer"]
 

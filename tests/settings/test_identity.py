@@ -18,7 +18,7 @@ from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
 from lra.settings.typed import leaves, plain
 from lra.sweep.once import already
 from lra.sweep.points import curve_in
-from tests import tiny
+from tests.help import tiny
 
 RECORDS = [r for _, r in store.find(tiny.ROOT / "results")]
 MODELS = [r for r in RECORDS if r.kind == "model"]

@@ -22,8 +22,8 @@ from lra.sweep import points
 from lra.sweep.largest import largest, total
 from lra.sweep.lengths import measured, order
 from lra.sweep.points import Bench, Point
-from tests import tiny
-from tests.made import point
+from tests.help import tiny
+from tests.help.made import point
 
 Models = dict[str, Settings]
 Log = list[tuple[str, int, int]]  # model, length, batch size of each measurement

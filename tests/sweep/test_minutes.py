@@ -23,7 +23,7 @@ from lra.sweep.job import Job, Row, Skipped
 from lra.sweep.launch import local
 from lra.sweep.launch.local import Local
 from lra.sweep.once import Sweep
-from tests import tiny
+from tests.help import tiny
 
 OK = {"status": "ok", "train": {"examples_per_second": 100.0}, "inference": {"examples_per_second": 400.0}}
 HERE = {"device": "cpu", "name": "this machine"}

@@ -15,7 +15,7 @@ from lra.machine.device import accelerator
 from lra.settings.build import model, task
 from lra.train.evaluate import evaluate
 from lra.train.fit import Diverged, Fit, fit
-from tests import tiny
+from tests.help import tiny
 
 
 def trained(tmp_path: Path, *words: str) -> tuple[Any, Fit, Any, Any]:

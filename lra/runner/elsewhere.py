@@ -1,0 +1,60 @@
+"""A run in a process of its own, asked for from Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import IO
+
+from lra.errors import USAGE, UserError
+from lra.record import store
+from lra.record.record import Record
+from lra.settings import compose
+from lra.settings.own import Asked
+
+
+def recorded(what: Asked) -> Record:
+    """The record that the run leaves. It sets signals and torch's deterministic modes, which are the
+    caller's to choose in the caller's process.
+
+    Raises UserError for bad input, RuntimeError if the process ends without a record.
+    """
+    settings = compose.config(what.words, what.config_dir)
+    place = settings.results_dir, settings.choices.task, settings.choices.model
+    before = set(store.paths(*place))
+    config_dir = [f"--config-dir={what.config_dir}"] if what.config_dir else []
+    command = [sys.executable, "-m", "lra", *config_dir, *what.words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=what.environment
+    ) as run:
+        said: list[str] = []
+        readers = [
+            threading.Thread(target=_pass_on, args=pair, daemon=True)
+            for pair in ((run.stdout, sys.stdout, said), (run.stderr, sys.stderr, said))
+        ]
+        try:
+            for reader in readers:
+                reader.start()
+            code = run.wait()
+        except BaseException:
+            run.terminate()
+            raise
+        finally:
+            for reader in readers:
+                reader.join()
+    new = [p for p in store.paths(*place) if p not in before]
+    if new:
+        return store.read(new[-1])
+    last = next((line.strip() for line in reversed(said) if line.strip()), f"exit code {code}")
+    if code == USAGE:
+        raise UserError(last.removeprefix("lra: "))
+    raise RuntimeError(f"the run left no record: {last}")
+
+
+def _pass_on(pipe: IO[str], to: IO[str], said: list[str]) -> None:
+    """Show what the run says as it says it: in a notebook, file descriptors lead nowhere."""
+    for line in pipe:
+        said.append(line)
+        to.write(line)
+        to.flush()

@@ -1,0 +1,1 @@
+"""Rules that answer without a model, shared by exams: learned from train, or over pairs of documents."""

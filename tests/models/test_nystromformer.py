@@ -1,0 +1,111 @@
+"""Nyströmformer against its definition, with the pseudo-inverse computed the same way and exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lra.models.nystromformer import Nystromformer, pseudo_inverse, segments
+from tests.help.compare import assert_mixer, assert_same, distance, random_mask
+
+
+def explicit(x: Tensor, mask: Tensor, layer: Nystromformer) -> Tensor:
+    """Xiong et al. 2021, algorithm 1, one example at a time on its real tokens alone."""
+    weights = {name: p.to(x.dtype) for name, p in layer.named_parameters()}
+    rows = []
+    for row, real in zip(x, mask, strict=True):
+        row = row[real]
+        n = len(row)
+        q, k, v = (layer.split((row @ weights[f"{m}.weight"].T)[None]) for m in ("query", "key", "value"))
+        # Segment s holds the tokens r with floor(r K / n) = s; some hold none if n < K.
+        parts = [[r for r in range(n) if r * layer.landmarks // n == s] for s in range(layer.landmarks)]
+        ql, kl = (torch.stack([t[:, :, p].mean(2) for p in parts if p], 2) for t in (q, k))
+        scale = q.shape[-1] ** -0.5
+        f, a, b = ((s @ t.mT * scale).softmax(-1) for s, t in ((q, kl), (ql, kl), (ql, k)))
+        norms = a.sum(-2).amax(-1) * a.sum(-1).amax(-1)
+        z = a.mT / norms[..., None, None]
+        eye = torch.eye(a.shape[-1], dtype=x.dtype)
+        for _ in range(layer.iterations):
+            z = z @ (13 * eye - a @ z @ (15 * eye - a @ z @ (7 * eye - a @ z))) / 4
+        out = f @ z @ (b @ v)
+        if layer.conv is not None:
+            spread = torch.zeros((*v.shape[:2], len(real), v.shape[-1]), dtype=x.dtype).index_copy(
+                2, real.nonzero()[:, 0], v
+            )
+            kernel = weights["conv.weight"]
+            moved = F.conv2d(spread, kernel, padding=(kernel.shape[2] // 2, 0), groups=layer.heads)
+            out = out + moved[:, :, real]
+        out = (layer.join(out) @ weights["out.weight"].T)[0]
+        rows.append(torch.zeros_like(x[0]).index_copy(0, real.nonzero()[:, 0], out))
+    return torch.stack(rows)
+
+
+@settings(max_examples=16, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 999),
+    length=st.integers(1, 50),
+    landmarks=st.sampled_from([1, 5, 16]),
+    conv_kernel=st.sampled_from([None, 1, 7]),
+    full=st.booleans(),
+)
+def test_equals_the_definition(seed, length, landmarks, conv_kernel, full) -> None:
+    torch.manual_seed(seed)
+    layer = Nystromformer(12, 3, 50, landmarks=landmarks, conv_kernel=conv_kernel)
+    mask = random_mask(2, length, torch.Generator().manual_seed(seed), scattered=seed % 2 == 0) | full
+    x = torch.randn(2, length, 12)
+    assert_same(lambda x: layer(x, mask), lambda x: explicit(x, mask, layer), [x], mask)
+
+
+def test_all_landmarks_are_softmax_attention() -> None:
+    torch.manual_seed(0)
+    mask = torch.arange(24) < torch.tensor([[24], [17]])
+    x = torch.randn(2, 24, 16) * 2
+
+    def error(iterations: int) -> float:
+        torch.manual_seed(1)
+        layer = Nystromformer(16, 2, 24, landmarks=24, iterations=iterations, conv_kernel=None).double()
+        q, k, v = (layer.split(p(x.double())) for p in (layer.query, layer.key, layer.value))
+        exact = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return distance(layer(x.double(), mask)[mask], layer.out(layer.join(exact))[mask])
+
+    errors = [error(i) for i in (2, 6, 20)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[1] < 0.2
+    assert errors[2] < 1e-5
+
+
+def test_pseudo_inverse_keeps_empty_landmarks_apart() -> None:
+    torch.manual_seed(0)
+    a = torch.randn(2, 6, 6, dtype=torch.float64).softmax(-1)
+    wider = F.pad(a, (0, 3, 0, 3))
+    z = pseudo_inverse(wider, 30)
+    torch.testing.assert_close(z[:, :6, :6], torch.linalg.pinv(a))
+    assert z[:, 6:].abs().sum() == 0
+    assert z[:, :, 6:].abs().sum() == 0
+
+
+def test_segments_do_not_see_the_padding() -> None:
+    mask = torch.zeros(2, 40, dtype=torch.bool)
+    mask[0, :13] = True
+    mask[1, 5:31:2] = True
+    weights, used = segments(mask, 4)
+    torch.testing.assert_close(weights[0, :, :13], weights[1, :, 5:31:2])
+    assert weights[~mask[:, None, :].expand_as(weights)].sum() == 0
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4))
+    assert used.all()
+    assert segments(mask[:, :3], 4)[1].tolist() == [[True, True, True, False], [False] * 4]
+
+
+def test_keeps_the_contract() -> None:
+    for options in ({}, {"conv_kernel": None}, {"rotary": True}, {"landmarks": 5}):
+        assert_mixer(lambda options=options, **facts: Nystromformer(**{"landmarks": 16, **facts, **options}))
+
+
+@pytest.mark.parametrize("options", [{"landmarks": 0}, {"iterations": 0}, {"conv_kernel": 4}])
+def test_says_which_option_is_wrong(options) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.mixer\.{next(iter(options))}: "):
+        Nystromformer(16, 2, 8, **options)

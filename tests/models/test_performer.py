@@ -1,0 +1,158 @@
+"""FAVOR+ against its definition, and what it promises."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+import lra.models.parts.tiles
+from lra.models.performer import Performer, orthogonal_gaussian
+from tests.help.compare import assert_mixer, assert_same, distance, random_mask
+
+
+def favor(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: Performer) -> Tensor:
+    """Choromanski et al. 2021, Lemma 1 and eq. 4, with explicit features and no stabiliser."""
+    w = layer.projection.to(q.dtype)
+    if layer.kernel == "softmax":
+
+        def phi(x: Tensor) -> Tensor:
+            x = x * x.shape[-1] ** -0.25
+            return (x @ w.T - x.square().sum(-1, keepdim=True) / 2).exp()
+    else:
+
+        def phi(x: Tensor) -> Tensor:
+            return (x @ w.T).relu() + 1e-3
+
+    weights = phi(q) @ phi(k).mT * mask[:, None, None, :]
+    eps = 1e-6 if layer.kernel == "relu" else 0.0
+    return weights @ v / (weights.sum(-1, keepdim=True) + eps)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 999),
+    length=st.integers(1, 70),
+    heads=st.sampled_from([1, 3]),
+    width=st.sampled_from([4, 10]),
+    features=st.sampled_from([1, 6, 32]),
+    variant=st.sampled_from(["softmax", "hyperbolic", "relu"]),
+    block=st.sampled_from([1, 4096]),
+)
+def test_equals_the_explicit_features(seed, length, heads, width, features, variant, block) -> None:
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    hyperbolic = variant == "hyperbolic" and features > 1
+    kernel = "relu" if variant == "relu" else "softmax"
+    layer = Performer(heads * width, heads, 70, features=features, kernel=kernel, hyperbolic=hyperbolic)
+    qkv = [torch.randn(2, heads, length, width, generator=generator) for _ in range(3)]
+    mask = random_mask(2, length, generator, scattered=seed % 2 == 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)  # 1: blocks of 16 positions
+        # All ReLU features of a key may be the shift of 1e-3: what is divided by is then as small as eps.
+        bound = 1e-4 if variant == "relu" else 1e-5
+        assert_same(lambda *x: layer.attend(*x, mask), lambda *x: favor(*x, mask, layer), qkv, mask, bound)
+
+
+def test_leading_blocks_of_padding_and_far_apart_norms_stay_finite() -> None:
+    torch.manual_seed(0)
+    layer = Performer(16, 1, 64, features=32)
+    q, k, v = (torch.randn(1, 1, 64, 16, dtype=torch.float64) for _ in range(3))
+    k[:, :, 40:] *= 12  # features of such keys span hundreds of orders of magnitude
+    mask = torch.arange(64)[None] >= 33
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lra.models.parts.tiles, "CPU_BLOCK", 1)
+        assert_same(lambda *x: layer.attend(*x, mask), lambda *x: favor(*x, mask, layer), (q, k, v), mask, 2e-5)
+
+
+def test_more_features_approach_softmax_attention() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 4, 64, 16) * 0.4 for _ in range(3))
+    mask = torch.ones(1, 64, dtype=torch.bool)
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    def error(features: int, **options) -> float:
+        layers = (Performer(64, 4, 64, features=features, **options) for _ in range(8))
+        return sum(distance(layer.attend(q, k, v, mask), exact) for layer in layers) / 8
+
+    errors = [error(features) for features in (16, 64, 256, 1024, 4096)]
+    assert all(later < 0.75 * former for former, later in itertools.pairwise(errors)), errors
+    assert errors[-1] < errors[0] / 8, errors  # 1/sqrt(features) gives 16
+    assert error(256, hyperbolic=True) < errors[2] * 1.1
+
+
+def test_rows_of_a_block_are_orthogonal_with_gaussian_norms() -> None:
+    w = orthogonal_gaussian(600, 16, torch.Generator().manual_seed(0)).double()
+    for block in w[:592].split(16):
+        unit = block / block.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(unit @ unit.T, torch.eye(16, dtype=torch.float64), rtol=0, atol=1e-5)
+    # chi with 16 degrees of freedom: E[norm^2] = 16, with variance 32.
+    assert abs(w.square().sum(1).mean() - 16) < 4 * (32 / 600) ** 0.5
+    assert w.mean(0).abs().max() < 0.2
+
+
+def test_keeps_the_contract() -> None:
+    for options in ({}, {"kernel": "relu"}, {"hyperbolic": True}, {"rotary": True}):
+        assert_mixer(lambda options=options, **facts: Performer(features=32, **facts, **options))
+
+
+def test_autocast_does_not_narrow_the_features() -> None:
+    torch.manual_seed(0)
+    layer = Performer(32, 2, 48)
+    x, mask = torch.randn(2, 48, 32), torch.ones(2, 48, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layer(x, mask)
+    assert distance(low, layer(x, mask)) < 0.02
+
+
+def train(layer: Performer, steps: int, again: bool = False) -> list[Tensor]:
+    seen = []
+    for _ in range(steps):
+        x, mask = torch.ones(1, 8, 16, requires_grad=True), torch.ones(1, 8, dtype=torch.bool)
+        y = checkpoint(layer, x, mask, use_reentrant=False) if again else layer(x, mask)
+        y.sum().backward()
+        seen.append(layer.projection.clone())
+    return seen
+
+
+def test_redraws_every_n_steps_and_repeats() -> None:
+    def build() -> Performer:
+        torch.manual_seed(5)
+        return Performer(16, 2, 8, features=8, redraw=2)
+
+    first = train(build(), 5)
+    changed = [not torch.equal(a, b) for a, b in itertools.pairwise(first)]
+    assert changed == [True, False, True, False]
+    for other in (train(build(), 5), train(build(), 5, again=True), train(copy.deepcopy(build()), 5)):
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    # A checkpoint goes on where it stopped.
+    layer, resumed = build(), build()
+    train(layer, 3)
+    resumed.load_state_dict(layer.state_dict())
+    assert torch.equal(train(resumed, 1)[0], first[3])
+    frozen = build().eval()
+    before = frozen.projection.clone()
+    train(frozen, 4)
+    assert torch.equal(frozen.projection, before)
+    assert "redraw_every" not in vars(Performer(16, 2, 8))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"kernel": "cosine"}, "kernel"),
+        ({"features": 0}, "features"),
+        ({"redraw": 0}, "redraw"),
+        ({"redraw": "often"}, "redraw"),
+        ({"hyperbolic": True, "features": 7}, "hyperbolic"),
+    ],
+)
+def test_says_which_option_is_wrong(options, field) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.mixer\.{field}: "):
+        Performer(16, 2, 8, **options)

@@ -1,0 +1,112 @@
+"""Synthesizer against its logits written out entry by entry, and its options."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.func import functional_call
+
+from lra.models.parts.heads import rotate
+from lra.models.synthesizer import KINDS, Synthesizer
+from tests.help.compare import assert_mixer, assert_same, random_mask
+
+DIM, HEADS, MAX_LEN, RANK = 12, 2, 20, 3
+
+
+def synthesized(layer: Synthesizer, w: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Logits (H, L, L) of one example x (L, D), by the formulas of section 3."""
+    length = len(x)
+
+    def feed_forward(name: str, h: int) -> Tensor:
+        rows = slice(h * layer.head_dim, (h + 1) * layer.head_dim)
+        hidden = (x @ w[f"{name}.hidden.weight"][rows].T + w[f"{name}.hidden.bias"][rows]).relu()
+        return hidden @ w[f"{name}.weight"][h].T + w[f"{name}.bias"][h, :, 0]
+
+    heads = []
+    for h in range(HEADS):
+        if layer.kind == "dense":
+            logits = feed_forward("synthesize", h)[:, :length]
+        elif layer.kind == "random":
+            logits = w["logits"][h, :length, :length]
+        elif layer.kind == "factorized_random":
+            logits = w["rows"][h, :length] @ w["columns"][h, :length].T
+        else:
+            a, b = feed_forward("synthesize_inner", h), feed_forward("synthesize_outer", h)
+            logits = torch.stack([a[:, j % layer.inner] * b[:, j // layer.inner] for j in range(length)], 1)
+        heads.append(logits)
+    return torch.stack(heads)
+
+
+def dense(layer: Synthesizer, w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+    """One example x (L, D), mask (L,)."""
+    x = x * mask[:, None]
+    logits = synthesized(layer, w, x)
+
+    def split(name: str) -> Tensor:
+        return (x @ w[f"{name}.weight"].T).view(len(x), HEADS, -1).transpose(0, 1)
+
+    if layer.mixture is not None:
+        q, k = split("query"), split("key")
+        if layer.rotary:
+            q, k = rotate(q), rotate(k)
+        share = w["mixture"].softmax(0)
+        logits = share[0] * logits + share[1] * q @ k.mT * layer.head_dim**-0.5
+    weights = logits.masked_fill(~mask, -1e30).softmax(-1)
+    return (weights @ split("value")).transpose(0, 1).flatten(1) @ w["out.weight"].T
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, MAX_LEN), st.sampled_from(KINDS), st.booleans(), st.booleans())
+def test_equals_the_formulas(seed: int, length: int, kind: str, dot_product: bool, full: bool) -> None:
+    torch.manual_seed(seed)
+    rotary = dot_product and seed % 3 == 0
+    layer = Synthesizer(DIM, HEADS, MAX_LEN, rotary=rotary, kind=kind, dot_product=dot_product, rank=RANK)
+    mask = random_mask(2, length, torch.Generator().manual_seed(seed), scattered=seed % 2 == 0) | torch.tensor(full)
+    names = {name: torch.randn_like(p) * 0.5 for name, p in layer.named_parameters()}
+
+    def fast(x: Tensor, *values: Tensor) -> Tensor:
+        return functional_call(layer, dict(zip(names, values, strict=True)), (x, mask))
+
+    def slow(x: Tensor, *values: Tensor) -> Tensor:
+        w = dict(zip(names, values, strict=True))
+        return torch.stack([dense(layer, w, *one) for one in zip(x, mask, strict=True)])
+
+    assert_same(fast, slow, [torch.randn(2, length, DIM), *names.values()], mask)
+
+
+@pytest.mark.parametrize("dot_product", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_keeps_the_contract(kind: str, dot_product: bool) -> None:
+    assert_mixer(partial(Synthesizer, kind=kind, dot_product=dot_product))
+
+
+def test_without_products_tokens_do_not_choose_where_to_look() -> None:
+    """Random logits: the weights are the same whatever the input (section 3.2)."""
+    torch.manual_seed(0)
+    layer = Synthesizer(DIM, HEADS, MAX_LEN, kind="random", dot_product=False)
+    mask = torch.ones(1, MAX_LEN, dtype=torch.bool)
+    x, y = torch.randn(2, 1, MAX_LEN, DIM)
+    torch.testing.assert_close(layer(x, mask) + layer(y, mask), layer(x + y, mask))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "randm"}, "model.mixer.kind: 'randm' is not one of dense, random"),
+        ({"rank": 0}, "model.mixer.rank: 0"),
+        ({"rotary": True, "dot_product": False}, "model.position: rotary"),
+    ],
+)
+def test_bad_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Synthesizer(DIM, HEADS, MAX_LEN, **options)
+
+
+def test_more_positions_than_are_learned_are_refused() -> None:
+    with pytest.raises(ValueError, match="length 21 is above the 20"):
+        Synthesizer(DIM, HEADS, MAX_LEN)(torch.zeros(1, 21, DIM), torch.ones(1, 21, dtype=torch.bool))

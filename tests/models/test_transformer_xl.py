@@ -1,0 +1,187 @@
+"""Transformer-XL against the loop of the paper: segments outside, layers inside, detached caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lra.models import transformer_xl
+from lra.models.classifier import Classifier
+from lra.models.parts.factory import build
+from lra.models.stack import ResidualStack
+from lra.models.transformer_xl import RelativeAttention, signed_sinusoids
+
+DIM, HEADS = 12, 2
+
+
+def attend(layer: RelativeAttention, x: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
+    """One segment x (B, n, D) with its cache (B, m, D), mask (B, m + n): every R_(i-j) written out."""
+    seen = torch.cat((cache, x), 1)
+    q, k, v = (layer.split(f(t)) for f, t in ((layer.query, x), (layer.key, seen), (layer.value, seen)))
+    i = torch.arange(x.shape[1])[:, None] + cache.shape[1]
+    distance = (i - torch.arange(seen.shape[1])).flatten()
+    r = layer.position(signed_sinusoids(distance, x.shape[2]).to(x))
+    r = r.unflatten(-1, (layer.heads, layer.head_dim)).unflatten(0, (x.shape[1], -1))
+    score = torch.einsum("bhie,bhje->bhij", q + layer.content_bias, k)
+    score = score + torch.einsum("bhie,ijhe->bhij", q + layer.position_bias, r)
+    score = (score * layer.head_dim**-0.5).masked_fill(~mask[:, None, None], -1e30)
+    return layer.out(layer.join(score.softmax(-1) @ v))
+
+
+def recurrence(stack: ResidualStack, x: Tensor, mask: Tensor) -> Tensor:
+    """The stack as the paper runs it, memory growing from nothing to its full length."""
+    mixer = stack.layers[0].mixer
+    caches = [x[:, :0] for _ in stack.layers]
+    done, out = 0, []
+    for h in x.split(mixer.segment, 1):
+        for n, layer in enumerate(stack.layers):
+            y = layer.mixer_norm(h)
+            seen = mask[:, done - caches[n].shape[1] : done + h.shape[1]]
+            h = h + attend(layer.mixer, y, caches[n], seen)
+            h = h + layer.mlp(layer.mlp_norm(h))
+            kept = torch.cat((caches[n], y.detach()), 1)
+            caches[n] = kept[:, max(kept.shape[1] - mixer.memory, 0) :]
+        out.append(stack.norm(h))
+        done += h.shape[1]
+    return torch.cat(out, 1)
+
+
+def make(depth: int, dtype: torch.dtype = torch.float32, **options) -> ResidualStack:
+    torch.manual_seed(0)
+    mixer = partial(build, partial(RelativeAttention, **options), dim=DIM, heads=HEADS, max_len=64)
+    return ResidualStack(mixer, depth, DIM, 16).to(dtype)
+
+
+def gradients(module: nn.Module, run, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Outputs at real positions, and the gradients of a fixed function of them."""
+    x = x.clone().requires_grad_()
+    y = run(x, mask) * mask[..., None]
+    weight = torch.arange(y.numel(), dtype=torch.float64).sin().to(y).view_as(y)
+    wanted = {"x": x, **dict(module.named_parameters())}
+    found = torch.autograd.grad((y * weight).sum(), list(wanted.values()), materialize_grads=True)
+    return {"y": y, **dict(zip(wanted, found, strict=True))}
+
+
+def compare(fast: dict[str, Tensor], slow: dict[str, Tensor], tolerance: float) -> None:
+    """Errors of norms, relative. What vanishes (a gradient through a single key, say) is what cancels
+    of the others' size, and is held to a tenth of that instead."""
+    floor = 0.1 * max(float(expected.detach().norm()) for expected in slow.values())
+    for name, expected in slow.items():
+        error = (fast[name].detach().double() - expected.detach()).norm() / expected.detach().norm().clamp(min=floor)
+        assert error < tolerance, name
+
+
+def batch(length: int, reals: list[int]) -> tuple[Tensor, Tensor]:
+    x = torch.randn(len(reals), length, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(length))
+    return x, torch.arange(length) < torch.tensor(reals)[:, None]
+
+
+lengths = st.integers(1, 40).flatmap(
+    lambda n: st.tuples(st.just(n), st.lists(st.integers(1, n), min_size=1, max_size=3))
+)
+
+
+@contextmanager
+def small_blocks(rows: int, elements: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transformer_xl, "ROWS", rows)
+        patch.setitem(transformer_xl.ELEMENTS, "cpu", elements)
+        yield
+
+
+@settings(max_examples=12, deadline=None)
+@given(lengths, st.integers(1, 3), st.integers(1, 14), st.integers(0, 30), st.sampled_from([1, 3, 128]))
+def test_stack_equals_the_recurrence_of_the_paper(shape, depth: int, segment: int, memory: int, rows: int) -> None:
+    stack = make(depth, torch.float64, segment=segment, memory=memory)
+    with small_blocks(rows, 2**20):
+        fast = gradients(stack, stack, *batch(*shape))
+    compare(fast, gradients(stack, partial(recurrence, stack), *batch(*shape)), 1e-10)
+
+
+@settings(max_examples=12, deadline=None)
+@given(lengths, st.integers(1, 14), st.integers(0, 30), st.sampled_from([1, 3, 128]), st.sampled_from([1, 2**20]))
+def test_mixer_in_float32(shape, segment: int, memory: int, rows: int, elements: int) -> None:
+    stack = make(1, torch.float64, segment=segment, memory=memory)
+    stack.layers[0].mixer_norm = stack.norm = stack.layers[0].mlp = nn.Identity()
+    stack.layers[0].mlp_norm = nn.Threshold(torch.inf, 0)
+    x, mask = batch(*shape)
+    slow = gradients(stack, partial(recurrence, stack), x, mask)
+    with small_blocks(rows, elements):
+        compare(gradients(stack.float(), stack, x.float(), mask), slow, 1e-5)
+
+
+def test_blocks_of_full_size_equal_the_recurrence() -> None:
+    stack = make(2, torch.float64, segment=150, memory=260)
+    shape = 437, [437, 160]
+    compare(
+        gradients(stack, stack, *batch(*shape)), gradients(stack, partial(recurrence, stack), *batch(*shape)), 1e-10
+    )
+
+
+def test_gradient_stops_at_the_segment_but_states_do_not() -> None:
+    stack = make(depth=1, segment=4, memory=4).double()
+    x = torch.randn(1, 12, DIM, dtype=torch.float64, requires_grad=True)
+    mask = torch.ones(1, 12, dtype=torch.bool)
+    stack(x, mask)[0, 5, 0].backward()
+    assert (x.grad[0].abs().sum(-1) > 0).tolist() == [4 <= i < 8 for i in range(12)]
+    for i in range(12):
+        moved = x.detach().clone()
+        moved[0, i, 0] += 1
+        assert bool((stack(moved, mask)[0, 5] != stack(x, mask)[0, 5]).any()) == (i < 8)
+
+
+def test_memory_reaches_further_with_depth() -> None:
+    """Section 3.2: the longest dependency grows with layers times memory."""
+    stack = make(depth=3, segment=4, memory=4).double()
+    x, mask = torch.randn(1, 24, DIM, dtype=torch.float64), torch.ones(1, 24, dtype=torch.bool)
+    last = stack(x, mask)[0, -1]
+    changes = []
+    for i in range(24):
+        moved = x.clone()
+        moved[0, i, 0] += 1
+        changes.append(bool((stack(moved, mask)[0, -1] != last).any()))
+    assert changes == [i >= 24 - 4 * (3 + 1) for i in range(24)]
+
+
+def test_biases_are_one_for_all_layers() -> None:
+    model = Classifier(9, 2, 32, RelativeAttention, ResidualStack, 3, DIM, HEADS, 16, position="none")
+    first, *others = (layer.mixer for layer in model.stack.layers)
+    assert all(m.content_bias is first.content_bias and m.position_bias is first.position_bias for m in others)
+    assert all(m.position is not first.position for m in others)
+
+
+def test_dropout_is_the_same_in_both_passes() -> None:
+    """With its weights held, the layer is a function: finite differences must give its gradient."""
+    stack = make(depth=1, segment=6, memory=6, dropout=0.4).double().train()
+    x, mask = torch.randn(2, 15, DIM, dtype=torch.float64), torch.arange(15) < torch.tensor([[15], [8]])
+
+    def run(x: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return (stack.layers[0].mixer(x, mask) * mask[..., None]).sin().sum()
+
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(run(x), x)
+    step = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(2))
+    # Within one segment only: the gradient stops at the memory, the difference does not.
+    step[:, :12] = 0
+    difference = (run(x + 1e-6 * step) - run(x - 1e-6 * step)) / 2e-6
+    assert abs((gradient * step).sum().item() / difference.item() - 1) < 1e-6
+    assert run(x) != (torch.manual_seed(3), stack.layers[0].mixer(x, mask))[1].mul(mask[..., None]).sin().sum()
+
+
+@pytest.mark.parametrize("field", ["segment", "memory"])
+def test_a_negative_length_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"model.mixer.{field}: -1"):
+        RelativeAttention(DIM, HEADS, 8, **{field: -1})
+
+
+def test_rotary_is_refused() -> None:
+    with pytest.raises(ValueError, match="model.position: rotary"):
+        Classifier(9, 2, 32, RelativeAttention, ResidualStack, 1, DIM, HEADS, 16, position="rotary")

@@ -1,0 +1,91 @@
+"""A store is whole or absent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lra.tasks import store
+from lra.tasks.base import DataError
+
+
+def build(folder: Path) -> dict:
+    np.save(folder / "x.npy", np.arange(100))
+    return {"note": 1}
+
+
+def test_built_once(tmp_path: Path) -> None:
+    calls = []
+
+    def counted(folder: Path) -> dict:
+        calls.append(1)
+        return build(folder)
+
+    for _ in range(2):
+        folder = store.ensure(tmp_path / "a" / "s", counted)
+    assert len(calls) == 1 and store.array(folder, "x")[99] == 99 and store.manifest(folder)["facts"] == {"note": 1}
+
+
+def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    def broken(folder: Path) -> None:
+        build(folder)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.ensure(tmp_path / "s", broken)
+    assert not (tmp_path / "s").exists()
+    assert store.ensure(tmp_path / "s", build).exists()
+
+
+@pytest.mark.parametrize("damage", ["short", "gone", "manifest"])
+def test_damage_is_one_line(tmp_path: Path, damage: str) -> None:
+    folder = store.ensure(tmp_path / "s", build)
+    if damage == "short":
+        os.truncate(folder / "x.npy", 200)
+    elif damage == "gone":
+        (folder / "x.npy").unlink()
+    else:
+        (folder / "manifest.json").write_text("{")
+    with pytest.raises(DataError, match="delete .* to rebuild"):
+        store.ensure(tmp_path / "s", build)
+
+
+@pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "cannot be written")])
+def test_disk_trouble_is_one_line(tmp_path: Path, code: int, words: str) -> None:
+    def broken(_: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(DataError, match=words):
+        store.ensure(tmp_path / "s", broken)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "x.npy").symlink_to("/dev/full")
+        np.save(folder / "x.npy", np.arange(10_000))
+
+    with pytest.raises(DataError, match="no space left"):
+        store.ensure(tmp_path / "s", fill)
+
+
+def test_kill_leaves_nothing_that_counts_as_whole(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, numpy as np; from pathlib import Path; from lra.tasks import store\n"
+        "def build(f):\n np.save(f / 'x.npy', np.arange(9)); print('half', flush=True); time.sleep(60)\n"
+        "store.ensure(Path(sys.argv[1]), build)"
+    )
+    root = Path(__file__).resolve().parent.parent.parent
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "s")], stdout=subprocess.PIPE, cwd=root)
+    assert child.stdout.readline() == b"half\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "s").exists()
+    assert len(store.array(store.ensure(tmp_path / "s", build), "x")) == 100
