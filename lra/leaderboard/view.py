@@ -129,7 +129,7 @@ def boards(results: Results) -> list[Board]:
 def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:
     usual = part[~part.variant.astype(bool)]
     columns, marks = _scored(part, _columns(part, results.exams.always()), results.answers)
-    for column in _averages(columns, usual):
+    for column in _averages(columns, usual, results.exams.always()):
         ranked = ranks.average(usual, column.over, results.answers)
         columns.append(_with(column, ranked, None))
         marks |= {(name, column.key): _average(ranked, name) for name in ranked.values}
@@ -176,8 +176,9 @@ def _columns(part: pd.DataFrame, always: list[Exam]) -> list[Column]:
     return out + [Column(r, exams[r].heading(r), exams[r], r == exams[r].of) for r in others]
 
 
-def _averages(columns: list[Column], usual: pd.DataFrame) -> list[Column]:
-    """Avg5 and Avg6, each exam by its `averaged_row`."""
+def _averages(columns: list[Column], usual: pd.DataFrame, always: list[Exam]) -> list[Column]:
+    """Avg5 and Avg6, each exam by its `averaged_row`. An exam that only a record knows joins none of ours: all
+    that have not sat it would lose their average."""
     known = usual[usual.accuracy.notna()].groupby("row").size().to_dict()
     exams = {c.exam.of: c.exam for c in columns}
     chosen = {}
@@ -186,7 +187,8 @@ def _averages(columns: list[Column], usual: pd.DataFrame) -> list[Column]:
         chosen[of] = mine[averaged_row(of, {key: known.get(key, 0) for key in mine})]
     out = []
     for number in sorted({n for exam in exams.values() for n in exam.averages}):
-        over = [chosen[of] for of, exam in exams.items() if number in exam.averages]
+        ours = [exam.of for exam in always if number in exam.averages]
+        over = [chosen[of] for of in ours or [of for of, exam in exams.items() if number in exam.averages]]
         whole = all(c.standard for c in over)
         title = f"Avg{number}" if whole else f"Avg{number} (stand-ins)"
         out.append(Column(f"avg{number}", title, None, whole, tuple(c.key for c in over)))

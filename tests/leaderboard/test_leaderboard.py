@@ -276,10 +276,12 @@ def test_a_cell_of_an_edited_record_is_marked(tmp_path: Path) -> None:
 
 
 def test_a_new_exam_brings_its_column_in_its_record(tmp_path: Path) -> None:
-    config = {"exam": {"of": "maze", "title": "Maze", "order": 1.5, "averages": [], "all_or_nothing": True}}
+    config = {"exam": {"of": "maze", "title": "Maze", "order": 1.5, "averages": [5, 7], "all_or_nothing": True}}
     answered.run(tmp_path, "linear", 0.9, "maze", config=config)
     answered.run(tmp_path, "linear", 0.8, "maze-64", config=config)
     [shown] = shown_of(load(tmp_path))
     titles = {c.key: (c.title, c.standard) for c in shown.columns}
     assert titles["maze"] == ("Maze", True) and titles["maze-64"] == ("Maze (64)", False)
     assert line(shown, "linear").mark("maze").above_chance == (1, 1)
+    assert "maze" not in next(c for c in shown.columns if c.key == "avg5").over, "all others would lose their average"
+    assert next(c for c in shown.columns if c.key == "avg7").over == ("maze",)
