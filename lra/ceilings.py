@@ -75,8 +75,6 @@ def least(program: Callable[[], Any], device: str) -> float:
 
 
 def main() -> int:
-    from types import SimpleNamespace
-
     from lra.errors import UserError
     from lra.machine.device import resolve_device
 
@@ -88,7 +86,7 @@ def main() -> int:
         raise UserError(f"device: {device!r} is not one of auto, cpu, cuda")
     if threads is not None and not (threads.isdigit() and int(threads)):
         raise UserError(f"threads: {threads!r} is not a number of at least 1")
-    device = resolve_device(SimpleNamespace(device=device))
+    device = resolve_device(device)
     print(json.dumps(ceilings(device, int(threads) if threads else None), indent=1))
     return 0
 

@@ -20,7 +20,7 @@ L from 1 to `max_len` is taken, two calls in `eval()` agree, and no example sees
 batch. `python -m lra.check model=NAME` tells whether they hold.
 
 A mixer is built once a layer and is handed, of the following, what its `__init__` names (see
-`models.factory.build`):
+`lra.models.parts.factory.build`):
 
     dim         D, always
     heads       H
@@ -31,6 +31,12 @@ A mixer is built once a layer and is handed, of the following, what its `__init_
     layer       index of the layer from 0
     depth       number of layers
     shared      a dict common to all layers of one stack, for parameters shared between layers
+
+What a model may ask of training, and needs no registration for:
+
+    parameter.lra = {"rate": r, "decay": w}    r a ratio to the schedule's rate, w its weight decay; either or both
+    self.extra_loss = scalar                   set in `forward` while training, already weighted: it is added to
+                                               what is differentiated and is no part of the loss that is reported
 
 A stack is handed `mixer` (a factory to call with `layer=i, shared=d`) and, by the same rule, dim,
 depth, mlp_dim, max_len, dropout, checkpoint. A model outside this repository needs one class and

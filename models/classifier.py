@@ -13,6 +13,7 @@ from lra.models.parts.factory import build
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
 POOLINGS = ("cls", "mean", "last")
+ANSWERS = ("sequence", "token")
 
 
 def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tensor:
@@ -47,6 +48,8 @@ class Classifier(nn.Module):
     mask are (B, 2, L), both documents go through the same encoder, and the head sees
     [u, v, u * v, u - v] (Tay et al. 2021, arXiv 2011.04006, eq. 1).
 
+    With `answers="token"` the head answers at every position, (B, L, C), and nothing is pooled.
+
     `pooling="cls"` prepends a learned vector, zero at first, which takes position 0 (spec 0.4);
     the stack then sees L + 1 positions. `max_len` is the longest document, without it.
 
@@ -67,6 +70,7 @@ class Classifier(nn.Module):
         mlp_dim: int,
         qkv_dim: int | None = None,
         documents: int = 1,
+        answers: str = "sequence",
         dropout: float = 0.1,
         attention_dropout: float = 0.1,
         position: str = "learned",
@@ -80,6 +84,13 @@ class Classifier(nn.Module):
                 raise ValueError(f"model.{field}: {value!r} is not one of {', '.join(allowed)}")
         if documents not in (1, 2):
             raise ValueError(f"documents: {documents} is not 1 or 2")
+        if answers not in ANSWERS:
+            raise ValueError(f"answers: {answers!r} is not one of {', '.join(ANSWERS)}")
+        if answers == "token" and (documents != 1 or pooling == "cls"):
+            raise ValueError(
+                "answers: at positions they need one document and model.pooling=mean, which is then unused"
+            )
+        self.answers = answers
         self.documents, self.position, self.pooling, self.max_len = documents, position, pooling, max_len
         positions = max_len + (pooling == "cls")
         self.embedding = nn.Embedding(vocab_size, dim)
@@ -119,7 +130,7 @@ class Classifier(nn.Module):
         )
 
     def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, L), (B, L) -> (B, D)."""
+        """(B, L), (B, L) -> (B, D), or (B, L, D) where answers stand at positions."""
         x = self.embedding(tokens)
         if self.cls is not None:
             x = torch.cat((self.cls.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
@@ -132,6 +143,8 @@ class Classifier(nn.Module):
             if length > len(table):
                 table = sinusoids(length, x.shape[-1], x.device)
             x = x + table[:length].to(x.dtype)
+        if self.answers == "token":
+            return self.stack(self.dropout(x), mask)
         return pool(self.stack(self.dropout(x), mask), mask, self.pooling)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:

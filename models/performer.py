@@ -123,8 +123,8 @@ class _SoftmaxKernel(torch.autograd.Function):
                     a = x.sub_(norm).sub_(offset).clamp_(min=FLOOR).exp_()
                     put_back(dv, some, at, torch.bmm(a, du))
                     dx = torch.bmm(vb, du.mT).add_(doffset).mul_(a)
-                    # Not in place: with one head and no padding the tile is a view of k itself.
-                    through_norm = kb * dx.sum(-1, keepdim=True).mul_(width**-0.5)
+                    scale = dx.sum(-1, keepdim=True).mul_(width**-0.5)
+                    through_norm = kb * scale if _shared(kb, k) else kb.mul_(scale)
                     put_back(dk, some, at, (dx @ w).sub_(through_norm))
         return dq, dk, dv, None, None
 
@@ -162,6 +162,11 @@ def _keys(
             hidden = _hidden(mask[some, at], k.shape[2])
             norm, vb = norm.masked_fill_(hidden, -HIDDEN), vb.masked_fill(hidden, 0)
         yield at, x, kb, norm, vb
+
+
+def _shared(tile: Tensor, x: Tensor) -> bool:
+    """Is a tile a view of what it was taken from? With one head and no padding it is, and not to be written to."""
+    return tile.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
 
 
 def _hidden(mask: Tensor, heads: int) -> Tensor:

@@ -10,10 +10,13 @@ downloaded or generated before `split`, `fingerprint` or `prepare` is called. Wh
     num_classes   C
     documents     1, or 2 for a pair
     split(name)   "train" | "valid" | "test": a Split (sequence of Example with labels, lengths)
+    answers       "sequence": one class an item; "token": classes at the positions that ask for one
     collate(list of Example) -> Batch      tokens, explicit mask, labels
+    loss(output, batch), scores(output, batch)   of a model's output; what is asked for, and to whom it belongs
+    synthetic(size) -> Batch               of full length, to measure a step with
     fingerprint() a digest of the identity of the data, for the record
     rules()       floors: answers that need no model, by name
 
-`tasks.base.Task` implements what they share; `tasks.base.DataError` carries one clear line for
+`lra.tasks.base.Task` implements what they share; `lra.tasks.base.DataError` carries one clear line for
 the user.
 """

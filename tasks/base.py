@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SPLITS = ("train", "valid", "test")
@@ -21,18 +22,41 @@ class DataError(ValueError):
 
 
 class Example(NamedTuple):
-    """One item: `documents` integer arrays (L_i,) without padding, and the class."""
+    """One item: `documents` integer arrays (L_i,) without padding, and the class; or, of an exam with answers at
+    positions, the class at each position (L_i,), NOT_ASKED where none is asked."""
 
     documents: tuple[np.ndarray, ...]
-    label: int
+    label: int | np.ndarray
+
+
+NOT_ASKED = -100  # a label where an exam with answers at positions asks for nothing
 
 
 class Batch(NamedTuple):
-    """tokens int64 (B, L) or (B, 2, L); mask bool, same shape, True on real tokens; labels (B,)."""
+    """tokens int64 (B, L) or (B, 2, L); mask bool, same shape, True on real tokens; labels int64 (B,), or
+    (B, L) with NOT_ASKED where nothing is asked."""
 
     tokens: Tensor
     mask: Tensor
     labels: Tensor
+
+    @property
+    def asked(self) -> int:
+        """How many answers are asked for."""
+        return len(self.labels) if self.labels.dim() == 1 else int((self.labels != NOT_ASKED).sum())
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(t.to(device, non_blocking=True) for t in self))
+
+
+class Answers(NamedTuple):
+    """What a model answered to a batch, one entry an answer asked for: predicted class, right class, loss, and
+    to which item of the batch it belongs."""
+
+    predictions: Tensor
+    labels: Tensor
+    losses: Tensor
+    items: Tensor
 
 
 class Split(Protocol):
@@ -116,8 +140,17 @@ def collate(examples: Sequence[Example], length: int | None = None, multiple: in
             mask[row, column, : len(document)] = True
     if count == 1:
         tokens, mask = tokens[:, 0], mask[:, 0]
-    labels = torch.tensor([e.label for e in examples])
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(mask), labels)
+    return Batch(torch.from_numpy(tokens), torch.from_numpy(mask), _labels(examples, length))
+
+
+def _labels(examples: Sequence[Example], length: int) -> Tensor:
+    """(B,) classes, or (B, L) with NOT_ASKED in the padding."""
+    if not isinstance(examples[0].label, np.ndarray):
+        return torch.tensor([e.label for e in examples])
+    labels = np.full((len(examples), length), NOT_ASKED, np.int64)
+    for row, example in enumerate(examples):
+        labels[row, : len(example.label)] = example.label
+    return torch.from_numpy(labels)
 
 
 def digest(identity: Any) -> str:
@@ -136,6 +169,7 @@ class Task:
     vocab_size: int
     num_classes: int
     documents: int = 1
+    answers: str = "sequence"  # or "token": a class at each position that asks for one
     standard_len: int  # the exam's own length; another one shows in `row`
     symbols: Sequence[str]  # what ids 1, 2, ... stand for
     local_rules: Sequence[str] = ("majority",)  # of all rules, those blind to long-range structure
@@ -186,6 +220,33 @@ class Task:
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         return collate(examples, self.max_len if self.pad_to == "max" else None, self.pad_multiple)
+
+    def loss(self, output: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy over the answers asked for, in float32: output (B, C) or, where answers stand at
+        positions, (B, L, C)."""
+        output, labels = self._flat(output, batch)
+        return F.cross_entropy(output.float(), labels, ignore_index=NOT_ASKED, label_smoothing=label_smoothing)
+
+    def scores(self, output: Tensor, batch: Batch) -> Answers:
+        """What the model answered; output as for `loss`."""
+        output, labels = self._flat(output, batch)
+        losses = F.cross_entropy(output.float(), labels, ignore_index=NOT_ASKED, reduction="none")
+        items = torch.arange(len(batch.labels), device=labels.device)
+        if batch.labels.dim() == 2:
+            items = items.repeat_interleave(batch.labels.shape[1])
+        answers = Answers(output.argmax(-1), labels, losses, items)
+        return answers if batch.labels.dim() == 1 else Answers(*(each[labels != NOT_ASKED] for each in answers))
+
+    def _flat(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        return (output, batch.labels) if batch.labels.dim() == 1 else (output.flatten(0, 1), batch.labels.flatten())
+
+    def synthetic(self, size: int, device: torch.device | None = None) -> Batch:
+        """A batch of full length with random tokens and labels, whose cost is that of a real one of full length."""
+        shape = (size, self.max_len) if self.documents == 1 else (size, self.documents, self.max_len)
+        tokens = torch.randint(1, self.vocab_size, shape, device=device)
+        asked = (size,) if self.answers == "sequence" else (size, self.max_len)
+        mask = torch.ones(shape, dtype=torch.bool, device=device)
+        return Batch(tokens, mask, torch.randint(self.num_classes, asked, device=device))
 
     def rules(self) -> dict[str, Callable[[Split, Split], np.ndarray]]:
         """Floors: name -> rule(train, test) -> predicted classes (N,)."""

@@ -9,12 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from lra.check.subject import Finding, Subject
 from lra.measure.gauges import quiet, slope, step_peak_bytes
+from lra.settings.schema import Train
+from lra.train.optim import optimizer
+from lra.train.step import step
+from lra.train.trainee import Alone
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 ROUNDS = 5
@@ -45,14 +50,14 @@ def growth(
     with freed_memory_kept() if clock else nullcontext(), one_thread():
         for length in lengths:
             started = time.process_time()
-            step = training_step(subject, length)
-            step()
-            step()
+            program = Stack(subject, length)
+            program()
+            program()
             if clock:
-                times.append(timed(step, (seconds - (started - begin)) / 4))
+                times.append(timed(program, (seconds - (started - begin)) / 4))
             with quiet():
-                peaks.append(step_peak_bytes(step))
-            del step
+                peaks.append(step_peak_bytes(program))
+            del program
             # The next length costs four times as much at most.
             now = time.process_time()
             if len(peaks) >= 3 and 4 * (now - started) > seconds - (now - begin):
@@ -99,22 +104,43 @@ def freed_memory_kept() -> Iterator[None]:
         trim(0)
 
 
-def training_step(subject: Subject, length: int) -> Callable[[], None]:
-    """A full step of a stack built for `length`."""
-    stack = subject.build(length=length, pooling="mean").train().stack
-    optimizer = torch.optim.AdamW(stack.parameters(), lr=1e-4)
-    mask = torch.ones(1, length, dtype=torch.bool)
-    x = subject.states(1, length).requires_grad_()
-    back = subject.states(1, length, seed=1)
+class Stack:
+    """What is stepped to judge growth: a stack built for `length`, and a gradient that comes back to it."""
 
-    def step() -> None:
-        stack(x, mask).backward(back)
-        torch.nn.utils.clip_grad_norm_(stack.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        x.grad = None
+    train = Train(learning_rate=1e-4, grad_clip=1.0, betas=(0.9, 0.999), weight_decay=0.01)
 
-    return step
+    def __init__(self, subject: Subject, length: int) -> None:
+        self.net = subject.build(length=length, pooling="mean").train().stack
+        self.acc = Alone(torch.device("cpu"), "float32")
+        self.optimizer = optimizer(self.net, self.train)
+        self.loss, self.extra = torch.zeros(()), torch.zeros(())
+        self.states = States(
+            subject.states(1, length).requires_grad_(),
+            torch.ones(1, length, dtype=torch.bool),
+            subject.states(1, length, seed=1),
+        )
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        return self.net.parameters()
+
+    def gradients(self, part: States, share: float) -> None:
+        self.net(part.x, part.mask).backward(part.back)
+        part.x.grad = None
+
+    def __call__(self) -> None:
+        step(self, [self.states])
+
+
+class States(NamedTuple):
+    """A batch of a stack: its input (1, L, D), mask (1, L), and the gradient of its output."""
+
+    x: Tensor
+    mask: Tensor
+    back: Tensor
+    asked: int = 1
+
+    def to(self, device: torch.device) -> States:
+        return self
 
 
 def timed(step: Callable[[], None], seconds: float) -> list[float]:

@@ -23,8 +23,8 @@ def main() -> int:
 
     settings = compose.config(*compose.split(sys.argv[1:]))
     result = measure(plain(settings))
-    print(json.dumps(result, indent=1))
-    return 0 if result["status"] == "ok" else 1
+    print(json.dumps(result.asdict(), indent=1))
+    return 0 if result.ok else 1
 
 
 if __name__ == "__main__":

@@ -11,150 +11,150 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from lra.measure.gauges import (
-    COLD,
-    LEAST_STEPS,
-    ONE,
-    Timing,
-    flops,
-    is_oom,
-    limit_memory,
-    optimizer_tensors,
-    rates,
-    resident_bytes,
-    step_peak_bytes,
-    timed,
-)
-from lra.measure.session import READY, failure
-from lra.record.record import PHASES
+import torch
+
+from lra.machine.device import resolve_device, resolve_dtype, seed_everything
+from lra.machine.pace import Pace
+from lra.machine.watch import Watch, disturbed
+from lra.measure.cost import LEAST_STEPS, Cost, Limits, Timing, failure, rates
+from lra.measure.gauges import flops, is_oom, limit_memory, optimizer_tensors, resident_bytes, step_peak_bytes, timed
+from lra.measure.session import READY
+from lra.settings import build
+from lra.settings.schema import Settings
+from lra.settings.typed import typed
+from lra.train.step import step
+from lra.train.trainee import Alone, Trainee
+
+COLD = 0.05  # seconds of a step to which empty caches matter
+ONE = Limits(1, 0.0)
 
 
-class Measurement:
-    """The measurement itself, in this process: prepared and warmed up, then timed turn by turn.
+@dataclass
+class Bench:
+    """What is measured: a trainee with a batch that it holds, and the two phases that are timed."""
 
-    `failed` is set if it is known already that there will be no times.
-    """
+    settings: Settings
+    trainee: Trainee
+    parts: list[Any]
+    parent: int
+    size: int
+    cost: Cost
+    times: dict[str, list[Timing]] = field(default_factory=lambda: {"train": [], "inference": []})
 
-    def __init__(self, config: dict[str, Any], parent: int, timeout: float) -> None:
-        import torch
+    @property
+    def device(self) -> torch.device:
+        return self.trainee.acc.device
 
-        from lra.machine.device import resolve_device, resolve_dtype, seed_everything
-        from lra.machine.pace import Pace
-        from lra.machine.watch import Watch
-        from lra.settings import build
-        from lra.settings.typed import typed
-        from lra.train.optim import optimizer
+    @property
+    def phases(self) -> Mapping[str, Callable[[], None]]:
+        return {"train": self.step, "inference": self.infer}
 
-        cfg = typed(config)
-        if cfg.measure.memory_limit_gib is not None:
-            limit_memory(cfg.measure.memory_limit_gib)
-        self.device = device = torch.device(resolve_device(cfg.device))
-        if cfg.threads is not None:
-            torch.set_num_threads(cfg.threads)
-        seed_everything(cfg.seed)
-        exam = build.task(cfg)
-        self.model = model = build.model(cfg, exam)
-        size = cfg.measure.batch_size or cfg.train.batch_size
-        shape = (size, exam.max_len) if exam.documents == 1 else (size, exam.documents, exam.max_len)
-        self.result: dict[str, Any] = {
-            "status": "ok",
-            "reason": None,
-            "batch_size": size,
-            "length": exam.max_len,
-            "documents": exam.documents,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            **flops(model, shape, exam),
-        }
-        model.to(device)
-        tokens = torch.randint(1, exam.vocab_size, shape, device=device)
-        mask = torch.ones(shape, dtype=torch.bool, device=device)
-        labels = torch.randint(exam.num_classes, (size,), device=device)
-        opt = optimizer(model.parameters(), cfg.train)
-        net = torch.compile(model) if cfg.compile else model
-        bf16 = resolve_dtype(cfg.dtype, device.type) == "bf16"
+    def step(self) -> None:
+        if os.getppid() != self.parent:
+            raise SystemExit(1)  # nobody waits for the answer any more
+        step(self.trainee, self.parts, None)
 
-        def forward() -> torch.Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                return net(tokens, mask)
+    @torch.no_grad()
+    def infer(self) -> None:
+        with self.trainee.acc.autocast():
+            for part in self.parts:
+                self.trainee.called(part.tokens, part.mask)
 
-        def step() -> None:
-            if os.getppid() != parent:
-                raise SystemExit(1)  # nobody waits for the answer any more
-            torch.nn.functional.cross_entropy(forward().float(), labels).backward()
-            if cfg.train.grad_clip is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.train.grad_clip)
-            opt.step()
-            opt.zero_grad(set_to_none=True)
-
-        @torch.no_grad()
-        def infer() -> None:
-            forward()
-
-        self.phases = dict(zip(PHASES, (step, infer), strict=True))
-        self.times: dict[str, list[Timing]] = {phase: [] for phase in self.phases}
-        self.sizes = size, tokens.numel()
-        self.failed: dict[str, Any] | None = None
-        model.train()
-        warm = [timed(step, ONE, device)[0].wall for _ in range(cfg.measure.warmup_steps)]
-        to_come = 1 + min(LEAST_STEPS, cfg.measure.steps)
-        if sum(warm) + warm[-1] * to_come > timeout:
-            text = f"a step takes {warm[-1]:.1f} s, and measuring it more than {timeout:.0f} s"
-            self.failed = failure("timeout", text)
-            return
-        self.result["step_peak_bytes"] = step_peak_bytes(step, device)
-        self.result["resident_bytes"] = resident_bytes(
-            [*model.parameters(), *model.buffers(), tokens, mask, labels, *optimizer_tensors(opt)]
-        )
-        model.eval()
-        infer()
-        self.pace = Pace() if device.type == "cpu" else None
-        self.watch = Watch(torch.get_num_threads())
-
-    def turn(self, limits: Any) -> None:
-        """Time steps of both phases. limits: as for `timed`. From the second turn on a first step is not
-        counted where steps are short: what others did meanwhile has emptied the caches."""
-        with self.watch:
-            for phase, step in self.phases.items():
-                self.model.train(phase == "train")
+    def turn(self, limits: Limits, watch: Watch, pace: Pace | None) -> None:
+        """Time steps of both phases. From the second turn on a first step is not counted where steps are
+        short: what others did meanwhile has emptied the caches."""
+        with watch:
+            for phase, program in self.phases.items():
+                self.trainee.model.train(phase == "train")
                 known = self.times[phase]
                 if known and known[-1].wall < COLD:
-                    timed(step, ONE, self.device)
-                known += timed(step, limits, self.device, self.pace)
+                    timed(program, ONE, self.device)
+                known += timed(program, limits, self.device, pace)
 
-    def finish(self) -> dict[str, Any]:
-        """What `measure` returns."""
-        from lra.machine.watch import disturbed
+    def result(self, watch: Watch) -> Cost:
+        """What the turns have found."""
+        if not self.times["train"]:
+            return failure("failed", "no step was timed")
+        tokens = sum(part.tokens.numel() for part in self.parts)
+        found = {phase: rates(times, self.size, tokens) for phase, times in self.times.items()}
+        busy = disturbed(watch.facts, *(asdict(r) for r in found.values()))
+        return replace(self.cost, **found, conditions=watch.facts, disturbed=busy)
 
-        if self.failed or not self.times["train"]:
-            return self.failed or failure("failed", "no step was timed")
-        for phase, times in self.times.items():
-            self.result[phase] = rates(times, *self.sizes)
-        self.result["conditions"] = self.watch.facts
-        self.result["disturbed"] = disturbed(self.watch.facts, self.result["train"], self.result["inference"])
-        self.result["attempts"] = 1
-        return self.result
+
+def prepared(settings: Settings, parent: int) -> Bench:
+    """The model built and counted, on its device, with a batch of full length."""
+    if settings.measure.memory_limit_gib is not None:
+        limit_memory(settings.measure.memory_limit_gib)
+    device = torch.device(resolve_device(settings.device))
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    seed_everything(settings.seed)
+    exam = build.task(settings)
+    model = build.model(settings, exam)
+    size = settings.measure.batch_size or settings.train.batch_size
+    cost = Cost(
+        "ok",
+        batch_size=size,
+        length=exam.max_len,
+        documents=exam.documents,
+        parameters=sum(p.numel() for p in model.parameters()),
+        **flops(model, exam.synthetic(size, torch.device("meta"))),
+    )
+    model.to(device)
+    batch = exam.synthetic(size, device)
+    parts = min(settings.train.accumulate, size)
+    acc = Alone(device, resolve_dtype(settings.dtype, device.type))
+    trainee = Trainee(model, exam, settings.train, acc, settings.compile)
+    # As training takes it: every process its share, in so many parts.
+    cut = [batch] if parts == 1 else [type(batch)(*(t[i::parts] for t in batch)) for i in range(parts)]
+    return Bench(settings, trainee, cut, parent, size, cost)
+
+
+def warmed(bench: Bench, timeout: float) -> Cost | None:
+    """Warm up and take the peak; a failure if it is known already that there will be no times."""
+    model, measure = bench.trainee.model, bench.settings.measure
+    model.train()
+    warm = [timed(bench.step, ONE, bench.device)[0].wall for _ in range(measure.warmup_steps)]
+    to_come = 1 + min(LEAST_STEPS, measure.steps)
+    if sum(warm) + warm[-1] * to_come > timeout:
+        return failure("timeout", f"a step takes {warm[-1]:.1f} s, and measuring it more than {timeout:.0f} s")
+    peak = step_peak_bytes(bench.step, bench.device)
+    held = [t for part in bench.parts for t in part]
+    tensors = [*model.parameters(), *model.buffers(), *held, *optimizer_tensors(bench.trainee.optimizer)]
+    bench.cost = replace(bench.cost, step_peak_bytes=peak, resident_bytes=resident_bytes(tensors))
+    model.eval()
+    bench.infer()
+    return None
+
+
+def measured(config: Mapping[str, Any], parent: int, timeout: float) -> Cost:
+    """The cost, timed turn by turn as the parent asks for turns."""
+    bench = prepared(typed(config), parent)
+    if (failed := warmed(bench, timeout)) is not None:
+        return failed
+    pace, watch = Pace() if bench.device.type == "cpu" else None, Watch(torch.get_num_threads())
+    print(READY, flush=True)
+    for line in sys.stdin:
+        bench.turn(Limits(**json.loads(line)), watch, pace)
+        print(READY, flush=True)
+    return bench.result(watch)
 
 
 def main() -> int:
     answer, parent, timeout = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     try:
-        this = Measurement(json.loads(sys.stdin.readline()), parent, timeout)
-        if this.failed is None:
-            print(READY, flush=True)
-            for line in sys.stdin:
-                this.turn(SimpleNamespace(**json.loads(line)))
-                print(READY, flush=True)
-        result = this.finish()
+        result = measured(json.loads(sys.stdin.readline()), parent, timeout)
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise
         result = failure("oom", (str(error).splitlines() or ["out of memory"])[0].split("DefaultCPUAllocator: ")[-1])
     draft = answer.with_suffix(".draft")
-    draft.write_text(json.dumps(result))
+    draft.write_text(json.dumps(result.asdict()))
     draft.rename(answer)
     return 0
 

@@ -13,17 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lra.errors import first_line
+from lra.measure.cost import Limits, Timing
 
 if TYPE_CHECKING:
     from lra.machine.pace import Pace
 
-LEAST_STEPS = 5  # that are timed, however long they take
-COLD = 0.05  # seconds of a step to which empty caches matter
-ONE = SimpleNamespace(steps=1, seconds=0.0)
 OOM_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_cpu")
 
 
@@ -35,22 +32,13 @@ def is_oom(error: BaseException) -> bool:
     )
 
 
-class Timing(NamedTuple):
-    """Of one step: wall and CPU seconds, and the machine's pace right after it, FLOPs per second."""
-
-    wall: float
-    cpu: float
-    pace: float | None = None
-
-
-def timed(step: Callable[[], None], limits: Any, device: Any, pace: Pace | None = None) -> list[Timing]:
-    """Up to `limits.steps` steps, as many as begin within `limits.seconds`, but not fewer than
-    `limits.least`, by default LEAST_STEPS."""
+def timed(step: Callable[[], None], limits: Limits, device: Any, pace: Pace | None = None) -> list[Timing]:
+    """Wall and CPU seconds of steps, as many as the limits say."""
     import torch
 
     times: list[Timing] = []
     begin = time.perf_counter()
-    least = min(getattr(limits, "least", LEAST_STEPS), limits.steps)
+    least = min(limits.least, limits.steps)
     while len(times) < least or (len(times) < limits.steps and time.perf_counter() - begin < limits.seconds):
         wall, cpu = time.perf_counter(), time.process_time()
         step()
@@ -59,23 +47,6 @@ def timed(step: Callable[[], None], limits: Any, device: Any, pace: Pace | None 
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         times.append(Timing(wall, cpu, pace.rate(wall) if pace else None))
     return times
-
-
-def rates(times: list[Timing], examples: int, tokens: int) -> dict[str, Any]:
-    """Median, least and interquartile range of the step times, and what follows from the median."""
-    wall = [t.wall for t in times]
-    low, median, high = statistics.quantiles(wall, n=4, method="inclusive")
-    return {
-        "examples_per_second": examples / median,
-        "tokens_per_second": tokens / median,
-        "seconds_median": median,
-        "seconds_min": min(wall),
-        "seconds_iqr": high - low,
-        "cpu_seconds_median": statistics.median(t.cpu for t in times),
-        "steps": len(times),
-        "seconds": [round(w, 6) for w in wall],
-        "paces": None if times[0].pace is None else [round(t.pace) for t in times],
-    }
 
 
 def step_peak_bytes(step: Callable[[], None], device: Any = None) -> int:
@@ -127,9 +98,9 @@ def optimizer_tensors(opt: Any) -> list[Any]:
     return [v for state in opt.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
 
 
-def flops(model: Any, shape: tuple[int, ...], exam: Any) -> dict[str, Any]:
-    """FLOPs of one training step and of one inference batch on the meta device; null with a reason
-    where the model cannot run there."""
+def flops(model: Any, batch: Any) -> dict[str, Any]:
+    """FLOPs of one training step and of one inference batch on the meta device, where `batch` is too; null
+    with a reason where the model cannot run there. The loss counts nothing: it multiplies no matrices."""
     import copy
 
     import torch
@@ -137,16 +108,13 @@ def flops(model: Any, shape: tuple[int, ...], exam: Any) -> dict[str, Any]:
 
     def count(train: bool) -> int:
         with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
-            logits = twin.train(train)(tokens, mask)
+            output = twin.train(train)(batch.tokens, batch.mask)
             if train:
-                torch.nn.functional.cross_entropy(logits, labels).backward()
+                output.float().sum().backward()
         return counter.get_total_flops()
 
     try:
         twin = copy.deepcopy(model).to("meta")
-        tokens = torch.zeros(shape, dtype=torch.long, device="meta")
-        mask = torch.ones(shape, dtype=torch.bool, device="meta")
-        labels = torch.zeros(shape[0], dtype=torch.long, device="meta")
         return {"train_flops": count(True), "inference_flops": count(False), "flops_reason": None}
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         reason = f"not countable on the meta device: {first_line(error)}"

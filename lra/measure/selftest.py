@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from lra.measure import gauges
+from lra.measure.cost import Limits, rates
+from lra.measure.gauges import quiet, slope
 from lra.root import ROOT
 
 MIB = 2**20
@@ -50,6 +52,13 @@ print(rss('VmHWM') - before, step_peak_bytes(step))
 """
 
 
+class Given(NamedTuple):
+    """Of a batch what a model is called with."""
+
+    tokens: Any
+    mask: Any = None
+
+
 class Check(NamedTuple):
     name: str
     ok: bool
@@ -80,13 +89,11 @@ def checks(device: str) -> Iterator[Check]:
     """One at a time, so that each can be shown as it is done."""
     import torch
 
-    from lra.measure.gauges import quiet, step_peak_bytes
-
     place = torch.device(device)
 
     def peak(program: Callable[[], Any]) -> int:
         with quiet():
-            return step_peak_bytes(program, place)
+            return gauges.step_peak_bytes(program, place)
 
     def block(mib: int) -> Any:
         return torch.empty(mib * MIB, dtype=torch.uint8, device=place)
@@ -128,8 +135,6 @@ def masks(peak: Callable[..., int], device: Any) -> Check:
     """A full matrix with a mask of blocks and the same blocks alone: equal answers, unequal growth."""
     import torch
 
-    from lra.measure.gauges import slope
-
     lengths, width, block = (1024, 2048, 4096), 16, 64
     peaks: dict[str, list[int]] = {"dense": [], "blocked": []}
     for length in lengths:
@@ -157,19 +162,16 @@ def masks(peak: Callable[..., int], device: Any) -> Check:
 
 def sleep(device: Any, seconds: float = 0.05) -> Check:
     """Waiting takes wall time and no CPU time."""
-    from lra.measure.gauges import rates, timed
 
-    found = rates(timed(lambda: time.sleep(seconds), SimpleNamespace(steps=9, seconds=10.0), device), 1, 1)
-    wall, cpu = found["seconds_median"], found["cpu_seconds_median"]
-    ok = seconds <= found["seconds_min"] and wall < 1.2 * seconds and cpu < 0.1 * seconds
+    found = rates(gauges.timed(lambda: time.sleep(seconds), Limits(9, 10.0), device), 1, 1)
+    wall, cpu = found.seconds_median, found.cpu_seconds_median
+    ok = seconds <= found.seconds_min and wall < 1.2 * seconds and cpu < 0.1 * seconds
     return Check("a sleep", ok, f"{1000 * wall:.1f} ms, {1000 * cpu:.1f} ms of CPU", f"{1000 * seconds:.0f} ms, 0 ms")
 
 
 def product(device: str, n: int = 1024) -> Iterator[Check]:
     """A linear layer: FLOPs exactly, and a rate between a thousandth of what silicon can do and all of it."""
     import torch
-
-    from lra.measure.gauges import flops, rates, timed
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
@@ -181,7 +183,7 @@ def product(device: str, n: int = 1024) -> Iterator[Check]:
 
     net = Net()
     exact = 2 * n**3
-    counted = flops(net, (n, n), None)
+    counted = gauges.flops(net, Given(torch.zeros(n, n, dtype=torch.long, device="meta")))
     # Tokens need no gradient, so the backward pass has one product.
     ok = (counted["inference_flops"], counted["train_flops"]) == (exact, 2 * exact)
     found = f"{counted['inference_flops']:,} and {counted['train_flops']:,}"
@@ -189,8 +191,8 @@ def product(device: str, n: int = 1024) -> Iterator[Check]:
     place = torch.device(device)
     a, b = (torch.randn(n, n, device=place) for _ in range(2))
     torch.mm(a, b)
-    times = rates(timed(lambda: torch.mm(a, b), SimpleNamespace(steps=20, seconds=5.0), place), 1, 1)
-    rate = exact / times["seconds_median"]
+    times = rates(gauges.timed(lambda: torch.mm(a, b), Limits(20, 5.0), place), 1, 1)
+    rate = exact / times.seconds_median
     most = FLOPS_PER_CYCLE * CYCLES * torch.get_num_threads() if device == "cpu" else 1e15
     yield Check(
         "its rate", most / 1000 < rate < most, f"{rate / 1e9:,.1f} GFLOP/s", f"{most / 1e12:,.1f} to {most / 1e9:,.0f}"
@@ -217,7 +219,7 @@ def main(words: list[str]) -> int:
     if given or device not in ("auto", "cpu", "cuda"):
         raise UserError("--self-test takes nothing but device=auto, device=cpu or device=cuda")
     failed = 0
-    for check in checks(resolve_device(SimpleNamespace(device=device))):
+    for check in checks(resolve_device(device)):
         failed += not check.ok
         mark = "ok  " if check.ok else "FAIL"
         print(f"{mark}  {check.name}: {check.measured} (right: {check.expected})", flush=True)

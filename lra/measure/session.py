@@ -12,15 +12,13 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from lra.measure.cost import Cost, Limits, failure
+
 READY = "ready for a turn"  # what the child prints when it waits for one
-
-
-def failure(status: str, reason: str) -> dict[str, Any]:
-    """What is measured where there is nothing to measure."""
-    return {"status": status, "reason": reason}
 
 
 class Session:
@@ -32,7 +30,7 @@ class Session:
     def __init__(self, config: dict[str, Any], timeout: float) -> None:
         self.config, self.timeout = config, timeout
         self.spent = self.longest = 0.0  # seconds, of all and of the longest turn
-        self.failed: dict[str, Any] | None = None
+        self.failed: Cost | None = None
 
     def __enter__(self) -> Session:
         self.scratch = tempfile.TemporaryDirectory()
@@ -59,16 +57,16 @@ class Session:
         """Build, count, warm up and take the step peak. False if the child has nothing more to do."""
         return self._ask(self.config)
 
-    def turn(self, limits: dict[str, Any]) -> bool:
-        """Time steps within limits (steps, seconds, least). False if the child has ended."""
+    def turn(self, limits: Limits) -> bool:
+        """Time steps within limits. False if the child has ended."""
         before = self.spent
         try:
-            return self._ask(limits)
+            return self._ask(asdict(limits))
         finally:
             self.longest = max(self.longest, self.spent - before)
 
-    def finish(self) -> dict[str, Any]:
-        """The answer, as of `lra.measure.measure`."""
+    def finish(self) -> Cost:
+        """The answer."""
         if self.failed:
             return self.failed
         try:
@@ -77,7 +75,7 @@ class Session:
         except subprocess.TimeoutExpired:
             return self._late()
         if self.answer.exists():
-            return json.loads(self.answer.read_text())
+            return Cost.of(json.loads(self.answer.read_text()))
         if self.process.returncode == -signal.SIGKILL:
             return failure("oom", "the system killed the measuring process (out of memory)")
         lines = [line for line in self.complaint.read_text(errors="replace").splitlines() if line.strip()]
@@ -105,7 +103,7 @@ class Session:
         with suppress(BrokenPipeError):
             self.process.stdin.close()
 
-    def _late(self) -> dict[str, Any]:
+    def _late(self) -> Cost:
         return failure("timeout", f"measuring took more than {self.timeout:.0f} s")
 
 

@@ -135,12 +135,15 @@ def _header(head: bytes) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def packed(predictions: Any, labels: Any) -> bytes:
-    """The predicted and the right class of each test item, in order, as a compressed npz.
+def packed(predictions: Any, labels: Any, clusters: Any = None) -> bytes:
+    """The predicted and the right class of each answer, in order, as a compressed npz; and, where an item has
+    several answers, to which item each belongs.
 
     With the labels beside them, two models can be compared item by item without the data.
     """
     found = {"predictions": np.asarray(predictions), "labels": np.asarray(labels)}
+    if clusters is not None:
+        found["clusters"] = np.asarray(clusters)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{k: v.astype(np.min_scalar_type(int(v.max()))) for k, v in found.items()})
     return buffer.getvalue()

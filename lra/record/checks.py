@@ -144,8 +144,8 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
     "cost": {
         "status": one_of(STATUSES),
         **dict.fromkeys(("mode", "sweep", "curve"), _or_null(LINE)),
-        **dict.fromkeys(("step_peak_bytes", "train_flops", "inference_flops"), _or_null(POSITIVE)),
-        "point_seconds": _or_null(POSITIVE),
+        **dict.fromkeys(("step_peak_bytes", "point_seconds"), _or_null(POSITIVE)),
+        **dict.fromkeys(("train_flops", "inference_flops"), _or_null(NOT_NEGATIVE)),
         "disturbed": _or_null(TRUTH),
         "train": TIMES,
         "inference": TIMES,

@@ -20,7 +20,6 @@ from lra.record.record import SCHEMA, Record, digest_of
 LARGEST = 64 * MIB
 KNOWN = frozenset(name for name, _ in FIELDS)
 REQUIRED = frozenset(f.name for f in fields(Record) if f.default is MISSING and f.default_factory is MISSING)
-LATER = ("groups",)  # came to the schema after records of it had been written
 SHOWN = 60  # characters of a bad value
 
 
@@ -96,7 +95,7 @@ def problem(raw: Any) -> str | None:
         if name in raw:
             if not check.good(raw[name]):
                 return f"{name} {_shown(raw[name])}; allowed {check.words}"
-        elif name not in LATER and (schema == SCHEMA or name in REQUIRED):
+        elif schema == SCHEMA or name in REQUIRED:
             return f"{name} is missing"
     for name, inside in INSIDE.items():
         if (node := raw.get(name)) and (wrong := _inside(node, inside, name)):

@@ -37,6 +37,8 @@ class Draft:
     main: bool = True  # the process that writes the record
     exam: Any = None
     trainee: Any = None
+    treatment: Any = None
+    fit: Any = None  # what training has left so far
     mirror: Any = None
     answers: bytes | None = None  # packed predictions of the test items
     wall: dict[str, float] = field(default_factory=dict)  # seconds of each phase

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lra import console
+from lra import console, treatments
 from lra.console import say
 from lra.errors import UserError
 from lra.floors import data_facts
-from lra.machine.device import accelerator, resolve_device, resolve_dtype, seed_everything
+from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.facts import machine
 from lra.measure.alone import measure
 from lra.record.answers import packed
@@ -37,6 +37,7 @@ def prepare(draft: Draft) -> None:
     device = resolve_device(settings.device)
     draft.machine, draft.dtype = machine(device), resolve_dtype(settings.dtype, device)
     build.outline(settings, draft.exam)
+    draft.treatment = build.instantiate(settings.treatment, "treatment") if settings.treatment else None
     for name in ("results_dir", "output_dir"):
         writable(name, Path(getattr(settings, name)))
     with timed(draft, "data"):
@@ -78,45 +79,49 @@ def cost(draft: Draft) -> None:
     if not (settings.measure.enabled and draft.main):
         return
     with timed(draft, "measure"):
-        draft.cost = found = measure(draft.config)
-    if found["status"] != "ok":
-        raise Ended(found["status"], f"while measuring: {found['reason']}")
-    rate = found["train"]["examples_per_second"]
+        found = measure(draft.config)
+        draft.cost = found.asdict()
+    if not found.ok:
+        raise Ended(found.status, f"while measuring: {found.reason}")
+    rate = found.train.examples_per_second
     seconds = settings.train.steps * settings.train.batch_size / rate
     say(
-        f"measured: {console.rate(rate)} training examples/s, step peak {console.size(found['step_peak_bytes'])}; "
+        f"measured: {console.rate(rate)} training examples/s, step peak {console.size(found.step_peak_bytes)}; "
         f"training takes at most about {console.duration(seconds)}"
     )
 
 
 def train(draft: Draft) -> None:
     """Build the model, train it, and leave it with the weights that were best on valid."""
+    from lra.machine.device import accelerator
     from lra.train import checkpoint
     from lra.train.fit import Diverged, Fit, fit
     from lra.train.progress import Progress
+    from lra.train.trainee import Trainee
 
     settings, exam = draft.settings, draft.exam
     seed_everything(settings.seed)
-    model = draft.trainee = build.model(settings, exam)
+    model = build.model(settings, exam)
     draft.parameters = sum(p.numel() for p in model.parameters())
     acc = accelerator(draft.machine["device"], draft.dtype)
     if settings.checkpoint is not None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
     model.to(acc.device)
+    trainee = treatments.before(draft.treatment, Trainee(model, exam, settings.train, acc, settings.compile))
+    draft.trainee, draft.groups = trainee, trainee.summary()
     bar = Progress(settings.train.steps, quiet=not draft.main)
-    result = Fit()
+    draft.fit = Fit()
     try:
         with timed(draft, "train"):
-            fit(model, exam, settings, acc, progress(draft, bar), out=result)
+            fit(trainee, settings, progress(draft, bar), out=draft.fit)
     except Diverged as error:
         raise Ended("diverged", str(error)) from error
     finally:
         bar.close()
-        trained(draft, result)
-    if result.best_state:
-        model.load_state_dict(result.best_state)
-        if draft.main:
-            keep(draft, result)
+        trained(draft)
+    if draft.fit.best_state:
+        trainee.model.load_state_dict(draft.fit.best_state)
+    draft.trainee = treatments.after(draft.treatment, trainee)
 
 
 def progress(draft: Draft, bar: Callable[..., None]) -> Callable[..., None]:
@@ -124,18 +129,19 @@ def progress(draft: Draft, bar: Callable[..., None]) -> Callable[..., None]:
     mirror = mirrored(draft) if draft.main else None
     sweep = os.environ.get("LRA_SWEEP")  # the process that started this one, if it was a sweep
 
-    def tell(**values: Any) -> None:
+    def progress(**values: Any) -> None:
         if sweep is not None and os.getppid() != int(sweep):
             raise KeyboardInterrupt  # the next one may want this very run
         bar(**values)
         if mirror is not None:
             mirror.log(**values)
 
-    return tell
+    return progress
 
 
-def trained(draft: Draft, result: Any) -> None:
+def trained(draft: Draft) -> None:
     """Copy what training left, also where it was cut short."""
+    result = draft.fit
     draft.curve, draft.steps_done, draft.best_step = result.curve, result.steps_done, result.best_step
     if result.best is not None:
         draft.accuracy_valid, draft.items_valid = result.best.accuracy, result.best.items
@@ -148,30 +154,38 @@ def trained(draft: Draft, result: Any) -> None:
         }
 
 
-def keep(draft: Draft, result: Any) -> None:
-    """The best weights, on disk with what they belong to."""
+def test(draft: Draft) -> None:
+    """Score every test item once."""
+    from lra.train.evaluate import evaluate
+
+    trainee = draft.trainee
+    with timed(draft, "test"):
+        score = evaluate(trainee.model, trainee.exam, "test", draft.settings, trainee.acc)
+    draft.accuracy_test, draft.items_test, draft.loss_test = score.accuracy, score.items, score.loss
+    draft.answers = packed(score.predictions, score.labels, score.clusters)
+
+
+def keep(draft: Draft) -> None:
+    """The best weights, on disk with what they belong to. They are not what a run is for: a disk that is full
+    costs the checkpoint, with a line, and not the score."""
     from lra.train import checkpoint
 
+    if not (draft.main and draft.fit.best_state):
+        return
     settings = draft.settings
     place = Path(settings.output_dir) / "checkpoints" / settings.choices.task / settings.choices.model
     facts = {
         "run_id": draft.run_id,
         "vocabulary": draft.exam.vocabulary,
         "config_hash": identity.identity(draft.config),
-        "step": str(result.best_step),
+        "step": str(draft.fit.best_step),
     }
-    draft.checkpoint = checkpoint.save(place / f"{draft.run_id}.safetensors", result.best_state, facts).name
+    try:
+        path = checkpoint.save(place / f"{draft.run_id}.safetensors", draft.fit.best_state, facts)
+    except OSError as error:
+        say(f"output_dir: {place} cannot hold the checkpoint ({error.strerror or error}); the run goes on without it")
+        return
+    draft.checkpoint = path.name
 
 
-def test(draft: Draft) -> None:
-    """Score every test item once."""
-    from lra.train.evaluate import evaluate
-
-    settings, exam = draft.settings, draft.exam
-    with timed(draft, "test"):
-        score = evaluate(draft.trainee, exam, "test", settings, accelerator(draft.machine["device"], draft.dtype))
-    draft.accuracy_test, draft.items_test, draft.loss_test = score.accuracy, score.items, score.loss
-    draft.answers = packed(score.predictions, exam.split("test").labels)
-
-
-PHASES: tuple[Callable[[Draft], None], ...] = (cost, train, test)
+PHASES: tuple[Callable[[Draft], None], ...] = (cost, train, test, keep)

@@ -17,6 +17,8 @@ def task(settings: Settings) -> Any:
 
 def model(settings: Settings, exam: Any) -> Any:
     """The model that `settings.model` describes, sized by what the task knows of itself."""
+    # Handed on only where it departs from the usual, so that a model that knows of sequences alone is built too.
+    asked = {} if exam.answers == "sequence" else {"answers": exam.answers}
     return instantiate(
         settings.model,
         "model",
@@ -24,6 +26,7 @@ def model(settings: Settings, exam: Any) -> Any:
         num_classes=exam.num_classes,
         max_len=exam.max_len,
         documents=exam.documents,
+        **asked,
     )
 
 

@@ -14,7 +14,6 @@ from lra.machine import facts
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.measure.alone import attempt
 from lra.record import store
-from lra.record.record import PHASES
 from lra.settings import build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
@@ -87,9 +86,10 @@ def measured(settings: Settings, machine: str, timeout: float) -> Mapping[str, A
     if key not in known:
         config["measure"] = config["measure"] | {"steps": 5, "seconds": 3.0}
         cost = attempt(config, max(1.0, timeout))
-        if cost["status"] != "ok":
-            return cost
-        known[key] = {part: {"examples_per_second": cost[part]["examples_per_second"]} for part in PHASES}
+        if not cost.ok:
+            return cost.asdict()
+        rates = {"train": cost.train, "inference": cost.inference}
+        known[key] = {phase: {"examples_per_second": r.examples_per_second} for phase, r in rates.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
         draft.write_text(json.dumps(known, indent=1))

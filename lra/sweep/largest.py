@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from lra.measure.session import failure
-
-
-def total(cost: dict[str, Any]) -> int:
-    """Bytes that a step needs in all."""
-    return cost["resident_bytes"] + cost["step_peak_bytes"]
+from lra.measure.cost import Cost, failure
 
 
-def largest(
-    at: Callable[[int], dict[str, Any]], limit: int, fixed: int = 1, known: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def largest(at: Callable[[int], Cost], limit: int, fixed: int = 1, known: Cost | None = None) -> Cost:
     """The cost at the largest power of two that fits into `limit` bytes, or why there is none.
 
     at: measures a batch size. known: what it found at the size `fixed`, to begin near the answer.
     A size that takes too long ends the search: what would fit beyond is not known.
     """
     size = 1
-    if known is not None and known["status"] == "timeout":
+    if known is not None and known.status == "timeout":
         return failure("timeout", f"a batch of {fixed} takes too long already")
-    if known is not None and known["status"] == "oom":
+    if known is not None and known.status == "oom":
         if fixed == 1:
             return failure("oom", "not even a batch of 1 fits")
         size = power_of_two(fixed / 2)
     elif known is not None:
-        size = power_of_two((limit - known["resident_bytes"]) / (known["step_peak_bytes"] / fixed))
+        size = power_of_two((limit - known.resident_bytes) / (known.step_peak_bytes / fixed))
     found = at(size)
-    while found["status"] == "oom" and size > 1:
+    while found.status == "oom" and size > 1:
         size //= 2
         found = at(size)
-        if found["status"] == "ok":
+        if found.status == "ok":
             return found
-    while found["status"] == "ok":
+    while found.status == "ok":
         # Of the peak, only the gradients and less do not grow with the batch.
-        least = total(found) + found["step_peak_bytes"] - 4 * found["parameters"]
+        least = found.total_bytes + found.step_peak_bytes - 4 * found.parameters
         if least > limit:
             return found
         size *= 2
         more = at(size)
-        if more["status"] == "timeout":
+        if more.status == "timeout":
             return more
-        if more["status"] != "ok":
+        if more.status != "ok":
             return found
         found = more
     return found

@@ -13,13 +13,13 @@ from lra.errors import UserError
 from lra.machine.facts import commit as commit_of
 from lra.machine.facts import machine, versions
 from lra.measure.alone import measure
-from lra.measure.session import failure
+from lra.measure.cost import Cost, failure
 from lra.measure.turns import together
 from lra.record import record, store
 from lra.settings import build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
-from lra.sweep.largest import largest, total
+from lra.sweep.largest import largest
 
 FINAL = ("ok", "oom", "timeout")  # what the same command would only repeat
 BATCH = {"cpu": 1, "cuda": 32}  # the fixed one, unless cost.batch_size says otherwise
@@ -62,6 +62,11 @@ def curve_of(config: Mapping[str, Any], mode: str, batch_size: int | None) -> st
     sources = config.get("sources") or {}
     parts = [model, config["task"]["name"], train, timing, config["compile"], mode, size]
     return identity.digest([*parts, sources] if sources else parts)
+
+
+def only(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a record's cost what was measured, without what the sweep has added."""
+    return {k: v for k, v in cost.items() if k in Cost.__dataclass_fields__}
 
 
 def curve_in(r: record.Record) -> str | None:
@@ -149,20 +154,20 @@ class Bench:
             return error
         return None
 
-    def taken(self, point: Point, cost: dict[str, Any] | None, **facts: Any) -> record.Record:
+    def taken(self, point: Point, cost: Cost | None, **facts: Any) -> record.Record:
         """The record of the point, written; without its cost it is measured now."""
         started, run_id = store.new_id()
         tried: dict[int, str] = {}
         cost = cost or self.measured(point, tried)
-        batch_size = cost.get("batch_size") or point.batch_size or next(reversed(tried), None)
+        batch_size = cost.batch_size or point.batch_size or next(reversed(tried), None)
         config, (commit, dirty) = plain(self.sized(point, batch_size)), commit_of()
         more = {"mode": point.mode, "curve": point.curve, "point_seconds": self.cap, "tried": tried}
         new = record.Record(
             run_id=run_id,
             started_utc=started,
             kind="cost",
-            status=cost["status"],
-            reason=cost["reason"],
+            status=cost.status,
+            reason=cost.reason,
             task=point.settings.choices.task,
             model=point.settings.choices.model,
             budget=point.settings.budget,
@@ -171,11 +176,11 @@ class Bench:
             config=identity.portable(config),
             config_hash=identity.digest([point.curve, point.length]),
             variant=list(point.settings.variant),
-            parameters=cost.get("parameters"),
+            parameters=cost.parameters,
             length=point.length,
             batch_size=batch_size,
             dtype=self.dtype,
-            cost=cost | more | facts,
+            cost=cost.asdict() | more | facts,
             machine=self.machine,
             versions=versions(),
             commit=commit,
@@ -185,7 +190,7 @@ class Bench:
         self.known.append((point.curve, new))
         return new
 
-    def hopeless(self, point: Point) -> dict[str, Any] | None:
+    def hopeless(self, point: Point) -> Cost | None:
         """What is known of a point without measuring it: that a shorter one is already too much."""
         for status, text in (("oom", "do not fit"), ("timeout", "take too long")):
             lengths = [r.length for curve, r in self.known if curve == point.curve and r.status == status]
@@ -200,18 +205,20 @@ class Bench:
         measure = replace(settings.measure, batch_size=batch_size, memory_limit_gib=limit)
         return replace(settings, task={**settings.task, "max_len": point.length}, measure=measure)
 
-    def measured(self, point: Point, tried: dict[int, str]) -> dict[str, Any]:
+    def measured(self, point: Point, tried: dict[int, str]) -> Cost:
         """The cost at the point's batch size, or at the largest that fits; `tried` gets the status
         of every size that was measured."""
 
-        def at(batch_size: int) -> dict[str, Any]:
+        def at(batch_size: int) -> Cost:
             found = measure(plain(self.sized(point, batch_size)), timeout=self.cap)
-            if point.mode == "largest" and found["status"] == "ok" and total(found) > self.limit:
-                found = failure("oom", f"takes {console.size(total(found))}, allowed are {console.size(self.limit)}")
-            tried[batch_size] = found["status"]
+            if point.mode == "largest" and found.ok and found.total_bytes > self.limit:
+                found = failure(
+                    "oom", f"takes {console.size(found.total_bytes)}, allowed are {console.size(self.limit)}"
+                )
+            tried[batch_size] = found.status
             return found
 
         if point.batch_size is not None:
             return at(point.batch_size)
         known = self.recorded(replace(point, mode="fixed", batch_size=self.batch_size))
-        return largest(at, self.limit, self.batch_size, known.cost if known else None)
+        return largest(at, self.limit, self.batch_size, Cost.of(only(known.cost)) if known else None)

@@ -7,46 +7,52 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from lra.settings.schema import Settings
 from lra.train.batches import by_length, loader
 
 
-@dataclass
+@dataclass(frozen=True)
 class Score:
-    """Accuracy and mean loss over all `items`; predictions in the split's order."""
+    """Accuracy and mean loss over all answers that are asked for, of which there are `items`.
+
+    predictions, labels (N,): in the split's order. clusters (N,): the item that each answer belongs to, null
+    where every item has one.
+    """
 
     accuracy: float
     loss: float
     items: int
     predictions: np.ndarray
+    labels: np.ndarray
+    clusters: np.ndarray | None = None
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Any, name: str, cfg: Any, acc: Any) -> Score:
+def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: Any) -> Score:
     """Score every item of a split exactly once, whatever the number of processes."""
     from accelerate.utils import gather_object
 
-    split = task.split(name)
-    size = cfg.train.eval_batch_size or cfg.train.batch_size
+    split = exam.split(name)
+    size = settings.train.eval_batch_size or settings.train.batch_size
     batches = by_length(split.lengths, size)[acc.process_index :: acc.num_processes]
     was_training = model.training
     model.eval()
-    answers, losses = [], []
-    for batch in loader(task, split, batches, 0, acc.device.type == "cuda"):
-        batch = type(batch)(*(t.to(acc.device, non_blocking=True) for t in batch))
+    found = []
+    for index, batch in zip(batches, loader(exam, split, batches, 0, acc.device.type == "cuda"), strict=True):
+        batch = batch.to(acc.device)
         with acc.autocast():
-            logits = model(batch.tokens, batch.mask)
-        losses.append(F.cross_entropy(logits.float(), batch.labels, reduction="none"))
-        answers.append(logits.argmax(-1))
+            output = model(batch.tokens, batch.mask)
+        answers = exam.scores(output, batch)
+        found.append((index[answers.items.cpu().numpy()], *(t.cpu().numpy() for t in answers[:3])))
     model.train(was_training)
-    rows = [
-        (index, torch.cat(answers).cpu().numpy(), torch.cat(losses).double().cpu().numpy())
-        for index in ([np.concatenate(batches)] if batches else [])
-    ]
-    predictions, loss = np.full(len(split), -1), np.full(len(split), np.nan)
-    for index, answer, item_loss in gather_object(rows) if acc.num_processes > 1 else rows:
-        predictions[index], loss[index] = answer, item_loss
-    right = predictions == np.asarray(split.labels)
-    return Score(float(right.mean()), float(loss.mean()), len(split), predictions)
+    rows = [tuple(map(np.concatenate, zip(*found, strict=True)))] if found else []
+    rows = gather_object(rows) if acc.num_processes > 1 else rows
+    clusters, predictions, labels, losses = map(np.concatenate, zip(*rows, strict=True))
+    order = np.argsort(clusters, kind="stable")
+    predictions, labels, losses = predictions[order], labels[order], losses[order].astype(float)
+    alone = exam.answers == "sequence"
+    right = predictions == labels
+    where = None if alone else clusters[order]
+    return Score(float(right.mean()), float(losses.mean()), len(labels), predictions, labels, where)

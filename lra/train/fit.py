@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lra.settings.schema import Settings
 from lra.train.batches import loader, share, stream
 from lra.train.evaluate import Score, evaluate
-from lra.train.optim import learning_rate, optimizer, set_learning_rate
+from lra.train.optim import learning_rate, set_learning_rate
+from lra.train.step import step
+from lra.train.trainee import Trainee
+
+Progress = Callable[..., None]  # called with step and, as they are known, loss, examples_per_second, valid
 
 
 class Diverged(Exception):
@@ -37,82 +40,91 @@ class Fit:
     positions: int = 0
 
 
-def fit(
-    model: nn.Module,
-    task: Any,
-    cfg: Any,
-    acc: Any,
-    report: Callable[..., None] = lambda **_: None,
-    out: Fit | None = None,
-) -> Fit:
-    """Train for `cfg.train.steps` steps; keep the weights that are best on valid (earliest of equals).
+def fit(trainee: Trainee, settings: Settings, progress: Progress = lambda **_: None, out: Fit | None = None) -> Fit:
+    """Train for `settings.train.steps` steps; keep the weights that are best on valid (earliest of equals).
 
     `out` is filled as training goes, so that an interrupted caller still has the curve. Raises
     Diverged when the loss is not finite or its running mean exceeds `train.diverged_at` times ln C.
     """
     out = out if out is not None else Fit()
-    train = cfg.train
-    split = task.split("train")
-    opt = optimizer(model.parameters(), train)
-    net, opt = acc.prepare(model, opt)
-    step_net = torch.compile(net) if cfg.compile else net
-    batches = stream(split.lengths, train.batch_size, cfg.seed, cfg.data.bucket)
-    parts = (p for b in batches for p in share(b, acc.process_index, acc.num_processes, train.accumulate))
-    feed = iter(loader(task, split, parts, cfg.data.workers, acc.device.type == "cuda"))
-    limit = train.diverged_at * math.log(max(2, task.num_classes))
-    # A look at the loss makes the host wait for a CUDA device, so there it is taken more rarely.
-    look_every = 1 if acc.device.type == "cpu" else 10
-    running, unread = None, []
-    net.train()
+    train = settings.train
+    feed = parts_of_batches(trainee, settings)
+    watch = Watch(trainee, train.diverged_at)
+    trainee.net.train()
     start = time.perf_counter()
-    for step in range(train.steps):
-        set_learning_rate(opt, learning_rate(step, train))
-        total = torch.zeros((), device=acc.device)
-        for part in range(train.accumulate):
-            batch = next(feed)
-            out.examples += len(batch.labels) * acc.num_processes
-            out.tokens += int(batch.mask.sum()) * acc.num_processes
-            out.positions += batch.mask.numel() * acc.num_processes
-            tokens, mask, labels = (t.to(acc.device, non_blocking=True) for t in batch)
-            last = part == train.accumulate - 1
-            with acc.autocast(), nullcontext() if last else acc.no_sync(net):
-                logits = step_net(tokens, mask)
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=train.label_smoothing)
-                loss = loss * (len(labels) * acc.num_processes / train.batch_size)
-                acc.backward(loss)
-            total += loss.detach()
-        if train.grad_clip is not None:
-            acc.clip_grad_norm_(net.parameters(), train.grad_clip)
-        opt.step()
-        opt.zero_grad(set_to_none=True)
-        out.steps_done = step + 1
-        unread.append(total)
-        if len(unread) == look_every or step + 1 == train.steps:
-            for value in acc.reduce(torch.stack(unread), "mean").tolist():
-                running = value if running is None else 0.9 * running + 0.1 * value
-                if not math.isfinite(value) or running > limit:
-                    raise Diverged(f"loss {value:.4g} at step {step + 1} (chance is {math.log(task.num_classes):.4g})")
-            unread.clear()
+    for number in range(1, train.steps + 1):
+        set_learning_rate(trainee.optimizer, learning_rate(number - 1, train))
+        parts = [next(feed) for _ in range(train.accumulate)]
+        count(parts, trainee.acc.num_processes, out)
+        step(trainee, parts, train.batch_size if trainee.exam.answers == "sequence" else None)
+        out.steps_done = number
+        if watch.look(number, last=number == train.steps):
             out.seconds = time.perf_counter() - start
-            report(step=step + 1, loss=running, examples_per_second=out.examples / out.seconds)
-        if (step + 1) % train.eval_every == 0 or step + 1 == train.steps:
+            progress(step=number, loss=watch.running, examples_per_second=out.examples / out.seconds)
+        if number % train.eval_every == 0 or number == train.steps:
             pause = time.perf_counter()
-            score = evaluate(net, task, "valid", cfg, acc)
-            if acc.device.type == "cuda":
-                torch.cuda.synchronize()
+            mark(trainee, settings, number, watch.running, out)
             start += time.perf_counter() - pause  # the clock of training does not see evaluation
-            out.curve.append(
-                {
-                    "step": step + 1,
-                    "train_loss": running,
-                    "valid_loss": score.loss,
-                    "valid_accuracy": score.accuracy,
-                    "seconds": round(out.seconds, 3),
-                }
-            )
-            if out.best is None or score.accuracy > out.best.accuracy:
-                out.best, out.best_step = score, step + 1
-                state = acc.unwrap_model(net).state_dict()
-                out.best_state = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
-            report(step=step + 1, valid=score.accuracy, loss=running)
+            progress(step=number, valid=out.curve[-1]["valid_accuracy"], loss=watch.running)
     return out
+
+
+def parts_of_batches(trainee: Trainee, settings: Settings) -> Iterator[Any]:
+    """Endless parts of batches: `train.accumulate` of them are what this process takes of one."""
+    acc, train = trainee.acc, settings.train
+    split = trainee.exam.split("train")
+    batches = stream(split.lengths, train.batch_size, settings.seed, settings.data.bucket)
+    parts = (p for b in batches for p in share(b, acc.process_index, acc.num_processes, train.accumulate))
+    return iter(loader(trainee.exam, split, parts, settings.data.workers, acc.device.type == "cuda"))
+
+
+def count(parts: list[Any], processes: int, out: Fit) -> None:
+    """Add what a step is made of, over all processes."""
+    for part in parts:
+        out.examples += len(part.labels) * processes
+        out.tokens += int(part.mask.sum()) * processes
+        out.positions += part.mask.numel() * processes
+
+
+class Watch:
+    """The running mean of the loss, over all processes, and whether it has gone astray."""
+
+    def __init__(self, trainee: Trainee, diverged_at: float) -> None:
+        self.trainee, self.running = trainee, None
+        self.chance = math.log(trainee.exam.num_classes)
+        self.limit = diverged_at * math.log(max(2, trainee.exam.num_classes))
+        # A look at the loss makes the host wait for a CUDA device, so there it is taken more rarely.
+        self.every = 1 if trainee.acc.device.type == "cpu" else 10
+        self.unread: list[Tensor] = []
+
+    def look(self, number: int, last: bool) -> bool:
+        """Take the loss of a step; True if it was looked at. Raises Diverged."""
+        self.unread.append(self.trainee.loss.clone())
+        if len(self.unread) < self.every and not last:
+            return False
+        for value in self.trainee.acc.reduce(torch.stack(self.unread), "mean").tolist():
+            self.running = value if self.running is None else 0.9 * self.running + 0.1 * value
+            if not math.isfinite(value) or self.running > self.limit:
+                raise Diverged(f"loss {value:.4g} at step {number} (chance is {self.chance:.4g})")
+        self.unread.clear()
+        return True
+
+
+def mark(trainee: Trainee, settings: Settings, number: int, running: float | None, out: Fit) -> None:
+    """Score valid, add a point to the curve, and keep the weights if they are the best so far."""
+    score = evaluate(trainee.net, trainee.exam, "valid", settings, trainee.acc)
+    if trainee.acc.device.type == "cuda":
+        torch.cuda.synchronize()
+    out.curve.append(
+        {
+            "step": number,
+            "train_loss": running,
+            "valid_loss": score.loss,
+            "valid_accuracy": score.accuracy,
+            "seconds": round(out.seconds, 3),
+        }
+    )
+    if out.best is None or score.accuracy > out.best.accuracy:
+        out.best, out.best_step = score, number
+        state = trainee.acc.unwrap_model(trainee.net).state_dict()
+        out.best_state = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}

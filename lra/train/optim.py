@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 
-
-def optimizer(parameters: Iterable[nn.Parameter], train: Any) -> torch.optim.Optimizer:
-    """AdamW; weight decay acts on all parameters, as in flax.optim.Adam, which the official code uses."""
-    return torch.optim.AdamW(
-        parameters,
-        lr=train.learning_rate,
-        betas=tuple(train.betas),
-        eps=train.eps,
-        weight_decay=train.weight_decay,
-    )
+from lra.settings.schema import Train
 
 
-def learning_rate(step: int, train: Any) -> float:
+def optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
+    """AdamW; weight decay acts on all parameters, as in flax.optim.Adam, which the official code uses.
+
+    A parameter may say otherwise: `parameter.lra = {"rate": r, "decay": w}`, of which either may be absent. r is a
+    ratio to the schedule's rate, so that warm-up and decay scale all groups alike; w takes the place of
+    `train.weight_decay`. Raises ValueError for other keys.
+    """
+    found: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in model.named_parameters():
+        tag = getattr(parameter, "lra", {})
+        if unknown := set(tag) - {"rate", "decay"}:
+            raise ValueError(f"{name}.lra: {', '.join(sorted(unknown))} is not one of rate, decay")
+        key = float(tag.get("rate", 1.0)), float(tag.get("decay", train.weight_decay))
+        found.setdefault(key, []).append((name, parameter))
+    groups = [
+        {
+            "params": [p for _, p in named],
+            "names": [n for n, _ in named] if len(found) > 1 else [],
+            "lr": train.learning_rate * rate,
+            "weight_decay": decay,
+            "rate": rate,
+        }
+        for (rate, decay), named in found.items()
+    ]
+    return torch.optim.AdamW(groups, lr=train.learning_rate, betas=tuple(train.betas), eps=train.eps)
+
+
+def learning_rate(step: int, train: Train) -> float:
     """Learning rate of the update number `step`, counted from 0 as in the official code.
 
     rsqrt:   base min(1, s/w) / sqrt(max(s, w)), Vaswani et al. 2017, eq. 3 (base holds the constants)
@@ -44,5 +60,6 @@ def learning_rate(step: int, train: Any) -> float:
 
 
 def set_learning_rate(opt: torch.optim.Optimizer, rate: float) -> None:
+    """Of all groups, each by its own ratio."""
     for group in opt.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate"]

@@ -14,13 +14,12 @@ import torch
 from lra.check import growth, sight
 from lra.check.card import ask, points
 from lra.check.contract import answer
-from lra.check.growth import growth
 from lra.check.subject import Finding, Subject
 from lra.measure.gauges import slope
 from lra.settings.compose import config
 from lra.settings.words import choices
+from tests.help.tiny import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LENGTH = 160
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
 
@@ -28,7 +27,7 @@ TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
 def planted(folder: Path, **entries: str) -> Path:
     """A config folder with model/planted.yaml, of whose model these are the parts."""
     (folder / "model").mkdir(exist_ok=True)
-    lines = [f"  {part}: {{_target_: tests.faults.{name}, _partial_: true}}\n" for part, name in entries.items()]
+    lines = [f"  {part}: {{_target_: tests.help.faults.{name}, _partial_: true}}\n" for part, name in entries.items()]
     text = "# @package _global_\nmodel:\n" + "".join(lines) + "claims: {time: 1.0, memory: 1.0}\n"
     (folder / "model" / "planted.yaml").write_text(text)
     return folder
@@ -67,7 +66,7 @@ def test_planted_fault_is_caught_by_name(tmp_path: Path, entries: dict, caught: 
 
 def test_dense_mask_is_caught_by_its_growth(tmp_path: Path) -> None:
     subject = Subject(config(["model=planted", "size.depth=1", *TINY], str(planted(tmp_path, mixer="DenseMask"))))
-    time, memory = growth(subject, lengths=(512, 1024, 2048))
+    time, memory = growth.growth(subject, lengths=(512, 1024, 2048))
     assert (time.name, time.status) == ("time growth", "fail")
     assert (memory.name, memory.status) == ("memory growth", "fail")
     assert memory.numbers["fitted"] > 1.7
@@ -75,7 +74,7 @@ def test_dense_mask_is_caught_by_its_growth(tmp_path: Path) -> None:
 
 
 def test_a_window_in_blocks_passes_where_the_dense_one_fails() -> None:
-    (memory,) = growth(Subject(config(["model=local", *TINY])), lengths=(512, 1024, 2048), clock=False)
+    (memory,) = growth.growth(Subject(config(["model=local", *TINY])), lengths=(512, 1024, 2048), clock=False)
     assert memory.status == "ok", memory.text
 
 

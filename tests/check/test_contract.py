@@ -44,7 +44,7 @@ def test_cls_and_dropout(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_claims_are_made(model: str) -> None:
-    assert set(subject(model).cfg.claims) == {"time", "memory"}
+    assert set(subject(model).settings.claims) == {"time", "memory"}
 
 
 @pytest.mark.parametrize("model", MODELS)

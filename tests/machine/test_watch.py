@@ -8,6 +8,7 @@ import pytest
 
 from lra.machine import watch
 from lra.measure import alone
+from lra.measure.cost import Cost, failure
 
 
 def spin(seconds: float) -> None:
@@ -57,15 +58,15 @@ def test_sees_work_of_others_and_not_its_own():
 def test_stretches_add_up_and_what_lies_between_does_not_count(monkeypatch):
     # Wall, own and busy seconds at each reading: two stretches of 1 s with 0.5 s of others in all, and 9 s between.
     wall, own, busy = ([0.0, 1.0, 10.0, 11.0], [0.0, 0.5, 0.5, 1.0], [0.0, 0.75, 9.0, 9.75])
-    watch = watch.Watch(1)
+    looking = watch.Watch(1)
     monkeypatch.setattr(
-        conditions, "time", SimpleNamespace(perf_counter=lambda: wall.pop(0), process_time=lambda: own.pop(0))
+        watch, "time", SimpleNamespace(perf_counter=lambda: wall.pop(0), process_time=lambda: own.pop(0))
     )
-    monkeypatch.setattr(conditions, "busy_seconds", lambda: busy.pop(0))
+    monkeypatch.setattr(watch, "busy_seconds", lambda: busy.pop(0))
     for _ in range(2):
-        with watch:
+        with looking:
             pass
-    assert watch.facts["other_cores"] == 0.25
+    assert looking.facts["other_cores"] == 0.25
 
 
 def test_steps_that_keep_step_with_the_clock_are_steady():
@@ -77,19 +78,18 @@ def test_steps_that_keep_step_with_the_clock_are_steady():
 
 def answers(monkeypatch, *found):
     queue = list(found)
-    monkeypatch.setattr(measure, "attempt", lambda *_: queue.pop(0))
+    monkeypatch.setattr(alone, "attempt", lambda *_: queue.pop(0))
     return alone.measure({})
 
 
-def answer(disturbed: bool, others: float, **more) -> dict:
-    return {"status": "ok", "disturbed": disturbed, "conditions": {"other_cores": others}, "attempts": 1} | more
+def answer(disturbed: bool, others: float) -> Cost:
+    return Cost("ok", disturbed=disturbed, conditions={"other_cores": others})
 
 
 def test_a_disturbed_measurement_is_repeated_once_and_marked_if_it_stays_so(monkeypatch):
     quiet, busy, worse = answer(False, 0.0), answer(True, 0.5), answer(True, 1.5)
     assert answers(monkeypatch, quiet) == quiet
-    assert answers(monkeypatch, busy, quiet) == quiet | {"attempts": 2}
-    assert answers(monkeypatch, busy, worse) == busy | {"attempts": 2}
-    assert answers(monkeypatch, worse, busy) == busy | {"attempts": 2}
-    assert answers(monkeypatch, busy, {"status": "oom", "reason": "x"})["status"] == "ok"
-    assert answers(monkeypatch, {"status": "oom", "reason": "x"})["status"] == "oom"
+    assert answers(monkeypatch, busy, quiet) == quiet.again()
+    assert answers(monkeypatch, busy, worse) == busy.again()
+    assert answers(monkeypatch, worse, busy) == busy.again()
+    assert answers(monkeypatch, busy, failure("oom", "x")).status == "ok"

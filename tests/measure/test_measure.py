@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +11,11 @@ from torch import nn
 
 from lra.machine.pace import Pace
 from lra.measure.alone import measure
-from lra.measure.gauges import Timing, flops, rates, resident_bytes, step_peak_bytes, timed
+from lra.measure.cost import Limits, Timing, rates
+from lra.measure.gauges import flops, resident_bytes, step_peak_bytes, timed
 from lra.measure.selftest import resident_against_counted
-from lra.settings import compose
+from lra.settings.typed import plain
+from lra.tasks.base import Batch
 from tests.help import tiny
 
 MIB = 2**20
@@ -51,22 +52,20 @@ def test_a_dense_step_is_told_from_a_blocked_one() -> None:
 
 STEP = """
 import ctypes, gc, torch
-from lra import compose
-from lra.conditions import Pace
-from lra.machine import seed_everything
-from lra.measure import step_peak_bytes
-from lra.optim import optimizer
-cfg = compose.config(["task=text", "budget=quick", "model=NAME", "task.max_len=2048"])
-exam = compose.task(cfg)
+from lra.machine.device import seed_everything
+from lra.machine.pace import Pace
+from lra.measure.gauges import step_peak_bytes
+from lra.settings import build, compose
+from lra.train.step import step as one
+from lra.train.trainee import Alone, Trainee
+settings = compose.config(["task=text", "budget=quick", "model=NAME", "task.max_len=2048"])
+exam = build.task(settings)
 seed_everything(0)
-net = compose.model(cfg, exam).train()
-tokens, labels = torch.randint(1, 257, (12, 2048)), torch.randint(2, (12,))
-mask = torch.ones_like(tokens, dtype=torch.bool)
-opt = optimizer(net.parameters(), cfg.train)
+net = build.model(settings, exam).train()
+batch = exam.synthetic(12)
+trainee = Trainee(net, exam, settings.train, Alone(torch.device("cpu"), "float32"))
 def step():
-    torch.nn.functional.cross_entropy(net(tokens, mask), labels).backward()
-    opt.step()
-    opt.zero_grad(set_to_none=True)
+    one(trainee, [batch])
 """
 
 
@@ -84,6 +83,10 @@ def test_resident_counts_shared_storage_once() -> None:
     assert resident_bytes([x, x[:10], x.view(10, 100), torch.zeros(5)]) == 4020
 
 
+def on_meta(*shape: int) -> Batch:
+    return Batch(*(torch.ones(shape, dtype=t, device="meta") for t in (torch.long, torch.bool, torch.long)))
+
+
 def test_flops_of_known_products() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -94,7 +97,7 @@ def test_flops_of_known_products() -> None:
             x = self.table(tokens)[:, None]
             return self.out(nn.functional.scaled_dot_product_attention(x, x, x)[:, 0].mean(1))
 
-    result = flops(Net(), (2, 32), SimpleNamespace())
+    result = flops(Net(), on_meta(2, 32))
     attention, head = 2 * 2 * (2 * 32 * 32 * 8), 2 * (2 * 8 * 3)
     assert result["inference_flops"] == attention + head
     assert result["train_flops"] == 3 * (attention + head)
@@ -105,70 +108,70 @@ def test_what_cannot_be_counted_is_null_with_a_reason() -> None:
         def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             return torch.zeros(2, 2) if mask.sum().item() else torch.ones(2, 2)
 
-    result = flops(Peeks(), (2, 4), SimpleNamespace())
+    result = flops(Peeks(), on_meta(2, 4))
     assert result["train_flops"] is None and "meta device" in result["flops_reason"]
 
 
 def test_rates_follow_from_the_median() -> None:
     result = rates([Timing(w, w / 2, 3e9) for w in (1.0, 2.0, 4.0)], examples=8, tokens=80)
-    assert (result["examples_per_second"], result["tokens_per_second"]) == (4.0, 40.0)
-    assert (result["seconds_min"], result["seconds_iqr"], result["steps"]) == (1.0, 1.5, 3)
+    assert (result.examples_per_second, result.tokens_per_second) == (4.0, 40.0)
+    assert (result.seconds_min, result.seconds_iqr, result.steps) == (1.0, 1.5, 3)
 
 
 def test_the_pace_is_taken_after_each_step() -> None:
     """Its rate is that of the product it names, and it goes on for a share of the step."""
     import time
 
-    pace, limits = Pace(), SimpleNamespace(steps=3, seconds=10)
+    pace, limits = Pace(), Limits(3, 10)
     begin = time.perf_counter()
     times = timed(lambda: time.sleep(0.4), limits, torch.device("cpu"), pace)
     assert time.perf_counter() - begin >= 3 * 0.4 * (1 + Pace.SHARE)
     assert all(1e8 < t.pace < 1e13 for t in times)
-    assert len(rates(times, 1, 1)["paces"]) == 3
-    assert rates(timed(lambda: None, limits, torch.device("cpu")), 1, 1)["paces"] is None
+    assert len(rates(times, 1, 1).paces) == 3
+    assert rates(timed(lambda: None, limits, torch.device("cpu")), 1, 1).paces is None
 
 
 def test_the_clock_knows_a_sleep() -> None:
     import time
 
-    limits = SimpleNamespace(steps=4, seconds=10)
+    limits = Limits(4, 10)
     walls = [t.wall for t in timed(lambda: time.sleep(0.05), limits, torch.device("cpu"))]
     assert len(walls) == 4 and min(walls) >= 0.05
 
 
 def test_few_slow_steps_are_timed_all_the_same() -> None:
-    limits = SimpleNamespace(steps=30, seconds=0.0)
+    limits = Limits(30, 0.0)
     times = timed(lambda: None, limits, torch.device("cpu"))
-    assert len(times) == 5 and len(rates(times, 1, 1)["seconds"]) == 5
+    assert len(times) == 5 and len(rates(times, 1, 1).seconds) == 5
 
 
 def test_a_fresh_process_measures_a_run(tmp_path: Path) -> None:
-    cost = measure(compose.plain(tiny.config(tmp_path)))
-    assert cost["status"] == "ok" and cost["length"] == 24 and cost["batch_size"] == 8
-    assert cost["step_peak_bytes"] > 0 and cost["train"]["steps"] == 3 and cost["train_flops"] > 0
-    again = measure(compose.plain(tiny.config(tmp_path)))
-    assert cost["step_peak_bytes"] == again["step_peak_bytes"]
+    cost = measure(plain(tiny.config(tmp_path)))
+    assert cost.status == "ok" and cost.length == 24 and cost.batch_size == 8
+    assert cost.step_peak_bytes > 0 and cost.train.steps == 3 and cost.train_flops > 0
+    again = measure(plain(tiny.config(tmp_path)))
+    assert cost.step_peak_bytes == again.step_peak_bytes
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
 def test_out_of_memory_is_a_result(tmp_path: Path) -> None:
     cfg = tiny.config(tmp_path, "train.batch_size=8000", "task.max_len=2000", "measure.memory_limit_gib=5")
-    cost = measure(compose.plain(cfg))
-    assert cost["status"] == "oom" and "allocate" in cost["reason"]
+    cost = measure(plain(cfg))
+    assert cost.status == "oom" and "allocate" in cost.reason
 
 
 def test_a_killed_child_is_out_of_memory_and_a_broken_one_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose.plain(tiny.config(tmp_path))
+    config = plain(tiny.config(tmp_path))
     script = tmp_path / "python"
     monkeypatch.setattr(sys, "executable", str(script))
     for body, status in (("kill -9 $$", "oom"), ("echo boom >&2; exit 3", "failed")):
         script.write_text(f"#!/bin/sh\n{body}\n")
         script.chmod(0o755)
-        assert measure(config)["status"] == status
+        assert measure(config).status == status
 
 
 def test_a_slow_measurement_ends(tmp_path: Path) -> None:
-    cost = measure(compose.plain(tiny.config(tmp_path)), timeout=0.2)
-    assert cost["status"] == "timeout" and "more than" in cost["reason"]
+    cost = measure(plain(tiny.config(tmp_path)), timeout=0.2)
+    assert cost.status == "timeout" and "more than" in cost.reason

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import lra.measure
 from lra.errors import UserError
-from lra.measure import selftest
+from lra.measure import gauges, selftest
+from lra.measure.cost import Timing
 from tests.help import tiny
 
 
@@ -39,8 +39,8 @@ def test_it_passes_and_shows_numbers(capsys: pytest.CaptureFixture[str], light: 
 def test_a_byte_too_many_is_found(
     capsys: pytest.CaptureFixture[str], light: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = lra.measure.step_peak_bytes
-    monkeypatch.setattr(lra.measure, "step_peak_bytes", lambda *a: right(*a) + 1)
+    right = gauges.step_peak_bytes
+    monkeypatch.setattr(gauges, "step_peak_bytes", lambda *a: right(*a) + 1)
     code, lines = run(capsys)
     assert code == 1 and lines[-1].startswith("3 checks failed")
     assert failed(lines) == {
@@ -58,11 +58,11 @@ def test_a_slow_clock_and_a_wrong_count_are_found(
     def half(step: Callable[[], None], *_: Any) -> list[tuple[float, float]]:
         begin = time.perf_counter()
         step()
-        return [lra.measure.Timing((time.perf_counter() - begin) / 2, 0.0)] * 3
+        return [Timing((time.perf_counter() - begin) / 2, 0.0)] * 3
 
     counts = {"inference_flops": 2**30, "train_flops": 2**31}
-    monkeypatch.setattr(lra.measure, "timed", half)
-    monkeypatch.setattr(lra.measure, "flops", lambda *_: counts)
+    monkeypatch.setattr(gauges, "timed", half)
+    monkeypatch.setattr(gauges, "flops", lambda *_: counts)
     monkeypatch.setattr(selftest, "resident_against_counted", lambda: (1020, 1000))
     code, lines = run(capsys)
     assert code == 1 and {"a sleep", "FLOPs of a matrix product"} <= failed(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,57 +13,56 @@ import pytest
 
 from lra.measure import turns
 from lra.measure.alone import measure
-from lra.measure.gauges import LEAST_STEPS
+from lra.measure.cost import LEAST_STEPS, Cost, Limits, failure
 from lra.measure.session import Session
 from lra.measure.turns import together
-from lra.record.record import PHASES
-from lra.settings import compose
+from lra.settings.typed import plain
 from tests.help import tiny
 
-TURN = {"steps": 2, "seconds": 9.0, "least": 1}
+TURN = Limits(2, 9.0, 1)
 
 
 def test_turns_add_up_to_one_measurement(tmp_path: Path) -> None:
-    config = compose.plain(tiny.config(tmp_path))
+    config = plain(tiny.config(tmp_path))
     with Session(config, 60.0) as session:
         assert session.prepare() and session.turn(TURN) and session.turn(TURN)
         found = session.finish()
     whole = measure(config)
-    assert (found["status"], found["train"]["steps"], found["inference"]["steps"]) == ("ok", 4, 4)
-    assert set(found) == set(whole) and set(found["train"]) == set(whole["train"])
+    assert (found.status, found.train.steps, found.inference.steps) == ("ok", 4, 4)
+    assert set(found.asdict()) == set(whole.asdict())
     same = ("step_peak_bytes", "resident_bytes", "train_flops", "parameters", "batch_size")
-    assert {k: found[k] for k in same} == {k: whole[k] for k in same}
+    assert {k: getattr(found, k) for k in same} == {k: getattr(whole, k) for k in same}
 
 
 def test_two_models_take_turns(tmp_path: Path) -> None:
-    configs = [compose.plain(tiny.config(tmp_path, f"model={m}", "measure.steps=9")) for m in ("linear", "local")]
+    configs = [plain(tiny.config(tmp_path, f"model={m}", "measure.steps=9")) for m in ("linear", "local")]
     found = together(configs, 60.0, 0)
-    assert [r["status"] for r in found] == ["ok", "ok"]
-    assert all(r[phase]["steps"] >= LEAST_STEPS for r in found for phase in ("train", "inference"))
+    assert [r.status for r in found] == ["ok", "ok"]
+    assert all(getattr(r, phase).steps >= LEAST_STEPS for r in found for phase in ("train", "inference"))
 
 
 def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
-    config = compose.plain(tiny.config(tmp_path))
+    config = plain(tiny.config(tmp_path))
     config["task"]["_target_"] = "tasks.nothing.Nothing"
     with Session(config, 60.0) as session:
         assert not session.prepare() and not session.turn(TURN)
         found = session.finish()
-    assert found["status"] == "failed" and "tasks.nothing" in found["reason"]
+    assert found.status == "failed" and "tasks.nothing" in found.reason
 
 
 def test_a_child_that_is_killed_has_run_out_of_memory(tmp_path: Path) -> None:
-    with Session(compose.plain(tiny.config(tmp_path)), 60.0) as session:
+    with Session(plain(tiny.config(tmp_path)), 60.0) as session:
         assert session.prepare()
         os.kill(session.process.pid, signal.SIGKILL)
         session.process.wait()
         assert not session.turn(TURN)
-        assert session.finish()["status"] == "oom"
+        assert session.finish().status == "oom"
 
 
 def test_a_child_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:
-    with Session(compose.plain(tiny.config(tmp_path)), 0.2) as session:
+    with Session(plain(tiny.config(tmp_path)), 0.2) as session:
         assert not session.prepare()
-        assert session.finish() == {"status": "timeout", "reason": "measuring took more than 0 s"}
+        assert session.finish() == failure("timeout", "measuring took more than 0 s")
         assert session.process.wait(10.0) == -signal.SIGKILL, "it works on while others have their turns"
 
 
@@ -73,7 +73,7 @@ class Counted:
     """A session whose turns take `spent` seconds each; `answers` of the model, one after the other."""
 
     log: list[str]
-    answers: dict[str, list[dict[str, Any]]]
+    answers: dict[str, list[Cost]]
 
     def __init__(self, config: dict[str, Any], timeout: float) -> None:
         self.name, self.seconds, self.longest = config["name"], config.get("turn", 0.0), 0.0
@@ -88,14 +88,14 @@ class Counted:
     def prepare(self) -> bool:
         return not self.dead
 
-    def turn(self, limits: dict[str, Any]) -> bool:
-        assert limits["least"] == 1
+    def turn(self, limits: Limits) -> bool:
+        assert limits.least == 1
         self.log.append(self.name)
         self.spent += self.seconds
         self.longest = self.seconds
         return True
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Cost:
         return self.answers[self.name].pop(0)
 
 
@@ -110,8 +110,9 @@ def limits(steps: int = 20, seconds: float = 100.0) -> dict[str, Any]:
     return {"measure": {"steps": steps, "seconds": seconds}}
 
 
-def answer(others: float = 0.0, disturbed: bool = False, status: str = "ok") -> dict[str, Any]:
-    return {"status": status, "disturbed": disturbed, "conditions": {"other_cores": others}}
+def answer(others: float = 0.0, disturbed: bool = False, status: str = "ok", reason: str | None = None) -> Cost:
+    """`reason` serves as a name tag."""
+    return Cost(status, reason, conditions={"other_cores": others}, disturbed=disturbed)
 
 
 def test_rounds_have_everybody_once_and_no_fixed_order(counted: type[Counted]) -> None:
@@ -134,7 +135,7 @@ def test_the_time_allowed_is_that_of_each_phase_of_each(
     monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=lambda: float(len(counted.log))))  # a second a turn
     counted.answers = {n: [answer()] for n in "abc"}
     together([{"name": n} | limits(4000, 20.0) for n in "abc"], 1e6, 0)
-    assert len(counted.log) == len(PHASES) * 3 * 20
+    assert len(counted.log) == 2 * 3 * 20
 
 
 def test_nobody_is_given_the_turn_that_would_be_too_much(counted: type[Counted]) -> None:
@@ -149,25 +150,26 @@ def test_nobody_is_given_the_turn_that_would_be_too_much(counted: type[Counted])
 def test_if_one_was_disturbed_all_take_turns_again_and_are_kept_together(
     counted: type[Counted], second: float | None, kept: str
 ) -> None:
-    def answers(own: float, name: str) -> list[dict[str, Any]]:
+    def answers(own: float, name: str) -> list[Cost]:
         last = answer(status="failed") if second is None else answer(second, second > 0.6)
-        return [answer(own, own > 0.6) | {"round": "first"}, (last if name == "a" else answer()) | {"round": "second"}]
+        last = last if name == "a" else answer()
+        return [answer(own, own > 0.6, reason="first"), replace(last, reason="second")]
 
     counted.answers = {"a": answers(0.8, "a"), "b": answers(0.1, "b"), "c": [answer(status="timeout")]}
     found = together([{"name": n, "dead": n == "c"} | limits() for n in "abc"], 100.0, 0)
-    assert [(r.get("round"), r.get("attempts")) for r in found] == [(kept, 2), (kept, 2), (None, None)]
+    assert [(r.reason, r.attempts) for r in found] == [(kept, 2), (kept, 2), (None, 1)]
     assert set(counted.log) == {"a", "b"}
 
 
 def test_who_ran_out_of_memory_beside_others_is_tried_alone(
     counted: type[Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "attempt", lambda config, _: answer() | {"alone": config["name"]})
+    monkeypatch.setattr(turns, "attempt", lambda config, _: answer(reason=f"{config['name']} alone"))
     counted.answers = {"a": [answer(status="oom")], "b": [answer()]}
     found = together([{"name": "a", "dead": True} | limits(), {"name": "b"} | limits()], 100.0, 0)
-    assert found[0]["alone"] == "a" and found[1] == answer() and "a" not in counted.log
+    assert found[0].reason == "a alone" and found[1] == answer() and "a" not in counted.log
     counted.answers = {"a": [answer(status="oom")]}
-    assert together([{"name": "a", "dead": True} | limits()], 100.0, 0)[0]["status"] == "oom"
+    assert together([{"name": "a", "dead": True} | limits()], 100.0, 0)[0].status == "oom"
 
 
 def test_nothing_to_measure() -> None:

@@ -15,7 +15,10 @@ from lra.machine.device import accelerator
 from lra.settings.build import model, task
 from lra.train.evaluate import evaluate
 from lra.train.fit import Diverged, Fit, fit
+from lra.train.trainee import Trainee
 from tests.help import tiny
+
+HERE = accelerator("cpu", "float32")
 
 
 def trained(tmp_path: Path, *words: str) -> tuple[Any, Fit, Any, Any]:
@@ -23,7 +26,11 @@ def trained(tmp_path: Path, *words: str) -> tuple[Any, Fit, Any, Any]:
     exam = task(cfg)
     torch.manual_seed(cfg.seed)
     net = model(cfg, exam)
-    return net, fit(net, exam, cfg, accelerator(cfg)), exam, cfg
+    return net, fit(trainee(net, exam, cfg), cfg), exam, cfg
+
+
+def trainee(net: Any, exam: Any, cfg: Any) -> Trainee:
+    return Trainee(net, exam, cfg.train, HERE)
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -47,7 +54,7 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     first = next(c["step"] for c in result.curve if c["valid_accuracy"] == result.best.accuracy)
     assert result.best_step == first
     net.load_state_dict(result.best_state)
-    assert evaluate(net, exam, "valid", cfg, accelerator(cfg)).accuracy == result.best.accuracy
+    assert evaluate(net, exam, "valid", cfg, HERE).accuracy == result.best.accuracy
 
 
 def test_parts_make_the_same_step(tmp_path: Path) -> None:
@@ -61,7 +68,7 @@ def test_parts_make_the_same_step(tmp_path: Path) -> None:
 
 def test_evaluation_scores_every_item_in_order(tmp_path: Path) -> None:
     net, _, exam, cfg = trained(tmp_path)
-    score = evaluate(net, exam, "test", cfg, accelerator(cfg))
+    score = evaluate(net, exam, "test", cfg, HERE)
     split = exam.split("test")
     alone = []
     with torch.no_grad():
@@ -81,15 +88,15 @@ def test_nonsense_ends_the_run(tmp_path: Path, words: tuple[str, ...]) -> None:
 def test_the_clock_does_not_see_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    import lra.train
+    from lra.train import fit as loop
 
-    real = lra.train.evaluate
+    real = loop.evaluate
 
     def slow(*args: Any) -> Any:
         time.sleep(0.5)
         return real(*args)
 
-    monkeypatch.setattr(lra.train, "evaluate", slow)
+    monkeypatch.setattr(loop, "evaluate", slow)
     begin = time.perf_counter()
     _, result, *_ = trained(tmp_path, "train.steps=4", "train.eval_every=1")
     assert result.seconds <= time.perf_counter() - begin - 4 * 0.5
@@ -115,7 +122,7 @@ def test_overhead_is_at_most_five_percent(tmp_path: Path) -> None:
 
     def bare() -> None:
         net = model(cfg, exam).train()
-        opt = optimizer(net.parameters(), cfg.train)
+        opt = optimizer(net, cfg.train)
         for step, index in enumerate(islice(stream(split.lengths, 32, cfg.seed), 30)):
             batch = exam.collate([split[int(i)] for i in index])
             set_learning_rate(opt, learning_rate(step, cfg.train))
@@ -124,13 +131,13 @@ def test_overhead_is_at_most_five_percent(tmp_path: Path) -> None:
             opt.zero_grad()
 
     def ours() -> None:
-        import lra.train
+        from lra.train import fit as loop
 
-        lra.train.evaluate, kept = (lambda *_: valid), lra.train.evaluate
+        loop.evaluate, kept = (lambda *_: valid), loop.evaluate
         try:
-            fit(model(cfg, exam), exam, cfg, accelerator(cfg))
+            fit(trainee(model(cfg, exam), exam, cfg), cfg)
         finally:
-            lra.train.evaluate = kept
+            loop.evaluate = kept
 
     for turn in range(9):
         for name, run in (("ours", ours), ("bare", bare)):

@@ -1,0 +1,91 @@
+"""What is trained: a model, its parameters in groups, and its loss with whatever else it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lra.settings.schema import Train
+from lra.train.optim import optimizer
+
+
+class Alone:
+    """Of accelerate's Accelerator what a step needs, for one process and without accelerate."""
+
+    num_processes, process_index = 1, 0
+
+    def __init__(self, device: torch.device, dtype: str) -> None:
+        self.device, self.dtype = device, dtype
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bf16")
+
+    def no_sync(self, net: nn.Module) -> AbstractContextManager:
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def clip_grad_norm_(self, parameters: Iterable[Tensor], most: float) -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, most)
+
+
+class Trainee:
+    """A model that sits an exam, ready for `lra.train.step.step`.
+
+    The loss is the exam's, and what modules of the model have set as `extra_loss` during `forward` (a scalar,
+    already weighted) is added to what is differentiated, never to what is reported. acc: an Accelerator or
+    `Alone`. compiled: run the model through torch.compile.
+    """
+
+    def __init__(self, model: nn.Module, exam: Any, train: Train, acc: Any, compiled: bool = False) -> None:
+        self.model, self.exam, self.train, self.acc = model, exam, train, acc
+        self.net, self.optimizer = model, optimizer(model, train)
+        if hasattr(acc, "prepare"):
+            self.net, self.optimizer = acc.prepare(model, self.optimizer)
+        self.called = torch.compile(self.net) if compiled else self.net
+        # Kept from step to step, so that reading it later holds nothing of a step.
+        self.loss = torch.zeros((), device=acc.device)
+        self.extra = torch.zeros((), device=acc.device)
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        return self.net.parameters()
+
+    def gradients(self, part: Any, share: float) -> None:
+        """Add the gradients of `share` times the mean loss over the answers of a part of a batch."""
+        with self.acc.autocast():
+            loss = self.exam.loss(self.called(part.tokens, part.mask), part, self.train.label_smoothing)
+        loss = loss if share == 1.0 else loss * share
+        self.loss += loss.detach()
+        extra = self._extra()
+        if extra is not None:
+            extra = extra if share == 1.0 else extra * share
+            self.extra += extra.detach()
+            loss = loss + extra
+        self.acc.backward(loss)
+
+    def _extra(self) -> Tensor | None:
+        """The sum of what modules have asked for in this forward pass; asked once, then forgotten."""
+        found = []
+        for module in self.model.modules():
+            if (asked := module.__dict__.get("extra_loss")) is not None:
+                found.append(asked)
+                module.extra_loss = None
+        return sum(found[1:], found[0]) if found else None
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The groups of parameters: how many tensors and numbers, rate as a ratio to the schedule's, decay."""
+        return [
+            {
+                "names": group["names"],
+                "tensors": len(group["params"]),
+                "numbers": sum(p.numel() for p in group["params"]),
+                "rate": group["rate"],
+                "decay": group["weight_decay"],
+            }
+            for group in self.optimizer.param_groups
+        ]
