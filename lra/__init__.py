@@ -103,7 +103,7 @@ def load(folder: str | Path = "results") -> Results:
 
 def boards(results: Results) -> list[Board]:
     """One leaderboard for each budget, machine and precision."""
-    from lra.leaderboard.files import boards as made
+    from lra.leaderboard.view import boards as made
 
     return made(results)
 
@@ -130,4 +130,4 @@ def compare(
     from lra.marks.compare import comparisons
 
     found = load(results) if isinstance(results, (str, Path)) else results
-    return comparisons(found.cells, a, b, task, budget)
+    return comparisons(found.cells, found.answers, a, b, task, budget)

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
+
+# What nobody sees and a terminal or a parser obeys: control characters and line ends, marks that turn the direction
+# of what follows, half characters.
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def line(text: str) -> str:
+    """Text from elsewhere in one line, with nothing in it that is not seen: line ends become spaces."""
+    return UNSEEN.sub(lambda found: " " if found[0].isspace() else "\N{REPLACEMENT CHARACTER}", text)
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> str:

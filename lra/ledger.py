@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,13 +19,11 @@ from lra.errors import UserError
 from lra.root import ROOT
 
 
-def comparison(ours: Any, published: Any) -> str:
+def comparison(ours: pd.DataFrame, published: pd.DataFrame) -> str:
     """A line for each of our cells of the unchanged exams: ours, that of the first table, the others' range.
 
     The published ones differ in sizes, data, seeds and what they select on: the ledger says how.
     """
-    pass
-
     mine = ours[(ours.budget == "paper") & (ours.row == ours.task) & ours.accuracy.notna()]
     if mine.empty:
         return "no run of budget=paper on a whole exam has ended yet: nothing to compare with published cells"

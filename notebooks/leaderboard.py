@@ -10,23 +10,25 @@ import os
 from pathlib import Path
 
 from lra import ledger
-from lra.leaderboard import files, terminal
-from lra.marks import cells, means, runs, stats
+from lra.leaderboard import terminal
+from lra.leaderboard.view import boards
+from lra.marks import means, stats
+from lra.marks.cells import cells
+from lra.marks.runs import GROUP
 from lra.plot.bubble import bubble
-from lra.record import answers
+from lra.results import load
 
 here = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "results").is_dir())
-results = Path(os.environ.get("LRA_RESULTS", here / "results"))
+results = load(os.environ.get("LRA_RESULTS", here / "results"))
 
 # %% [markdown]
 # ## The table
 #
-# A row of `table` is a record; a row of `cells` is a model on an exam, with its 95 % interval.
+# The folder is read once. A row of `results.runs` is a record; a row of `results.cells` is a model on an exam,
+# with its 95 % interval.
 
 # %%
-table = runs.load(results)
-cells = cells.cells(table)
-print(terminal.render(files.boards(results)))
+print(terminal.render(boards(results)))
 
 # %% [markdown]
 # ## The chart
@@ -34,31 +36,31 @@ print(terminal.render(files.boards(results)))
 # One group only: numbers of different budgets, machines or precisions never share an axis.
 
 # %%
-group = dict(zip(runs.GROUP, cells[runs.GROUP].value_counts().index[0], strict=True))
+group = dict(zip(GROUP, results.cells[GROUP].value_counts().index[0], strict=True))
 title = "budget {budget}, {machine}, {dtype}".format(**group)
 
 
 def of_group(frame):
-    return frame[(frame[runs.GROUP] == list(group.values())).all(axis=1)]
+    return frame[(frame[GROUP] == list(group.values())).all(axis=1)]
 
 
-published = ledger.summary(ledger.load(ledger.place(results)))
-chart = bubble(of_group(means.summary(table)), title, published)
+published = ledger.summary(results.published)
+chart = bubble(of_group(means.summary(results.cells)), title, published)
 chart
 
 # %% [markdown]
 # ## Are two models told apart?
 #
 # On one exam, from the stored answers: the items are the same, so the test is a paired one (McNemar's for
-# one seed each, otherwise over seeds and items; `lra/stats.py` gives the sources). Among many pairs use
+# one seed each, otherwise over seeds and items; `lra/marks/stats.py` gives the sources). Among many pairs use
 # the ranks of the leaderboard, which allow for their number.
 
 # %%
-ours = of_group(cells)
+ours = of_group(results.cells)
 exam = ours[ours.accuracy.notna()].row.value_counts().index[0]
 column = ours[(ours.row == exam) & ours.accuracy.notna()].sort_values("accuracy", ascending=False)
 first, last = column.iloc[0], column.iloc[-1]
-a, b = answers.right(first.answers), answers.right(last.answers)
+a, b = (results.answers.right(cell.answers) for cell in (first, last))
 gap = stats.difference(a, b)
 low, high = gap.interval()
 print(f"{exam}: {first.model} {100 * first.accuracy:.1f} %, {last.model} {100 * last.accuracy:.1f} %")
@@ -76,6 +78,6 @@ mine = os.environ.get("LRA_MINE")
 if mine:
     import pandas as pd
 
-    both = pd.concat([table, runs.load(mine)], ignore_index=True)
-    chart = bubble(of_group(means.summary(both)), title, published)
+    both = pd.concat([results.runs, load(mine).runs], ignore_index=True)
+    chart = bubble(of_group(means.summary(cells(both, results.answers))), title, published)
 chart

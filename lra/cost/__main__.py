@@ -9,17 +9,33 @@ from __future__ import annotations
 
 import sys
 
+import pandas as pd
+
+from lra.console import line, say
 from lra.cost.growth import repeats
-from lra.cost.points import GROUP, load
+from lra.cost.points import GROUP, frame, rows
+from lra.cost.table import summary
 from lra.errors import UserError
 from lra.record.place import options
+from lra.record.store import sheets
+
+
+def read(folder: str) -> pd.DataFrame:
+    """The points of a results folder; a line on stderr for each file that is none or was changed."""
+    found, damaged = [], []
+    for sheet in sheets(folder, damaged.append):
+        if own := rows(sheet):
+            found += own
+            if sheet.edited:
+                say(line(f"shown, but edited after it was written: {sheet.path}"))
+    for error in damaged:
+        say(line(f"not shown: {error}"))
+    return frame(found)
 
 
 def main() -> int:
-    from lra.cost.table import summary
-
     words = [w for w in sys.argv[1:] if w != "--repeats"]
-    points = load(options(words)["results_dir"])
+    points = read(options(words)["results_dir"])
     if points.empty:
         raise UserError("no cost points there; measure some with python -m lra sweep=cost")
     if "--repeats" in sys.argv:

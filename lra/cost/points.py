@@ -6,17 +6,17 @@ the batch; curves are compared only within a task, budget, machine, dtype, threa
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lra.errors import UserError
 from lra.machine.watch import disturbed
 from lra.marks.runs import REFERENCE
-from lra.record import record, store
-from lra.record.record import PHASES
+from lra.record.record import PHASES, Record
+from lra.record.sheet import Sheet
 
 GROUP = ["task", "budget", "machine", "dtype", "threads", "batch_size"]
 CONDITIONS = ("device", "threads", "dtype")  # overrides that GROUP holds already
@@ -29,8 +29,8 @@ COLUMNS = [
 ]
 
 
-def load(results: str | Path) -> pd.DataFrame:
-    """One row a point and phase; null where it was not measured.
+def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a point and phase, of all `rows` of a results folder; null where it was not measured.
 
     budget: with the overrides, if any, that all models of the sweep share.
     mode: "fixed" batch or the "largest" that fits. step_peak_bytes: of a training step only.
@@ -38,16 +38,13 @@ def load(results: str | Path) -> pd.DataFrame:
     copy_share: twice the step peak per second over the fastest copy; what is live at the peak has
     been written and will be read at least once, so the traffic is at least that.
     seconds: the time of each timed step. sweep: which call of the sweep measured it.
-    Raises UserError naming a file that is not a record.
     """
-    rows: list[dict[str, Any]] = []
-    try:
-        for path, r in store.find(results):
-            if r.kind == "cost":
-                rows += [_row(path, r, phase) for phase in PHASES]
-    except ValueError as error:
-        raise UserError(str(error)) from error
     return at_one_pace(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def rows(sheet: Sheet) -> list[dict[str, Any]]:
+    """A row for each phase of a record, if it is of a cost point."""
+    return [_row(sheet.path, sheet.record, phase) for phase in PHASES] if sheet.record.kind == "cost" else []
 
 
 def at_one_pace(points: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +68,7 @@ def at_one_pace(points: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def _row(path: Path, r: record.Record, phase: str) -> dict[str, Any]:
+def _row(path: Path, r: Record, phase: str) -> dict[str, Any]:
     cost = r.cost
     times, ceilings = cost.get(phase) or {}, cost.get("ceilings") or {}
     median, flops = times.get("seconds_median"), cost.get(f"{phase}_flops")
@@ -100,9 +97,7 @@ def _row(path: Path, r: record.Record, phase: str) -> dict[str, Any]:
         "flops": flops,
         "gemm_share": flops / median / gemm if flops and median and gemm else None,
         "copy_share": 2 * peak / median / copy if peak and median and copy else None,
-        "disturbed": disturbed(cost["conditions"], cost["train"], cost["inference"])
-        if cost.get("conditions")
-        else bool(cost.get("disturbed")),
+        "disturbed": _disturbed(cost),
         "parameters": r.parameters,
         "seconds": times.get("seconds") or ([median] if median else []),
         "paces": times.get("paces") or [],
@@ -113,6 +108,14 @@ def _row(path: Path, r: record.Record, phase: str) -> dict[str, Any]:
         "commit": r.commit,
         "path": path.as_posix(),
     }
+
+
+def _disturbed(cost: Mapping[str, Any]) -> bool:
+    """As the conditions tell; as was written down where they are not known, in records of before."""
+    timings = [cost.get(phase) or {} for phase in PHASES]
+    enough = all(t.get("seconds_median") and ("seconds_iqr" in t or len(t.get("paces") or ()) > 1) for t in timings)
+    known = {"cores", "other_cores"} <= set(cost.get("conditions") or {})
+    return disturbed(cost["conditions"], *timings) if known and enough else bool(cost.get("disturbed"))
 
 
 def curves(points: pd.DataFrame, mode: str = "fixed") -> pd.DataFrame:

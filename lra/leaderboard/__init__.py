@@ -3,6 +3,7 @@
 view      what a board holds, worked out once for all formats
 notes     what a reader must know beneath the table
 terminal, markdown, latex, csv, page      a format each: boards in, text out
+columns   further columns of the page, a file each
 look      how the page looks and sorts
 files     what is published
 verify    is what is published what the records give?

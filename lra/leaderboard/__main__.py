@@ -9,36 +9,61 @@ Reads records only: neither torch nor the data are needed. How sure the numbers 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+from lra import results
+from lra.console import line, say
 from lra.errors import UserError
+from lra.plot.forked import ahead
 from lra.record.place import results_dir
 
 CHECK = "--check"
 
 
 def main() -> int:
-    from lra.leaderboard import files
-
     words = sys.argv[1:]
     folder = results_dir([w for w in words if w != CHECK])
     if CHECK in words:
         from lra.leaderboard.verify import check
 
-        return check(folder)
-    from lra.leaderboard import terminal
-    from lra.plot import render
-    from lra.plot.forked import beside
+        return check(results.load(folder))
+    return write(folder)
 
-    with beside(render.charts, folder) as drawn:
-        boards = files.boards(folder)
-        if not boards:
-            raise UserError(f"results_dir: no finished run in {folder / 'runs'}; make one: python -m lra task=listops")
-        given = files.files(boards, drawn())
+
+def write(folder: Path) -> int:
+    """The table to the terminal, every format to the results folder; what cannot be shown to stderr."""
+    from lra.leaderboard import files, terminal
+    from lra.leaderboard.view import boards
+
+    with ahead(charts) as begin:
+        found = results.load(folder)
+        if found.cells.empty:
+            raise UserError(_nothing(found))
+        drawn = begin(found.charted())
+        shown = boards(found)
+        given = files.files(shown, drawn())
     for name, content in given.items():
         (folder / name).write_bytes(content)
-    print(terminal.render(boards))
+    print(terminal.render(shown))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
+    for remark in found.remarks():
+        say(line(remark))
     return 0
+
+
+def charts() -> Callable[[results.Results], dict[str, bytes]]:
+    """What draws the bubble charts for the page: to import it takes as long as all else, hence only there."""
+    from lra.plot import render
+
+    return render.charts
+
+
+def _nothing(found: results.Results) -> str:
+    if found.broken:
+        (file, said), more = found.broken[0], len(found.broken) - 1
+        return f"no record can be shown: {file}: {said}" + f" (and {more} more)" * bool(more)
+    return f"results_dir: no finished run in {found.folder / 'runs'}; make one: python -m lra task=listops"
 
 
 if __name__ == "__main__":

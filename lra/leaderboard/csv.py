@@ -7,8 +7,10 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from lra import console
 from lra.leaderboard.view import Board, Column, Line
 
+FORMULA = ("=", "+", "-", "@")
 HEAD = (
     "budget", "machine", "dtype", "kind", "model", "row", "column", "standard", "accuracy", "low", "high", "seeds",
     "failed_seeds", "items", "status", "reason", "skill", "skill_floor", "rank_best", "rank_worst",
@@ -57,10 +59,20 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
     }
 
 
+def escaped(text: str) -> str:
+    """Text of a record as text: in one line, and no formula to a spreadsheet."""
+    text = console.line(text)
+    return f"'{text}" if text[:1] in FORMULA else text
+
+
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: _cell_of(v) for k, v in values.items()}
+
+
+def _cell_of(value: Any) -> Any:
     """Numbers to six digits, which no platform computes otherwise; null empty; words for booleans."""
-    words = {None: "", True: "yes", False: "no"}
-    return {
-        k: words[v] if v is None or isinstance(v, bool) else f"{v:.6g}" if isinstance(v, float) else v
-        for k, v in values.items()
-    }
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return escaped(value) if isinstance(value, str) else value

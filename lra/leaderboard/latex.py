@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lra import console
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import notes
 from lra.leaderboard.view import OUT_OF_LINE, Board, Column, Line
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "±": r"$\pm$", "†": r"$^\dagger$", "…": r"\dots{}",
+    ">": r"\textgreater{}", "±": r"$\pm$", "†": r"$^\dagger$", "…": r"\dots{}", "™": r"\texttrademark{}", "–": "--",
+    "—": "---", "[": "{[}", "]": "{]}", "*": "{*}",  # which after the end of a row would be its options
 }  # fmt: skip
+KNOWN = 0x180  # the Latin letters of the first code pages, which LaTeX sets without a package
 
 
 def escaped(text: str) -> str:
-    return "".join(SPECIAL.get(c, c) for c in text)
+    """Text of a record as text: in one line, with no command, and of letters that can be set."""
+    return "".join(SPECIAL.get(c) or (c if ord(c) < KNOWN else "?") for c in console.line(text))
+
+
+def commented(text: str) -> str:
+    """The same as a line that is not set."""
+    return f"% {console.line(text)}"
 
 
 def render(boards: Sequence[Board]) -> str:
@@ -43,7 +52,7 @@ def _scores(board: Board) -> list[str]:
         caption += " Headings in brackets are stand-ins for the standard exams."
     if any(line.out_of_line for line in board.lines):
         caption += rf" $^\dagger$ parameters differ from the Transformer's by more than {100 * OUT_OF_LINE:.0f}\,\%."
-    return [*_table("l" + "r" * len(columns), head, rows, caption), *(f"% {note}" for note in notes.beneath(board))]
+    return [*_table("l" + "r" * len(columns), head, rows, caption), *map(commented, notes.beneath(board))]
 
 
 def _costs(board: Board) -> list[str]:

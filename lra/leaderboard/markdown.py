@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from lra import console
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import notes
 from lra.leaderboard.view import Board, Mark
 
+SPECIAL = tuple(
+    (re.compile(pattern), shown)
+    for pattern, shown in (
+        (r"[\\`*\[\]|$]", r"\\\g<0>"),
+        (r"&", "&amp;"),
+        (r"<", "&lt;"),
+        (r"://", "&#58;//"),  # an address on its own would become a link
+        (r"@", "&#64;"),
+        (r"(?i)\bwww\.", "www&#46;"),
+        (r"~~", r"\\~\\~"),
+        (r"(?<![^\W_])_|_(?![^\W_])", r"\\_"),  # within a word it stands for itself
+    )
+)
 INTRODUCTION = "Made by `python -m lra.leaderboard` from the records in `runs/`; never edited."
 
 
 def render(boards: Sequence[Board]) -> str:
     out = ["# Leaderboard", "", INTRODUCTION]
     for board in boards:
-        out += ["", f"## {board.title}", "", *_scores(board), "", *_ranks(board)]
+        out += ["", f"## {escaped(board.title)}", "", *_scores(board), "", *_ranks(board)]
         if board.measured:
             out += ["", *_costs(board)]
-        out += ["", *(f"- {_escaped(note)}" for note in notes.beneath(board))]
+        out += ["", *map(_item, notes.beneath(board))]
     return "\n".join(out) + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, *rows]
-    out = ["| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines]
+    out = ["| " + " | ".join(escaped(cell) for cell in line) + " |" for line in lines]
     return [out[0], "|---" + "|---:" * (len(head) - 1) + "|", *out[1:]]
 
 
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def escaped(text: str) -> str:
+    """Text of a record as text: no cell ends in it, and no link, image, emphasis, tag or formula begins."""
+    text = console.line(text)
+    for found, shown in SPECIAL:
+        text = found.sub(shown, text)
+    return text
+
+
+def _item(note: str) -> str:
+    """A line of a list, which begins no heading or list of its own."""
+    return "- " + re.sub(
+        r"^([#+>=-]|\d+(?=[.)]))", lambda m: f"\\{m[0]}" if not m[0][0].isdigit() else f"{m[0]}\\", escaped(note)
+    )
 
 
 def _scores(board: Board) -> list[str]:

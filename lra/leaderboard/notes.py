@@ -105,7 +105,19 @@ def beneath(board: Board) -> list[str]:
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
     else:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return out + _failures(board)
+    return [*out, *_edited(board), *_failures(board)]
+
+
+def _edited(board: Board) -> list[str]:
+    """A sentence for each cell of a record that was changed after it was written."""
+    out = []
+    for line in board.lines:
+        for column in board.columns:
+            if files := line.mark(column.key).edited:
+                out.append(f"{line.name} on {column.title}: edited after it was written ({', '.join(files)}).")
+        if lengths := [str(n) for n, cost in sorted(line.costs.items()) if cost.edited]:
+            out.append(f"{line.name}, its cost at length {', '.join(lengths)}: edited after it was written.")
+    return out
 
 
 def _seeds(board: Board) -> str:

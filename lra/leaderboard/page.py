@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from urllib.parse import quote
 
+from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import notes
+from lra.leaderboard import columns, notes
+from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
 from lra.leaderboard.view import Board, Column, Line, Mark
-from lra.plot.style import FOLDER, slug
+from lra.plot.places import FOLDER, slug
 
 HEAD = f"""<!doctype html>
 <html lang="en">
@@ -31,6 +34,11 @@ script-src 'unsafe-inline'">
 <p class="lead">Made by <code>python -m lra.leaderboard</code> from the records in <code>runs/</code>; never edited.
 Click a heading to sort, hover over a cell for its conditions, follow its number to the record.</p>
 """
+
+
+def escaped(text: str) -> str:
+    """Text of a record as text, in an element or a quoted attribute: no tag, no end of the attribute."""
+    return escape(console.line(text))
 
 
 def chart(board: Board) -> str:
@@ -51,16 +59,16 @@ def render(boards: Sequence[Board], drawn: Mapping[str, bytes]) -> str:
     """`drawn`: SVG files by their place below the results folder; what is not among them is left out."""
     out = [HEAD]
     if len(boards) > 1:
-        links = [f'<li><a href="#board-{i}">{escape(b.title)}</a></li>' for i, b in enumerate(boards, 1)]
+        links = [f'<li><a href="#board-{i}">{escaped(b.title)}</a></li>' for i, b in enumerate(boards, 1)]
         out.append("<p>Budgets, machines and precisions are never mixed:</p><ul>" + "\n".join(links) + "</ul>\n")
     for i, board in enumerate(boards, 1):
-        out.append(f'<section id="board-{i}">\n<h2>{escape(board.title)}</h2>\n{_scores(board)}')
+        out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_scores(board)}')
         if board.measured:
             out.append(_costs(board))
         if (name := chart(board)) in drawn:
-            label = escape(f"Accuracy over speed, area for memory: {board.title}")
+            label = escaped(f"Accuracy over speed, area for memory: {board.title}")
             out.append(f'<figure role="img" aria-label="{label}">{_inline(drawn[name])}</figure>\n')
-        listed = "\n".join(f"<li>{escape(note)}</li>" for note in notes.beneath(board))
+        listed = "\n".join(f"<li>{escaped(note)}</li>" for note in notes.beneath(board))
         out.append(f'<ul class="notes">\n{listed}\n</ul>\n</section>\n')
     return "".join(out) + f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
 
@@ -68,32 +76,34 @@ def render(boards: Sequence[Board], drawn: Mapping[str, bytes]) -> str:
 def _table(caption: str, head: Sequence[tuple[str, str]], bodies: Sequence[tuple[str, Sequence[str]]]) -> str:
     """head: (heading, explanation); bodies: (class, rows). Only rows within a body are sorted."""
     titles = "".join(
-        f'<th scope="col" title="{escape(about)}"><button type="button">{_broken(title)}</button></th>'
+        f'<th scope="col" title="{escaped(about)}"><button type="button">{_broken(title)}</button></th>'
         for title, about in head
     )
     parts = [f'<tbody class="{kind}">\n' + "\n".join(rows) + "\n</tbody>\n" for kind, rows in bodies if rows]
     return (
-        f'<div class="box"><p>{escape(caption)}</p>\n'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>\n'
+        f'<div class="box"><p>{escaped(caption)}</p>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}"><table>\n'
         f"<thead><tr>{titles}</tr></thead>\n{''.join(parts)}</table></div></div>\n"
     )
 
 
 def _broken(title: str) -> str:
     """A heading with what departs from the standard exam on a line of its own."""
-    first, bracket, rest = escape(title).partition(" (")
+    first, bracket, rest = escaped(title).partition(" (")
     return f"{first}<small>({rest}</small>" if bracket else first
 
 
 def _scores(board: Board) -> str:
     head = [("Model", "sort by name"), *((c.title, _about(c)) for c in board.columns)]
-    head.append(("Parameters", "relative to the Transformer's, where they differ most"))
-    bodies = [(kind, [_row(line, board) for line in board.of(kind)]) for kind in ("model", "variant", "floor")]
+    extras = columns.found()
+    head += [(each.title, each.about) for each in extras]
+    bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in ("model", "variant", "floor")]
     return _table("Test accuracy, %: ± half of its 95 % interval, rank, skill", head, bodies)
 
 
-def _row(line: Line, board: Board) -> str:
-    return f"<tr>{_name(line)}{''.join(_cell(line, c, board) for c in board.columns)}{_size(line)}</tr>"
+def _row(line: Line, board: Board, extras: Sequence[Extra]) -> str:
+    cells = [*(_cell(line, c, board) for c in board.columns), *(_extra(each, line) for each in extras)]
+    return f"<tr>{_name(line)}{''.join(cells)}</tr>"
 
 
 def _about(column: Column) -> str:
@@ -105,13 +115,14 @@ def _about(column: Column) -> str:
 
 
 def _name(line: Line) -> str:
-    return f'<th scope="row">{escape(notes.name(line))}</th>'
+    return f'<th scope="row">{escaped(notes.name(line))}</th>'
 
 
-def _size(line: Line) -> str:
-    if line.ratio is None:
-        return '<td class="none">-</td>'
-    return f'<td data-value="{line.ratio:.6g}"{" class=odd" * line.out_of_line}>{line.ratio:.2f}x</td>'
+def _extra(column: Extra, line: Line) -> str:
+    """A cell of one of lra.leaderboard.columns."""
+    if (value := column.value(line)) is None:
+        return f'<td class="none">{escaped(column.text(line))}</td>'
+    return f'<td data-value="{value:.6g}"{" class=odd" * column.odd(line)}>{escaped(column.text(line))}</td>'
 
 
 def _cell(line: Line, column: Column, board: Board) -> str:
@@ -119,7 +130,7 @@ def _cell(line: Line, column: Column, board: Board) -> str:
     if mark.accuracy is None:
         text = notes.score(mark)
         kind = "none" if text == "-" else "failure"
-        return f'<td class="{kind}" title="{escape(_conditions(mark, column, board))}">{_linked(text, mark)}</td>'
+        return f'<td class="{kind}" title="{escaped(_conditions(mark, column, board))}">{_linked(text, mark)}</td>'
     best = mark.rank is not None and mark.rank[0] == 1
     number = _linked(notes.percent(mark.accuracy), mark)
     parts = [f"<b>{number}</b>" if best else number]
@@ -131,18 +142,18 @@ def _cell(line: Line, column: Column, board: Board) -> str:
     below += _seeds(mark)
     if below:
         parts.append(f"<small class=more>{'<br>'.join(below)}</small>")
-    about = escape(_conditions(mark, column, board))
+    about = escaped(_conditions(mark, column, board))
     return f'<td data-value="{mark.accuracy:.6g}" title="{about}">{"".join(parts)}</td>'
 
 
 def _linked(text: str, mark: Mark) -> str:
     """The text as a link to the record; of several seeds to the first, see `_seeds`."""
-    return f'<a href="{escape(mark.files[0])}">{escape(text)}</a>' if mark.files else escape(text)
+    return f'<a href="{escaped(quote(mark.files[0]))}">{escaped(text)}</a>' if mark.files else escaped(text)
 
 
 def _seeds(mark: Mark) -> list[str]:
     """Links to the records of several seeds."""
-    links = [f'<a href="{escape(file)}">{i}</a>' for i, file in enumerate(mark.files, 1)]
+    links = [f'<a href="{escaped(quote(file))}">{i}</a>' for i, file in enumerate(mark.files, 1)]
     return [f"runs {' '.join(links)}"] if len(links) > 1 else []
 
 
@@ -191,5 +202,5 @@ def _costs(board: Board) -> str:
 
 def _ratio(text: str, value: float | None) -> str:
     if value is None:
-        return f'<td class="{"none" if text == "-" else "failure"}">{escape(text)}</td>'
-    return f'<td data-value="{value:.6g}">{escape(text)}</td>'
+        return f'<td class="{"none" if text == "-" else "failure"}">{escaped(text)}</td>'
+    return f'<td data-value="{value:.6g}">{escaped(text)}</td>'

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from lra.console import line as escaped
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import notes
 from lra.leaderboard.view import Board, Column, Line, Mark
@@ -23,7 +24,7 @@ def _board(board: Board, width: int) -> str:
     columns = [c for c in board.columns if not board.empty(c)]
     without = [c.title for c in board.columns if board.empty(c) and not c.over]
     ranked = [c for c in columns if any(_standing(line.mark(c.key)) for line in board.lines)]
-    out = [f"\n{board.title}\n"]
+    out = [f"\n{escaped(board.title)}\n"]
     scores = [[_name(line), *(notes.score(line.mark(c.key)) for c in columns)] for line in board.lines]
     out += _table("accuracy, %", [c.title for c in columns], scores, board.lines, width)
     if ranked:
@@ -47,12 +48,12 @@ def _standing(mark: Mark) -> bool:
 
 
 def _wrapped(note: str, width: int) -> list[str]:
-    return textwrap.wrap(note, width, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.wrap(escaped(note), width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _name(line: Line) -> str:
     """A floor's name stands under the heading "floors"."""
-    name = line.name if line.kind == "floor" else notes.name(line)
+    name = escaped(line.name if line.kind == "floor" else notes.name(line))
     return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 
@@ -77,7 +78,7 @@ def _table(corner: str, head: Sequence[str], rows: list[list[str]], lines: Seque
     """Columns to the right, headings over several lines; what does not fit follows beneath."""
     names = [corner, *(row[0] for row in rows)]
     first = max(map(len, names))
-    stacks = [title.translate({ord(c): None for c in "(),"}).split() for title in head]
+    stacks = [escaped(title).translate({ord(c): None for c in "(),"}).split() for title in head]
     widths = [max(len(word) for word in [*stack, *(row[i + 1] for row in rows)]) for i, stack in enumerate(stacks)]
     needed = first + sum(widths) + len(GAP) * len(widths)
     gap = " " if width < needed <= width + len(widths) else GAP  # a narrow gap where it keeps a table whole

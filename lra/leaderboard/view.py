@@ -12,11 +12,12 @@ import pandas as pd
 from lra.cost import growth
 from lra.cost.points import widest
 from lra.marks import ranks
-from lra.marks.exams import ALL_OR_NOTHING, EXAMS, FIVE, SIX, averaged_row, exam_of, heading, task_order
+from lra.marks.exams import Exam, averaged_row
 from lra.marks.runs import GROUP
 from lra.marks.skill import skill
 from lra.marks.stats import above_chance
-from lra.record.answers import chance, right
+from lra.record.answers import Answers
+from lra.results import Results
 
 OUT_OF_LINE = 0.10  # parameters further than this from the Transformer's are marked
 
@@ -25,7 +26,7 @@ OUT_OF_LINE = 0.10  # parameters further than this from the Transformer's are ma
 class Column:
     key: str  # the row of the records, or avg5, avg6
     title: str
-    exam: str | None  # of EXAMS; null for other tasks
+    exam: Exam | None  # null of an average
     standard: bool = True  # the exam itself, not a stand-in or a shorter one
     over: tuple[str, ...] = ()  # of an average: the keys it is over
     items: int | None = None
@@ -59,6 +60,7 @@ class Mark:
     fingerprint: str | None = None
     run_ids: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()  # those of the files that were changed after they were written
 
     @property
     def half(self) -> float | None:
@@ -74,6 +76,7 @@ class Cost:
     memory: float | None = None
     status: str | None = None
     disturbed: bool = False
+    edited: bool = False  # its record was changed after it was written
 
 
 @dataclass(frozen=True)
@@ -113,63 +116,82 @@ class Board:
         return all(line.mark(column.key) == Mark() for line in self.lines)
 
 
-def build(cells: pd.DataFrame, floors: pd.DataFrame, points: pd.DataFrame) -> list[Board]:
-    """A board for each group of `lra.leaderboard.cells`, with `floors` on the same data and the
-    sweep of `lra.cost.load` on the same budget, machine and precision."""
-    return [_board(group, part, floors, points) for group, part in cells.groupby(GROUP, sort=True)]
+Marks = dict[tuple[str, str], Mark]  # (model, column's key) -> cell
+Costs = dict[str, dict[int, Cost]]  # model -> length -> cost
 
 
-def _board(group: tuple[str, ...], part: pd.DataFrame, floors: pd.DataFrame, points: pd.DataFrame) -> Board:
-    columns, marks = [], {}
-    for column in _columns(part):
-        here = part[part["row"] == column.key]
-        ranked = ranks.column(here[~here.variant.astype(bool)]) if len(here) else ranks.NONE
-        counts = here["items"].dropna()
-        columns.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
-        marks |= {(c.model, column.key): _mark(c, ranked.ranks.get(c.model)) for c in here.itertuples()}
+def boards(results: Results) -> list[Board]:
+    """One for each budget, machine and precision with a run: its cells, the floors on the same data, and the
+    cost sweep on the same budget, machine and precision."""
+    return [_board(group, part, results) for group, part in results.cells.groupby(GROUP, sort=True)]
+
+
+def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:
     usual = part[~part.variant.astype(bool)]
-    for column in _averages(columns, usual):
-        ranked = ranks.average(usual, column.over)
+    columns, marks = _scored(part, _columns(part, results.exams.always()), results.answers)
+    for column in _averages(columns, usual, results.exams.always()):
+        ranked = ranks.average(usual, column.over, results.answers)
         columns.append(_with(column, ranked, None))
         marks |= {(name, column.key): _average(ranked, name) for name in ranked.values}
-    measured, costs = _costs(points, group)
+    measured, costs = _costs(results, group)
     lines = [_line(name, own, columns, marks, costs) for name, own in part.groupby("model", sort=True)]
     lines.sort(key=_standing)
+    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured)
+
+
+def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:
+    """The columns with what their ranks say of them, and every model's marks in them."""
+    out, marks = [], {}
+    for column in columns:
+        here = part[part["row"] == column.key]
+        ranked = ranks.column(here[~here.variant.astype(bool)], answers) if len(here) else ranks.NONE
+        counts = here["items"].dropna()
+        out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
+        marks |= {(c.model, column.key): _mark(c, ranked.ranks.get(c.model), answers) for c in here.itertuples()}
+    return out, marks
+
+
+def _rules(part: pd.DataFrame, floors: pd.DataFrame) -> list[Line]:
+    """The floors on the data of these cells, by name."""
     data = set(zip(part["row"], part.fingerprint, strict=True))
     same = [pair in data for pair in zip(floors["row"], floors.fingerprint, strict=True)]
     rules = floors[np.array(same, bool)]
     zeros = rules[rules.local.eq(True)].groupby("row").accuracy.max()
+    lines = []
     for name, own in rules.sort_values("run_id").groupby("model", sort=True):
         found = {r.row: _floor(r, zeros.get(r.row)) for r in own.itertuples()}
         lines.append(Line(name, "floor", found, local=bool(own.local.eq(True).all())))
-    return Board(*group, tuple(columns), tuple(lines), measured)
+    return lines
 
 
-def _columns(part: pd.DataFrame) -> list[Column]:
+def _columns(part: pd.DataFrame, always: list[Exam]) -> list[Column]:
     """The exams in the paper's order, each with its standard row and stand-ins, then other tasks."""
-    rows = dict(zip(part["row"], part.task, strict=True))
-    exams = {r: exam_of(t) for r, t in rows.items()}
+    exams = dict(zip(part["row"], part.exam, strict=True))
     out = []
-    for exam, title in EXAMS.items():
-        mine = sorted((r for r, e in exams.items() if e == exam), key=lambda r: (r != exam, r))
-        out += [Column(r, heading(r), exam, standard=r == exam) for r in mine] or [Column(exam, title, exam)]
-    others = sorted((r for r, e in exams.items() if e is None), key=task_order)
-    return out + [Column(r, r, None) for r in others]
+    for exam in always:
+        mine = sorted((r for r, e in exams.items() if e.of == exam.of), key=lambda r: (r != exam.of, r))
+        out += [Column(r, exams[r].heading(r), exam, r == exam.of) for r in mine] or [Column(exam.of, exam.title, exam)]
+    theirs = {exam.of for exam in always}
+    others = sorted((r for r, e in exams.items() if e.of not in theirs), key=lambda r: (exams[r].order, r))
+    return out + [Column(r, exams[r].heading(r), exams[r], r == exams[r].of) for r in others]
 
 
-def _averages(columns: list[Column], usual: pd.DataFrame) -> list[Column]:
-    """Avg5 and Avg6, each exam by its `averaged_row`."""
+def _averages(columns: list[Column], usual: pd.DataFrame, always: list[Exam]) -> list[Column]:
+    """Avg5 and Avg6, each exam by its `averaged_row`. An exam that only a record knows joins none of ours: all
+    that have not sat it would lose their average."""
     known = usual[usual.accuracy.notna()].groupby("row").size().to_dict()
+    exams = {c.exam.of: c.exam for c in columns}
     chosen = {}
-    for exam in SIX:
-        mine = {c.key: c for c in columns if c.exam == exam}
-        chosen[exam] = mine[averaged_row(exam, {key: known.get(key, 0) for key in mine})]
+    for of in exams:
+        mine = {c.key: c for c in columns if c.exam.of == of}
+        chosen[of] = mine[averaged_row(of, {key: known.get(key, 0) for key in mine})]
     out = []
-    for exams in (FIVE, SIX):
-        over = [chosen[e] for e in exams]
+    for number in sorted({n for exam in exams.values() for n in exam.averages}):
+        ours = [exam.of for exam in always if number in exam.averages]
+        over = [chosen[of] for of in ours or [of for of, exam in exams.items() if number in exam.averages]]
         whole = all(c.standard for c in over)
-        title = f"Avg{len(exams)}" if whole else f"Avg{len(exams)} (stand-ins)"
-        out.append(Column(f"avg{len(exams)}", title, None, whole, tuple(c.key for c in over)))
+        title = f"Avg{number}" if whole else f"Avg{number} (stand-ins)"
+        out.append(Column(f"avg{number}", title, None, whole, tuple(c.key for c in over)))
     return out
 
 
@@ -182,18 +204,18 @@ def _known(value: Any) -> Any:
     return None if value is None or (np.isscalar(value) and pd.isna(value)) else value
 
 
-def _mark(cell: Any, rank: tuple[int, int] | None) -> Mark:
+def _mark(cell: Any, rank: tuple[int, int] | None, answers: Answers) -> Mark:
     names = [f.name for f in fields(Mark) if f.name not in ("rank", "above_chance")]
     values = {n: _known(getattr(cell, n)) for n in names}
     for name in ("items", "steps", "parameters", "step_peak_bytes", "seeds", "failed"):
         values[name] = None if values[name] is None else int(values[name])
-    return Mark(**values, rank=rank, above_chance=_above_chance(cell))
+    return Mark(**values, rank=rank, above_chance=_above_chance(cell, answers))
 
 
-def _above_chance(cell: Any) -> tuple[int, int] | None:
-    if exam_of(cell.task) not in ALL_OR_NOTHING or not cell.seeds:
+def _above_chance(cell: Any, answers: Answers) -> tuple[int, int] | None:
+    if not cell.exam.all_or_nothing or not cell.seeds:
         return None
-    constant, each = chance(cell.answers[0]), right(cell.answers)
+    constant, each = answers.chance(cell.answers[0]), answers.right(cell.answers)
     if constant is None or each is None:
         return None
     return above_chance(each.mean(-1), each.shape[-1], constant), cell.seeds
@@ -204,7 +226,7 @@ def _average(ranked: ranks.Ranked, name: str) -> Mark:
     return Mark(accuracy=ranked.values[name], low=low, high=high, status="ok", rank=ranked.ranks.get(name))
 
 
-def _line(name: str, own: pd.DataFrame, columns: list[Column], marks: dict, costs: dict) -> Line:
+def _line(name: str, own: pd.DataFrame, columns: list[Column], marks: Marks, costs: Costs) -> Line:
     ratios = own.parameters_ratio.dropna()
     furthest = max(ratios, key=lambda r: abs(np.log(r))) if len(ratios) else None
     mine = {c.key: marks[name, c.key] for c in columns if (name, c.key) in marks}
@@ -233,12 +255,14 @@ def _floor(rule: Any, zero: float | None) -> Mark:
         skill=skill(_known(rule.accuracy), zero),
         run_ids=(rule.run_id,),
         files=(rule.file,),
+        edited=(rule.file,) * bool(rule.edited),
         fingerprint=rule.fingerprint,
     )
 
 
-def _costs(points: pd.DataFrame, group: tuple[str, ...]) -> tuple[str | None, dict[str, dict[int, Cost]]]:
+def _costs(results: Results, group: tuple[str, ...]) -> tuple[str | None, Costs]:
     """(what was measured, model -> length -> Cost) of the sweep with most models in this group."""
+    points = results.points
     conditions = np.logical_and.reduce([points[c] == v for c, v in zip(GROUP, group, strict=True)])
     here = points[
         conditions & (points["mode"] == "fixed") & (points.phase == "train") & points.length.isin(growth.TABLE_2)
@@ -247,10 +271,13 @@ def _costs(points: pd.DataFrame, group: tuple[str, ...]) -> tuple[str | None, di
     if best is None:
         return None, {}
     first = best.iloc[0]
-    out: dict[str, dict[int, Cost]] = {}
+    changed = best[best.run_id.isin(results.runs.run_id[results.runs.edited.astype(bool)])]
+    edited = set(zip(changed.model, changed.length, strict=True))
+    out: Costs = {}
     for p in best[best.status != "ok"].sort_values("run_id").itertuples():
-        out.setdefault(p.model, {})[int(p.length)] = Cost(status=p.status)
+        out.setdefault(p.model, {})[int(p.length)] = Cost(status=p.status, edited=(p.model, p.length) in edited)
     for p in growth.relative(best).itertuples():
-        found = Cost(_known(p.relative_speed), _known(p.relative_memory), "ok", bool(p.disturbed))
+        ratios = _known(p.relative_speed), _known(p.relative_memory)
+        found = Cost(*ratios, "ok", bool(p.disturbed), (p.model, p.length) in edited)
         out.setdefault(p.model, {})[int(p.length)] = found
     return f"{first.task}, batch {first.batch_size}, {first.threads} thread{'' if first.threads == 1 else 's'}", out

@@ -6,5 +6,6 @@ means      averages over exams
 exams      what tables know of an exam
 stats      intervals, tests, ranks (with sources)
 skill      the score above the floor
+compare    two models on the same test items
 ranks      which models of a column can be told apart
 """

@@ -8,23 +8,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lra.marks import stats
 from lra.marks.runs import CELL, GROUP, REFERENCE, latest, local_floors
 from lra.marks.skill import skill
+from lra.record.answers import Answers
 
 FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
     "skill", "floor", "parameters", "steps", "examples_per_second", "step_peak_bytes", "run_ids", "files", "answers",
+    "exam", "edited",
 )  # fmt: skip
 
 
-def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for each group, task row and model.
+def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
+    """One row for each group, task row and model, from the rows of runs.
 
     accuracy            mean over `seeds` runs that ended ok; `failed` others did not (status, reason)
-    low, high           its 95 % interval (lra.stats.interval; without stored answers lra.stats.wider)
+    low, high           its 95 % interval (lra.marks.stats.interval; without stored answers `wider`)
     skill, floor        above the best local floor on record for the same data, and which that is
     relative_*, parameters_ratio   to the Transformer's on the same task, budget, machine, precision
     run_ids, files, answers        of the runs that ended ok, by seed; of all where none did
+    edited              those of the files that were changed after they were written
 
     A run with overrides is a row of its own, named with them (`variant`). Of several configurations
     under one name (an edited YAML) the newest is shown.
@@ -41,7 +45,7 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     for run in runs.itertuples():
         grouped.setdefault(tuple(getattr(run, name) for name in CELL), []).append(run)
     best = local_floors(table)
-    rows = [dict(zip(CELL, key, strict=True)) | _cell(grouped[key], best) for key in sorted(grouped)]
+    rows = [dict(zip(CELL, key, strict=True)) | _cell(grouped[key], best, answers) for key in sorted(grouped)]
     out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int})
     base = out[out.model == REFERENCE].set_index([*GROUP, "row"])
     where = pd.MultiIndex.from_frame(out[[*GROUP, "row"]])
@@ -54,11 +58,8 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]]) -> dict[str, Any]:
+def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kept_answers: Answers) -> dict[str, Any]:
     """FIELDS of one cell from its runs, one a seed."""
-    from lra.marks import stats
-    from lra.record.answers import right
-
     ok, bad = [r for r in runs if r.status == "ok"], [r for r in runs if r.status != "ok"]
     scored = [r for r in ok if pd.notna(r.accuracy)]
     kept, last = ok or runs, runs[-1]
@@ -67,7 +68,7 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]]) -> 
     floor = floors.get((last.row, last.fingerprint), (None, None))
     if scored:
         mean = float(np.mean([r.accuracy for r in scored]))
-        known = right(answers)
+        known = kept_answers.right(answers)
         if known is not None:
             low, high = map(float, stats.interval(known))
         elif pd.notna(items):
@@ -93,6 +94,8 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]]) -> 
         "run_ids": tuple(r.run_id for r in kept),
         "files": tuple(r.file for r in kept),
         "answers": answers,
+        "exam": last.exam,
+        "edited": tuple(r.file for r in kept if r.edited),
     }
 
 

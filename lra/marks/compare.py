@@ -10,30 +10,35 @@ import pandas as pd
 
 from lra.errors import UserError, nearest
 from lra.marks import stats
-from lra.record.answers import right
+from lra.record.answers import Answers
 
 COLUMNS = ("row", "a", "b", "difference", "low", "high", "p", "p_holm", "seeds_a", "seeds_b", "items")
 
 
 def comparisons(
-    cells: pd.DataFrame, a: str | Sequence[str], b: str | Sequence[str], task: str | Sequence[str], budget: str
+    cells: pd.DataFrame,
+    answers: Answers,
+    a: str | Sequence[str],
+    b: str | Sequence[str],
+    task: str | Sequence[str],
+    budget: str,
 ) -> pd.DataFrame:
     """One row (COLUMNS) for each pair and task: accuracy of `a` less that of `b` as fractions, its 95 %
     interval, the two-sided p of "equally accurate" (lra.marks.stats.compare) and that p after Holm over all rows.
 
-    cells: as of lra.marks.cells. Raises UserError naming what is not there.
+    cells, answers: of lra.results. Raises UserError naming what is not there.
     """
     names_a, names_b, tasks = ([x] if isinstance(x, str) else list(x) for x in (a, b, task))
     rows = []
     for exam, first, second in product(tasks, names_a, names_b):
         one, other = (_cell(cells, exam, name, budget) for name in (first, second))
-        mine, theirs = right(one.answers), right(other.answers)
+        mine, theirs = answers.right(one.answers), answers.right(other.answers)
         same = mine is not None and theirs is not None and mine.shape[-1] == theirs.shape[-1]
         if not same or one.fingerprint != other.fingerprint or one["row"] != other["row"]:
             raise UserError(f"{exam}: {first} and {second} have no stored answers on the same test items")
         apart = stats.difference(mine, theirs)
         low, high = map(float, apart.interval())
-        p = float(stats.compare(mine, theirs))
+        p = float(stats.compare(mine, theirs, apart))
         counts = len(mine), len(theirs), mine.shape[-1]
         rows.append([one["row"], first, second, float(apart.value), low, high, p, np.nan, *counts])
     out = pd.DataFrame(rows, columns=COLUMNS)

@@ -1,42 +1,84 @@
-"""What tables know of an exam: order, title, averages."""
+"""What tables know of an exam: what it is or stands in for, its heading, order and averages.
+
+It stands in the exam's YAML (`exam: {of:, title:, order:, averages:, all_or_nothing:}`), from where a run copies
+it into its record. Records without it are of exams that this package brings, whose YAMLs are read here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
-ORDER = ("listops", "text", "retrieval", "image", "pathfinder", "pathx")
+from lra.root import CONFIGS
 
-
-def task_order(row: str) -> tuple[int, str]:
-    names = [name for name in ORDER if row.startswith(name)]
-    return (ORDER.index(max(names, key=len)) if names else len(ORDER), row)
-
-
-# The columns every board has, in the order of the paper's table: the exam's row and its heading.
-EXAMS = {
-    "listops": "ListOps",
-    "text": "Text",
-    "retrieval": "Retrieval",
-    "image": "Image",
-    "pathfinder": "Path",
-    "pathx": "Path-X",
-}
-FIVE, SIX = tuple(EXAMS)[:5], tuple(EXAMS)
-ALL_OR_NOTHING = ("pathfinder", "pathx")  # exams that a seed learns or stays at chance on
+LAST = float("inf")
 
 
-def exam_of(task: str) -> str | None:
-    """The exam that a task is or stands in for: retrieval_acl stands in for retrieval."""
-    return next((e for e in EXAMS if task == e or task.startswith(f"{e}_")), None)
+@dataclass(frozen=True)
+class Exam:
+    """of: the row of the exam itself, in whose column a stand-in may stand. averages: the numbers of those it
+    counts in, 5 of Avg5. all_or_nothing: a seed learns it or stays at chance."""
+
+    of: str
+    title: str
+    order: float = LAST
+    averages: tuple[int, ...] = ()
+    all_or_nothing: bool = False
+    known: bool = True  # somewhere declared; else a row of its own under its own name
+
+    def heading(self, row: str) -> str:
+        """A row's heading, which names all that departs from the standard: "Image (jpeg, test500)"."""
+        if row == self.of or not self.known:
+            return self.title
+        rest = row[len(self.of) + 1 :] if row.startswith((f"{self.of}_", f"{self.of}-")) else row
+        return f"{self.title} ({rest.replace('-', ', ')})"
 
 
-def heading(row: str) -> str:
-    """A row's heading, which names all that departs from the standard: "Image (jpeg, test500)"."""
-    exam = next((e for e in EXAMS if row == e or row.startswith((f"{e}_", f"{e}-"))), None)
-    if exam is None:
-        return row
-    rest = row[len(exam) + 1 :].replace("-", ", ")
-    return f"{EXAMS[exam]} ({rest})" if rest else EXAMS[exam]
+DECLARED = tuple(f.name for f in fields(Exam) if f.name != "known")
+
+
+class Exams:
+    """The exams of a results folder. Equal ones are one object, however many records name them."""
+
+    def __init__(self, folder: Path = CONFIGS / "task") -> None:
+        self.shipped = shipped(folder)
+        self._same: dict[Exam, Exam] = {e: e for e in self.shipped.values()}
+
+    def of(self, task: str, row: str, declared: Mapping[str, Any] | None) -> Exam:
+        """From what the record declares; else as shipped; else the row itself, last and in no average."""
+        whole = declared is not None and {"of", "title"} <= set(declared)
+        exam = made(declared) if whole else self.shipped.get(task) or Exam(row, row, known=False)
+        return self._same.setdefault(exam, exam)
+
+    def always(self) -> list[Exam]:
+        """The exams that every board has a column for, with or without a run: those that averages are over."""
+        return sorted({e for e in self.shipped.values() if e.averages}, key=lambda e: e.order)
+
+
+def shipped(folder: Path) -> dict[str, Exam]:
+    """Task -> exam, of the YAMLs in a folder that declare one."""
+    import yaml  # a door that shows no exam does without
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    out = {}
+    for path in sorted(folder.glob("*.yaml")):
+        declared = (yaml.load(path.read_text(), loader) or {}).get("exam")
+        if declared:
+            out[path.stem] = made(declared)
+    return out
+
+
+def made(declared: Mapping[str, Any]) -> Exam:
+    values = {name: declared[name] for name in DECLARED if name in declared}
+    return Exam(**values | {"averages": tuple(values.get("averages", ()))})
+
+
+def ordered(rows: Iterable[str], exams: Iterable[Exam]) -> Callable[[str], tuple[float, str]]:
+    """A key that sorts rows by their exams' order, then by name."""
+    known = dict(zip(rows, exams, strict=True))
+    return lambda row: (known[row].order if row in known else LAST, row)
 
 
 def averaged_row(exam: str, models: Mapping[str, int]) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lra.marks.cells import cells
-from lra.marks.exams import averaged_row, exam_of
+from lra.marks.exams import averaged_row
 from lra.marks.runs import GROUP
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """What the bubble chart shows of `lra.leaderboard.load`'s table: its cells, `one_an_exam`, `averaged`."""
-    return averaged(one_an_exam(standard(cells(table))))
+def summary(cells: pd.DataFrame) -> pd.DataFrame:
+    """What the bubble chart shows of cells: those of standard runs, `one_an_exam`, `averaged`."""
+    return averaged(one_an_exam(standard(cells)))
 
 
 def one_an_exam(shown: pd.DataFrame) -> pd.DataFrame:
@@ -21,8 +20,8 @@ def one_an_exam(shown: pd.DataFrame) -> pd.DataFrame:
     for _, part in shown.groupby(GROUP, sort=False):
         models = part.accuracy.notna().groupby(part["row"]).sum().to_dict()
         exams: dict[str, dict[str, int]] = {}
-        for row, task in dict(zip(part["row"], part.task, strict=True)).items():
-            exams.setdefault(exam_of(task) or row, {})[row] = models[row]
+        for row, exam in dict(zip(part["row"], part.exam, strict=True)).items():
+            exams.setdefault(exam.of, {})[row] = models[row]
         kept.append(part[part["row"].isin([averaged_row(exam, rows) for exam, rows in exams.items()])])
     return pd.concat(kept).sort_index() if kept else shown
 

@@ -2,70 +2,85 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
-from lra.errors import UserError
-from lra.record import record, store
+from lra.marks.exams import Exams
+from lra.record import record
+from lra.record.record import Record
+from lra.record.sheet import Sheet
 
 REFERENCE = "transformer"
 GROUP = ["budget", "machine", "dtype"]
 CELL = [*GROUP, "row", "model"]
-# Columns of `load` and of a cell.
-LOADED = (
-    "path", "file", "answers", "run_id", "kind", "status", "reason", "task", "row", "model", "variant", "budget",
-    "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy", "items", "local",
-    "steps", "parameters", "train_examples_per_second", "inference_examples_per_second", "step_peak_bytes", "commit",
+COLUMNS = (
+    "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
+    "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
+    "items", "local", "steps", "parameters", "train_examples_per_second", "inference_examples_per_second",
+    "step_peak_bytes", "commit",
 )  # fmt: skip
+EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy")
 
 
-def load(results: str | Path) -> pd.DataFrame:
-    """One row a record: its flat fields, and of its costs those that tables show.
+def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
+    """COLUMNS of one record.
 
-    path: of the record; file: the same below `results`; answers: of the stored predictions, null
-    without. Raises UserError naming a file that is not a record.
+    file: of the record, below the results folder. answers: of the stored predictions, null without. exam: what
+    tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok.
     """
-    rows = []
-    try:
-        for path, r in store.find(results):
-            cost = r.cost if r.cost.get("status") == "ok" else {}
-            stored = (r.predictions or {}).get("file")
-            rows.append(
-                {
-                    "path": path.as_posix(),
-                    "file": path.relative_to(results).as_posix(),
-                    "answers": (path.parent / stored).as_posix() if stored else None,
-                    "run_id": r.run_id,
-                    "kind": r.kind,
-                    "status": r.status,
-                    "reason": r.reason,
-                    "task": r.task,
-                    "row": r.row,
-                    "model": " ".join([r.model, *r.variant]),
-                    "variant": bool(r.variant),
-                    "budget": r.budget,
-                    "seed": r.seed,
-                    "config_hash": r.config_hash,
-                    "fingerprint": r.data.get("fingerprint"),
-                    "machine": r.machine.get("name"),
-                    "device": r.machine.get("device"),
-                    "threads": r.machine.get("threads"),
-                    "dtype": r.dtype,
-                    "accuracy": r.accuracy_test,
-                    "items": r.items_test,
-                    "local": r.local,
-                    "steps": r.steps_budget,
-                    "parameters": r.parameters,
-                    "train_examples_per_second": cost.get("train", {}).get("examples_per_second"),
-                    "inference_examples_per_second": cost.get("inference", {}).get("examples_per_second"),
-                    "step_peak_bytes": cost.get("step_peak_bytes"),
-                    "commit": r.commit,
-                }
-            )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return pd.DataFrame(rows, columns=LOADED)
+    r, stored = sheet.record, sheet.predictions
+    cost = r.cost if r.cost.get("status") == "ok" else {}
+    return (
+        file,
+        stored.as_posix() if stored else None,
+        r.predictions.get("sha256") if stored else None,
+        r.run_id,
+        r.kind,
+        r.status,
+        r.reason,
+        sheet.edited,
+        r.task,
+        r.row,
+        exams.of(r.task, r.row, r.config.get("exam")),
+        " ".join([r.model, *r.variant]),
+        bool(r.variant),
+        r.budget,
+        r.seed,
+        r.config_hash,
+        r.data.get("fingerprint"),
+        r.machine.get("name"),
+        r.machine.get("device"),
+        r.machine.get("threads"),
+        r.dtype,
+        r.accuracy_test,
+        r.items_test,
+        r.local,
+        r.steps_budget,
+        r.parameters,
+        (cost.get("train") or {}).get("examples_per_second"),
+        (cost.get("inference") or {}).get("examples_per_second"),
+        cost.get("step_peak_bytes"),
+        r.commit,
+    )
+
+
+def evaluations(r: Record) -> list[tuple[Any, ...]]:
+    """EVALUATED of each evaluation while a model trained."""
+    if r.kind != "model":
+        return []
+    return [(r.run_id, r.row, r.model, r.seed, r.status, p["step"], p.get("valid_accuracy")) for p in r.curve]
+
+
+def frame(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """A row a record."""
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def learning(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """A row an evaluation."""
+    return pd.DataFrame(rows, columns=EVALUATED).astype({"valid_accuracy": float})
 
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
@@ -93,16 +108,3 @@ def local_floors(table: pd.DataFrame) -> dict[tuple[str, str], tuple[str, float]
     rules = floors(table)
     rules = rules[rules.local.eq(True)].sort_values(["accuracy", "model"])
     return {(r.row, r.fingerprint): (r.model, r.accuracy) for r in rules.itertuples()}
-
-
-def learning(results: str | Path, run_ids: set[str]) -> pd.DataFrame:
-    """One row for each evaluation of those runs: row, model, seed, status, step, valid_accuracy."""
-    rows = [
-        {"row": r.row, "model": r.model, "seed": r.seed, "status": r.status}
-        | {"step": point["step"], "valid_accuracy": point.get("valid_accuracy")}
-        for _, r in store.find(results)
-        if r.run_id in run_ids
-        for point in r.curve
-    ]
-    columns = ["row", "model", "seed", "status", "step", "valid_accuracy"]
-    return pd.DataFrame(rows, columns=columns).astype({"valid_accuracy": float})

@@ -70,28 +70,39 @@ class Estimate:
         return np.where(np.abs(self.value) > 0, np.exp((low + high) / 2), 1.0)[()]
 
 
-def accuracy(right: Any) -> Estimate:
-    """Accuracy of one model from right (..., S, N)."""
+@dataclass(frozen=True)
+class Scatter:
+    """What the comparisons of a model need of its right (..., S, N), worked out once for all of them."""
+
+    seeds: int
+    by_item: Any  # (..., N): the share of seeds that are right
+    between: Any  # variance between the seeds' accuracies; 0 for one seed
+    residual: Any  # variance of what neither seed nor item explains; 0 for one seed, where it cannot be told apart
+
+
+def scatter(right: Any) -> Scatter:
     right = np.asarray(right)
-    between, residual = _scatter(right)
     seeds, items = right.shape[-2:]
-    spread = np.maximum(right.mean(-2).var(-1) - residual / seeds, 0)
-    freedom = np.full(between.shape, max(1, seeds - 1))[()]
-    return Estimate(right.mean((-2, -1)), between / seeds, freedom, spread / items)
-
-
-def _scatter(right: np.ndarray) -> tuple[Any, Any]:
-    """(variance between the seeds' accuracies, variance of what neither seed nor item explains);
-    0 and 0 for one seed, where the rest cannot be told from the items."""
-    seeds, items = right.shape[-2:]
-    by_seed, by_item = right.mean(-1), right.mean(-2)
+    by_item = right.mean(-2)
     if seeds == 1:
         nothing = np.zeros(right.shape[:-2])
-        return nothing, nothing
+        return Scatter(seeds, by_item, nothing, nothing)
+    by_seed = right.mean(-1)
     # Of zeros and ones the mean of squares is the mean: no copy of `right` is made.
     total = seeds * items * (by_seed.mean(-1) - by_seed.mean(-1) ** 2)
     explained = items * seeds * by_seed.var(-1) + seeds * items * by_item.var(-1)
-    return by_seed.var(-1, ddof=1), np.maximum(total - explained, 0) / ((seeds - 1) * (items - 1))
+    residual = np.maximum(total - explained, 0) / ((seeds - 1) * (items - 1))
+    return Scatter(seeds, by_item, by_seed.var(-1, ddof=1), residual)
+
+
+def accuracy(right: Any) -> Estimate:
+    """Accuracy of one model from right (..., S, N)."""
+    right = np.asarray(right)
+    own = scatter(right)
+    items = right.shape[-1]
+    spread = np.maximum(own.by_item.var(-1) - own.residual / own.seeds, 0)
+    freedom = np.full(own.between.shape, max(1, own.seeds - 1))[()]
+    return Estimate(right.mean((-2, -1)), own.between / own.seeds, freedom, spread / items)
 
 
 def interval(right: Any, level: float = LEVEL) -> tuple[Any, Any]:
@@ -131,23 +142,22 @@ def wider(accuracies: Sequence[float], items: int, level: float = LEVEL) -> tupl
 
 
 def difference(a: Any, b: Any) -> Estimate:
-    """Accuracy of `a` less that of `b` on the same items: right (..., S, N), (..., T, N).
+    """Accuracy of `a` less that of `b` on the same items: right (..., S, N), (..., T, N), or their Scatter.
 
     Items are paired, seeds are not: the same seed gives two models nothing in common but the order
     of the data. Degrees of freedom by Welch (1947).
     """
-    a, b = np.asarray(a), np.asarray(b)
-    if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"items: {a.shape[-1]} and {b.shape[-1]}; allowed: the same test items for both models")
-    by_item = a.mean(-2) - b.mean(-2)
+    a, b = (side if isinstance(side, Scatter) else scatter(side) for side in (a, b))
+    if a.by_item.shape[-1] != b.by_item.shape[-1]:
+        counts = f"{a.by_item.shape[-1]} and {b.by_item.shape[-1]}"
+        raise ValueError(f"items: {counts}; allowed: the same test items for both models")
+    by_item = a.by_item - b.by_item
     seeds = squares = np.zeros(by_item.shape[:-1])
     noise = np.zeros(by_item.shape[:-1])
-    for right in (a, b):
-        count = right.shape[-2]
-        between, residual = _scatter(right)
-        seeds = seeds + between / count
-        squares = squares + (between / count) ** 2 / max(1, count - 1)
-        noise = noise + residual / count
+    for side in (a, b):
+        seeds = seeds + side.between / side.seeds
+        squares = squares + (side.between / side.seeds) ** 2 / max(1, side.seeds - 1)
+        noise = noise + side.residual / side.seeds
     freedom = np.where(squares > 0, seeds**2 / np.maximum(squares, 1e-300), 1.0)
     items = np.maximum(by_item.var(-1) - noise, 0) / by_item.shape[-1]
     return Estimate(by_item.mean(-1), seeds, freedom[()], items)
@@ -162,17 +172,17 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(sum(e.value for e in estimates) / count, seeds, freedom, sum(e.items for e in estimates) / count**2)
 
 
-def compare(a: Any, b: Any) -> Any:
+def compare(a: Any, b: Any, apart: Estimate | None = None) -> Any:
     """Two-sided p-value of "both are equally accurate": right (..., S, N), (..., T, N) on the same items.
 
     One seed each: McNemar's mid-p test (Fagerland et al. 2013, BMC Med. Res. Methodol. 13, 91),
     which is about the two trained models. Otherwise about the two training procedures, by
-    `difference`; a side with one seed stands for its trained model only.
+    `difference` (`apart`, if it is known already); a side with one seed stands for its trained model only.
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.shape[-2] == b.shape[-2] == 1:
         return mcnemar((a & ~b).sum((-2, -1)), (b & ~a).sum((-2, -1)))
-    return difference(a, b).p()
+    return (apart or difference(a, b)).p()
 
 
 def mcnemar(only_a: Any, only_b: Any) -> Any:

@@ -5,6 +5,7 @@ bubble    accuracy over speed, area for memory (after figure 3 of Tay et al. 202
 lengths   time and memory over length, with fitted exponents; crossing lengths
 exams     accuracy by exam with intervals and floors; learning curves
 style     what they share: colours, marks, notes, files
+places    where figures lie
 labels    where labels go
 forked    half of the work done by a second process
 """

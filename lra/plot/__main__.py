@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import sys
 
+from lra import results
+from lra.console import line, say
+from lra.plot.places import FOLDER
 from lra.plot.render import render, stale
-from lra.plot.style import FOLDER
 from lra.record.place import results_dir
 
 
 def main() -> int:
     folder = results_dir(sys.argv[1:])
-    drawn = render(folder)
+    found = results.load(folder)
+    drawn = render(found)
+    for remark in found.remarks():
+        say(line(remark))
     (folder / FOLDER).mkdir(exist_ok=True)
     for name, content in drawn.items():
         (folder / name).write_bytes(content)

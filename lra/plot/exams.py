@@ -26,9 +26,9 @@ def accuracy(
 ) -> Figure:
     """Test accuracy by task, the best on top, floors in grey among the models.
 
-    cells    as `lra.leaderboard.cells` of one group: row, model, accuracy, low, high (95 %), items,
+    cells    as `lra.marks.cells` gives of one group: row, model, accuracy, low, high (95 %), items,
              seeds, status
-    floors   as `lra.leaderboard.floors` on the same data: row, model, accuracy, local
+    floors   as `lra.marks.runs.floors` on the same data: row, model, accuracy, local
     A broken line marks the best floor that is blind to long-range structure: below it, no such
     structure has been shown to be used.
     """

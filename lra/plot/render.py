@@ -7,6 +7,7 @@ sweep the curves of time and memory. Reads records only, without torch. The same
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,16 @@ from matplotlib.figure import Figure
 from lra import ledger
 from lra.cost import growth
 from lra.cost import points as costs
-from lra.marks.cells import cells
-from lra.marks.exams import task_order
+from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
-from lra.marks.runs import GROUP, REFERENCE, floors, learning, load
+from lra.marks.runs import GROUP, REFERENCE
 from lra.plot import style
 from lra.plot.bubble import bubble
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import beside
 from lra.plot.lengths import cost, throughput
-from lra.plot.style import FOLDER, slug
+from lra.plot.places import FOLDER, slug
+from lra.results import Results
 
 HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy")  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
@@ -57,37 +58,60 @@ def charted(points: pd.DataFrame, sweep: pd.DataFrame) -> tuple[pd.DataFrame, st
     return points.reset_index(drop=True).assign(**{c: values[c] for c in values}), found[1]
 
 
-def figures(results: str | Path, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Figure]]:
+@dataclass(frozen=True)
+class Group:
+    """What the figures of one budget, machine and precision share."""
+
+    where: str
+    name: str
+    cells: pd.DataFrame  # of runs as the budget has them
+    floors: pd.DataFrame  # on the same data
+    left_out: list[str]
+
+
+def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of everything of these kinds that the records of a results folder can show."""
-    table, points = load(results), costs.load(results)
-    shown = cells(table)
-    usual, rules = standard(shown), floors(table)
+    shown, points = results.cells, results.points
+    usual = standard(shown)
     summed = averaged(one_an_exam(usual))
-    published = ledger.summary(ledger.load(ledger.place(results)))
+    published = ledger.summary(results.published) if "bubble" in kinds else None
     looks = style.looks([*shown.model, *points.model])
-    for group, part in usual.groupby(GROUP):
-        conditions = dict(zip(GROUP, group, strict=True))
-        where = "budget {budget}, {machine}, {dtype}".format(**conditions)
-        name = slug("{budget}-{machine}-{dtype}".format(**conditions))
-        overridden = len(matching(shown, conditions)) - len(part)
-        left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
-        failed = [f"{c.model} on {c.row} ({style.said(c.status)})" for c in part[part.accuracy.isna()].itertuples()]
-        unseen = [task for task in ledger.FIVE if not part.row.str.startswith(task).any()]
-        left_out += [f"Partial: no run yet of {', '.join(unseen)}."] * bool(unseen)
-        lost = [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
-        own, speed = charted(matching(summed, conditions), matching(points, conditions))
-        data = dict(zip(part.row, part.fingerprint, strict=True))
-        here = rules.loc[[data.get(r) == f for r, f in zip(rules.row, rules.fingerprint, strict=True)]]
+    for values, part in usual.groupby(GROUP):
+        conditions = dict(zip(GROUP, values, strict=True))
+        group = _group(conditions, part, results)
         if "bubble" in kinds:
-            title = f"Accuracy, speed and memory: {where}"
-            yield f"bubble-{name}", bubble(own, title, published, [*lost, *left_out], speed, looks)
+            failed = [f"{c.model} on {c.row} ({style.said(c.status)})" for c in part[part.accuracy.isna()].itertuples()]
+            lost = [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
+            own, speed = charted(matching(summed, conditions), matching(points, conditions))
+            title = f"Accuracy, speed and memory: {group.where}"
+            yield f"bubble-{group.name}", bubble(own, title, published, [*lost, *group.left_out], speed, looks)
+        order = ordered(part["row"], part.exam)
         if "accuracy" in kinds:
-            title = f"Accuracy by task: {where}"
-            yield f"accuracy-{name}", accuracy(part, here, title, left_out, looks, task_order)
-        steps = learning(results, {i for ids in part.run_ids for i in ids}) if "curves" in kinds else ()
-        if len(steps):
-            yield f"curves-{name}", curves(steps, here, f"Learning curves: {where}", left_out, looks, task_order)
+            title = f"Accuracy by task: {group.where}"
+            yield f"accuracy-{group.name}", accuracy(part, group.floors, title, group.left_out, looks, order)
+        steps = results.learning if "curves" in kinds else pd.DataFrame()
+        if len(steps) and len(steps := steps[steps.run_id.isin({i for ids in part.run_ids for i in ids})]):
+            title = f"Learning curves: {group.where}"
+            yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
     yield from _costs(points, looks, kinds)
+
+
+def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:
+    where = "budget {budget}, {machine}, {dtype}".format(**conditions)
+    overridden = len(matching(results.cells, conditions)) - len(part)
+    left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
+    unseen = [e.of for e in _first_average(results.exams.always()) if e.of not in {x.of for x in part.exam}]
+    left_out += [f"Partial: no run yet of {', '.join(unseen)}."] * bool(unseen)
+    data, rules = dict(zip(part.row, part.fingerprint, strict=True)), results.floors
+    here = rules.loc[[data.get(r) == f for r, f in zip(rules.row, rules.fingerprint, strict=True)]]
+    name = slug("{budget}-{machine}-{dtype}".format(**conditions))
+    return Group(where, name, part, here, left_out)
+
+
+def _first_average(exams: list[Exam]) -> list[Exam]:
+    """The exams of the average over fewest: all that a chart of means can be expected to hold."""
+    least = min((n for e in exams for n in e.averages), default=0)
+    return [e for e in exams if least in e.averages]
 
 
 def _costs(points: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
@@ -117,14 +141,15 @@ def matching(table: pd.DataFrame, conditions: dict[str, Any]) -> pd.DataFrame:
     return table[np.logical_and.reduce([table[column] == value for column, value in conditions.items()])]
 
 
-def render(results: str | Path) -> dict[str, bytes]:
+def render(results: Results) -> dict[str, bytes]:
     """Path below the results folder -> content, of every figure that its records give."""
     first, second = HALVES
+    results.cells, results.points, results.floors  # noqa: B018  worked out once, before there are two processes
     with beside(rendered, results, second) as rest:
         return rendered(results, first) | rest()
 
 
-def rendered(results: str | Path, kinds: Collection[str]) -> dict[str, bytes]:
+def rendered(results: Results, kinds: Collection[str]) -> dict[str, bytes]:
     """What `render` gives, of these kinds, drawn by this process."""
     return {
         f"{FOLDER}/{name}.{kind}": style.image(figure, kind)
@@ -133,14 +158,14 @@ def rendered(results: str | Path, kinds: Collection[str]) -> dict[str, bytes]:
     }
 
 
-def charts(results: str | Path) -> dict[str, bytes]:
-    """The bubble charts as SVG: what `lra.plot.render` gives, less all the rest."""
+def charts(results: Results) -> dict[str, bytes]:
+    """The bubble charts as SVG: what `lra.plot.render.render` gives, less all the rest."""
     drawn = figures(results, ("bubble",))
     return {f"{FOLDER}/{name}.svg": style.image(figure, "svg") for name, figure in drawn}
 
 
-def stale(results: str | Path, drawn: dict[str, bytes]) -> list[Path]:
+def stale(folder: Path, drawn: dict[str, bytes]) -> list[Path]:
     """Figures of ours in the folder that the records no longer give."""
-    there = (Path(results) / FOLDER).glob("*.*")
+    there = (folder / FOLDER).glob("*.*")
     ours = (p for p in there if p.suffix in (".png", ".svg") and p.name.split("-")[0] in KINDS)
     return sorted(p for p in ours if f"{FOLDER}/{p.name}" not in drawn)

@@ -22,14 +22,6 @@ from matplotlib.figure import Figure
 
 from lra.marks.runs import REFERENCE
 
-FOLDER = "figures"
-
-
-def slug(text: str) -> str:
-    """A file name from free text."""
-    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
-
-
 P = ParamSpec("P")
 BLACK, GREY, PALE = "#000000", "#6f6f6f", "#d9d9d9"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -71,6 +63,7 @@ def drawing() -> Iterator[None]:
                 "font.family": "sans-serif",
                 "font.sans-serif": [FAMILY],
                 "font.size": NORMAL,
+                "text.parse_math": False,  # a name with a dollar is a name
                 "axes.titlesize": NORMAL + 1,
                 "axes.labelsize": NORMAL,
                 "axes.edgecolor": "0.6",

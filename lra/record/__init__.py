@@ -1,7 +1,9 @@
 """What a run leaves, and how it is found again.
 
 record    what a record holds
-sheet     a record opened, with its conditions, its schema checked
+sheet     a record opened, its fields checked; nothing else reads one
+checks    what each field may hold
+content   a file that somebody else may have made, of bounded size
 store     written once, whole; found again
 answers   the stored predictions beside it
 place     the results folder that a command names

@@ -35,7 +35,7 @@ class Record:
     variant: list[str] = field(default_factory=list)  # overrides that depart from the budget's standard run
     data: Mapping[str, Any] = field(default_factory=dict)  # fingerprint, vocabulary, sizes, notes
     reason: str | None = None  # why the status is not ok, in one line
-    local: bool | None = None  # of a floor: is the rule blind to long-range structure (see lra.skill)?
+    local: bool | None = None  # of a floor: is the rule blind to long-range structure (see lra.marks.skill)?
     accuracy_test: float | None = None
     items_test: int | None = None
     accuracy_valid: float | None = None

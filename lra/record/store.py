@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lra.record.record import Record, digest_of
-from lra.record.sheet import read
+from lra.record.sheet import Damaged, Sheet, opened, read
 
 
 def new_id() -> tuple[str, str]:
@@ -67,6 +67,18 @@ def paths(results: str | Path, task: str = "*", model: str = "*") -> list[Path]:
 
 
 def find(results: str | Path, task: str = "*", model: str = "*") -> Iterator[tuple[Path, Record]]:
-    """All records below a results folder, oldest first."""
+    """All records below a results folder, oldest first. Raises lra.record.sheet.Damaged at one that is none."""
     for path in paths(results, task, model):
         yield path, read(path)
+
+
+def sheets(results: str | Path, damaged: Callable[[Damaged], None]) -> Iterator[Sheet]:
+    """All records below a results folder that can be shown, oldest first; `damaged` is told of each other file.
+
+    One is held at a time: twenty thousand of them would take a gigabyte.
+    """
+    for path in paths(results):
+        try:
+            yield opened(path)
+        except Damaged as error:
+            damaged(error)

@@ -106,10 +106,9 @@ def table(rows: list[Row], results: str) -> str:
     return "\n".join([*out, f"{counts}; records in {Path(results) / 'runs'}"])
 
 
-def beside_published(results: str | Path) -> str:
+def beside_published(folder: str | Path) -> str:
     """Our cells of `budget=paper` beside those of the first table and of later ones, as text."""
-    from lra import ledger
-    from lra.marks.cells import cells
-    from lra.marks.runs import load
+    from lra import ledger, results
 
-    return ledger.comparison(cells(load(results)), ledger.load(ledger.place(results)))
+    found = results.load(folder)
+    return ledger.comparison(found.cells, found.published)

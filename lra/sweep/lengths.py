@@ -12,9 +12,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from lra import ceilings, console
+from lra import ceilings, console, results
 from lra.console import say
-from lra.cost.points import load
 from lra.cost.table import summary
 from lra.errors import UserError
 from lra.record import store
@@ -50,7 +49,7 @@ def measured(models: dict[str, Settings]) -> bool:
             counts["refused" if isinstance(done, UserError) else done.status] += 1
             say(f"[{number}/{total}] {point}: {done if isinstance(done, UserError) else told(done)}")
     hashes = {r.config_hash for block in blocks for p in block if (r := bench.recorded(p))}
-    table = load(settings.results_dir)
+    table = results.load(settings.results_dir).points
     print(summary(table[table.config_hash.isin(hashes)]))
     spent = console.duration(time.monotonic() - begin)
     print(f"{total} points in {spent}: {', '.join(f'{n} {status}' for status, n in counts.items())}")

@@ -71,7 +71,7 @@ def run(
             base["predictions"] = {"file": name, "sha256": digest, "items": items}
     made = record.Record(**base | values)
     if made.predictions:
-        store.write_once(store.folder(folder, made) / made.predictions["file"], buffer.getvalue())
+        store.write_once(store.folder(folder, made.task, made.model) / made.predictions["file"], buffer.getvalue())
     store.write(folder, made)
     return made
 

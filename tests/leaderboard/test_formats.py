@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lra.leaderboard import csv, files, latex, markdown, page, terminal
+from lra.leaderboard import csv as csv_format
+from lra.leaderboard import latex, markdown, page, terminal
 from lra.leaderboard.view import Board
+from lra.leaderboard.view import boards as boards_of
+from lra.results import load
 from tests.help import answered, synthetic
 
 
@@ -24,7 +27,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def boards(whole: Path) -> list[Board]:
-    return files.boards(whole)
+    return boards_of(load(whole))
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -36,7 +39,7 @@ def test_the_terminal_table_fits(boards: list[Board], width: int) -> None:
 
 
 def test_csv_is_tidy(boards: list[Board]) -> None:
-    rows = list(csv.DictReader(io.StringIO(csv.render(boards))))
+    rows = list(csv.DictReader(io.StringIO(csv_format.render(boards))))
     [cell] = [r for r in rows if r["model"] == "sinkhorn" and r["row"] == "image_jpeg-test500"]
     assert cell["standard"] == "no" and 0 < float(cell["low"]) < float(cell["accuracy"]) < float(cell["high"]) < 1
     [lost] = [r for r in rows if r["model"] == "synthesizer" and r["row"] == "retrieval_acl-512"]
@@ -102,11 +105,11 @@ def test_text_from_records_cannot_break_a_format(tmp_path: Path) -> None:
         tmp_path, "linear", None, "text", reason=reason, machine=answered.MACHINE | {"name": "CPU <1> & | 50%_"}
     )
     answered.run(tmp_path, "linear", None, "text", reason=reason)
-    shown = files.boards(tmp_path)
+    shown = boards_of(load(tmp_path))
     Reader(page.render(shown, {}))
     assert "<b>&" not in page.render(shown, {})
     head = next(part for part in markdown.render(shown).splitlines() if part.startswith("| Model"))
     rows = [part for part in markdown.render(shown).splitlines() if part.startswith("| linear")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) == head.count("|") for row in rows[:1])
-    rows = csv.DictReader(io.StringIO(csv.render(shown)))
+    rows = csv.DictReader(io.StringIO(csv_format.render(shown)))
     assert reason in {row["reason"] for row in rows}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ import pandas as pd
 import pytest
 
 from lra.leaderboard import files, markdown, notes, terminal
-from lra.leaderboard.view import Board, Mark
+from lra.leaderboard.view import Board, Line, Mark
+from lra.leaderboard.view import boards as shown_of
 from lra.marks import stats
-from lra.marks.cells import cells
-from lra.marks.exams import heading
-from lra.marks.runs import floors, load
+from lra.marks.exams import Exams
 from lra.plot import render
 from lra.record import sheet, store
-from lra.record.answers import right
+from lra.record.answers import Answers
+from lra.results import load
 from tests.help import answered, tiny
 
 
@@ -31,7 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def boards(whole: Path) -> list[Board]:
-    return files.boards(whole)
+    return shown_of(load(whole))
 
 
 @pytest.fixture
@@ -50,10 +49,10 @@ def results(tmp_path: Path) -> Path:
 
 
 def by_cell(folder: Path) -> pd.DataFrame:
-    return cells(load(folder)).set_index(["budget", "row", "model"])
+    return load(folder).cells.set_index(["budget", "row", "model"])
 
 
-def line(shown: Board, name: str) -> board.view.Line:
+def line(shown: Board, name: str) -> Line:
     return next(each for each in shown.lines if each.name == name)
 
 
@@ -86,7 +85,7 @@ def test_a_failed_run_counts_only_without_a_final_one(tmp_path: Path) -> None:
 def test_one_lost_seed_is_said(tmp_path: Path) -> None:
     answered.run(tmp_path, "linear", 0.3)
     answered.run(tmp_path, "linear", None, seed=1)
-    [shown] = files.boards(tmp_path)
+    [shown] = shown_of(load(tmp_path))
     assert any("linear on ListOps: 1 of 2 seeds failed" in note for note in notes.beneath(shown))
 
 
@@ -101,37 +100,40 @@ def test_without_stored_answers_the_wider_interval_and_no_rank(tmp_path: Path) -
     answered.run(tmp_path, "linear", 0.3)
     cell = by_cell(tmp_path).loc[("quick", "listops", "transformer")]
     assert cell.low == 0 and cell.high == 1
-    [shown] = files.boards(tmp_path)
+    [shown] = shown_of(load(tmp_path))
     assert line(shown, "transformer").mark("listops").rank is None
     assert any("Not ranked on ListOps" in n and "transformer" in n for n in notes.beneath(shown))
 
 
 def test_old_records_make_a_board(tmp_path: Path) -> None:
-    for path in (Path(__file__).parent / "records").glob("*.json"):
+    for path in (tiny.ROOT / "tests" / "records").glob("*.json"):
         old = sheet.read(path)
-        target = store.folder(tmp_path, old) / path.name
+        target = store.folder(tmp_path, old.task, old.model) / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    shown = files.boards(tmp_path)
+    shown = shown_of(load(tmp_path))
     assert shown and all(terminal.render(shown) and markdown.render(shown) for _ in "x")
 
 
 def test_answers_are_compared_with_the_labels(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
-    assert right([str(stored)]).shape == (1, 400) and right([str(stored)]).mean() == 0.3
-    assert right([str(stored), None]) is None and right([]) is None
+    stored = store.folder(tmp_path, made.task, made.model) / made.predictions["file"]
+    assert Answers().right([str(stored)]).shape == (1, 400) and Answers().right([str(stored)]).mean() == 0.3
+    assert Answers().right([str(stored), None]) is None and Answers().right([]) is None
     other = answered.run(tmp_path, "linear", 0.3, row="text")
-    assert right([str(stored), str(store.folder(tmp_path, other) / other.predictions["file"])]) is None
+    assert (
+        Answers().right([str(stored), str(store.folder(tmp_path, other.task, other.model) / other.predictions["file"])])
+        is None
+    )
 
 
 def test_groups_are_never_mixed(results: Path) -> None:
-    shown = files.boards(results)
+    shown = shown_of(load(results))
     assert [b.budget for b in shown] == ["paper", "quick"]
     assert all("0.99" not in str(m.accuracy) for each in shown[1].lines for m in each.marks.values())
     answered.run(results, "transformer", 0.5, dtype="bfloat16")
     answered.run(results, "transformer", 0.5, machine={"name": "Example GPU", "device": "cuda"})
-    assert len(files.boards(results)) == 4
+    assert len(shown_of(load(results))) == 4
 
 
 def test_columns_are_the_papers_and_stand_ins_are_named(boards: list[Board]) -> None:
@@ -146,8 +148,9 @@ def test_columns_are_the_papers_and_stand_ins_are_named(boards: list[Board]) -> 
         "Avg5 (stand-ins)",
         "Avg6 (stand-ins)",
     ]
-    assert heading("image") == "Image" and heading("image_jpeg") == "Image (jpeg)"
-    assert heading("pathx256") == "pathx256" and heading("mine") == "mine"
+    rows = ("image", "image_jpeg", "pathx256", "mine", "mine-12")
+    headings = [Exams().of(row.split("-")[0], row, None).heading(row) for row in rows]
+    assert headings == ["Image", "Image (jpeg)", "pathx256", "mine", "mine-12"]
     text = " ".join(notes.beneath(shown))
     assert "Image (jpeg, test500) is image_jpeg-test500" in text and "not the papers' average" in text
 
@@ -158,7 +161,7 @@ def test_standard_rows_have_the_standard_heading_and_average(tmp_path: Path) -> 
         answered.run(tmp_path, "linear", 0.4, row)
     for row in ("retrieval_acl", "image_jpeg"):  # a stand-in beside the standard row is not averaged
         answered.run(tmp_path, "transformer", 0.9, row)
-    [shown] = files.boards(tmp_path)
+    [shown] = shown_of(load(tmp_path))
     assert [c.title for c in shown.columns if c.over] == ["Avg5", "Avg6"]
     assert line(shown, "transformer").mark("avg5").accuracy == pytest.approx(0.5)
     assert line(shown, "transformer").mark("avg5").rank == (1, 1)
@@ -177,7 +180,7 @@ def test_an_average_over_missing_cells_is_not_drawn(boards: list[Board]) -> None
 def test_ranks_come_from_the_stored_answers(tmp_path: Path) -> None:
     for name, accuracy in (("a", 0.7), ("b", 0.69), ("c", 0.5)):
         answered.run(tmp_path, name, accuracy)
-    [shown] = files.boards(tmp_path)
+    [shown] = shown_of(load(tmp_path))
     assert [line(shown, n).mark("listops").rank for n in "abc"] == [(1, 2), (1, 2), (3, 3)]
     assert shown.columns[0].resolution == pytest.approx(0.1, abs=0.05)
 
@@ -186,31 +189,31 @@ def test_models_on_other_data_are_not_ranked(tmp_path: Path) -> None:
     answered.run(tmp_path, "a", 0.7)
     answered.run(tmp_path, "b", 0.5)
     answered.run(tmp_path, "c", 0.5, data={"fingerprint": "changed"})
-    [shown] = files.boards(tmp_path)
+    [shown] = shown_of(load(tmp_path))
     assert [line(shown, n).mark("listops").rank for n in "abc"] == [(1, 1), (2, 2), None]
 
 
 def test_seeds_above_chance(tmp_path: Path) -> None:
     for seed, accuracy in enumerate((0.5, 0.53, 0.95)):
         answered.run(tmp_path, "a", accuracy, "pathfinder", seed)
-    [shown] = files.boards(tmp_path)
+    [shown] = shown_of(load(tmp_path))
     assert line(shown, "a").mark("pathfinder").above_chance == (1, 3)
     assert "1/3" in terminal.render([shown], 80) and "above chance 1 of 3" in markdown.render([shown])
 
 
 def test_parameters_out_of_line_are_marked(results: Path) -> None:
-    quick = files.boards(results)[1]
+    quick = shown_of(load(results))[1]
     assert notes.name(line(quick, "linear")) == "linear †"
     assert "linear 1.133x" in " ".join(notes.beneath(quick))
 
 
 def test_floors_are_rows_and_only_on_the_same_data(results: Path) -> None:
-    text = markdown.render(files.boards(results))
+    text = markdown.render(shown_of(load(results)))
     assert "| floor: majority | 17.0 |" in text and "11.0" not in text
 
 
 def test_overrides_are_rows_of_their_own_without_a_rank(results: Path) -> None:
-    quick = files.boards(results)[1]
+    quick = shown_of(load(results))[1]
     odd = line(quick, "transformer train.steps=3")
     assert odd.kind == "variant" and odd.mark("listops").rank is None
     assert line(quick, "transformer").mark("listops").rank == (1, 2)
@@ -220,7 +223,7 @@ def test_command_writes_everything_repeats_to_the_byte_and_needs_no_torch(tmp_pa
     for name, accuracy in (("transformer", 0.4), ("linear", 0.3)):
         answered.run(tmp_path, name, accuracy)
     code = (
-        "import sys; from lra.leaderboard import main; main();"
+        "import sys; from lra.leaderboard.__main__ import main; main();"
         "print('heavy:', sorted({'torch', 'sklearn', 'datasets', 'hydra'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", code, f"results_dir={tmp_path}"]
@@ -230,7 +233,7 @@ def test_command_writes_everything_repeats_to_the_byte_and_needs_no_torch(tmp_pa
     written = {name: (tmp_path / name).read_bytes() for name in files.NAMES}
     assert b"<svg" in written["leaderboard.html"]
     assert not any(str(tmp_path).encode() in content for content in written.values())
-    assert written == files.files(files.boards(tmp_path), render.charts(tmp_path)), "rebuilding changed a byte"
+    assert written == files.files(shown_of(load(tmp_path)), render.charts(load(tmp_path))), "rebuilding changed a byte"
 
 
 @pytest.mark.parametrize("words", [["resultsdir=x"], ["--chek"], ["results_dir=no-such-folder"]])
@@ -247,16 +250,38 @@ def test_a_file_that_is_no_record_is_one_line(tmp_path: Path) -> None:
 
 
 def test_floors_of_an_empty_folder(tmp_path: Path) -> None:
-    assert load(tmp_path).empty and cells(load(tmp_path)).empty and floors(load(tmp_path)).empty
-    assert files.boards(tmp_path) == []
+    found = load(tmp_path)
+    assert found.runs.empty and found.cells.empty and found.floors.empty and found.points.empty
+    assert found.learning.empty and found.broken == [] and shown_of(found) == []
 
 
-def test_damaged_answers_are_named(tmp_path: Path) -> None:
-    from lra.errors import UserError
-
+def test_damaged_answers_cost_the_ranks_and_are_named(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made.task, made.model) / made.predictions["file"]
     stored.write_bytes(stored.read_bytes()[:-40])
-    with pytest.raises(UserError, match=made.predictions["file"]):
-        cells(load(tmp_path))
-    assert replace(made) == made
+    found = load(tmp_path)
+    assert found.cells.accuracy.tolist() == [0.3]
+    [(file, said)] = found.broken
+    assert file.endswith(made.predictions["file"]) and "damaged" in said
+
+
+def test_a_cell_of_an_edited_record_is_marked(tmp_path: Path) -> None:
+    made = answered.run(tmp_path, "linear", 0.3)
+    answered.run(tmp_path, "transformer", 0.4)
+    path = store.folder(tmp_path, made.task, made.model) / f"{made.run_id}.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7'))
+    [shown] = shown_of(load(tmp_path))
+    [told] = [note for note in notes.beneath(shown) if "edited" in note]
+    assert told.startswith("linear on ListOps: edited after it was written") and made.run_id in told
+
+
+def test_a_new_exam_brings_its_column_in_its_record(tmp_path: Path) -> None:
+    config = {"exam": {"of": "maze", "title": "Maze", "order": 1.5, "averages": [5, 7], "all_or_nothing": True}}
+    answered.run(tmp_path, "linear", 0.9, "maze", config=config)
+    answered.run(tmp_path, "linear", 0.8, "maze-64", config=config)
+    [shown] = shown_of(load(tmp_path))
+    titles = {c.key: (c.title, c.standard) for c in shown.columns}
+    assert titles["maze"] == ("Maze", True) and titles["maze-64"] == ("Maze (64)", False)
+    assert line(shown, "linear").mark("maze").above_chance == (1, 1)
+    assert "maze" not in next(c for c in shown.columns if c.key == "avg5").over, "all others would lose their average"
+    assert next(c for c in shown.columns if c.key == "avg7").over == ("maze",)

@@ -6,28 +6,28 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lra.leaderboard import files, verify
-from lra.marks.runs import load
+from lra.leaderboard.view import boards
 from lra.plot import render
-from lra.record import record, store
+from lra.record import answers, content, record, sheet, store
+from lra.results import load
 from tests.help import answered, tiny
 
-OLD = Path(__file__).parent / "records"
+OLD = tiny.ROOT / "tests" / "records"
 
 
 def problems(folder: Path) -> list[str]:
     """All lines about records and groups."""
-    paths = sorted((folder / "runs").rglob("*.json"))
-    lines = [line for path in paths for line in verify.of_record(path, folder)]
-    return lines + list(verify.of_groups(load(folder)))
+    found = load(folder)
+    lines = [f"{file}: {said}" for file, said in verify.of_records(found)]
+    return lines + list(verify.of_groups(found.runs))
 
 
 def edit(folder: Path, made: record.Record, honest: bool = False, **values: object) -> None:
     """Change fields of a record by hand; `honest` computes its digest anew."""
-    path = store.folder(folder, made) / f"{made.run_id}.json"
+    path = store.folder(folder, made.task, made.model) / f"{made.run_id}.json"
     raw = json.loads(path.read_text()) | values
     if honest:
         raw["digest"] = record.digest_of(raw)
@@ -43,7 +43,7 @@ def test_whole_records_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(OLD.glob("*.json")), ids=lambda p: p.stem)
 def test_old_records_keep_their_schema_for_ever(path: Path) -> None:
-    assert list(verify.of_schema(json.loads(path.read_text()))) == []
+    assert sheet.problem(json.loads(path.read_text())) is None
 
 
 def test_an_edit_by_hand_breaks_the_digest(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_an_edit_by_hand_breaks_the_digest(tmp_path: Path) -> None:
         ({"kind": "guess"}, "model, floor, cost"),
         ({"schema": 99}, "schema 99"),
         ({"status": "oom"}, "reason is null"),
-        ({"status": "fine"}, "status 'fine'"),
+        ({"status": "fine"}, 'status "fine"'),
         ({"colour": "red"}, "unknown fields colour"),
         ({"model": "other"}, "says it is runs/listops/other"),
     ],
@@ -72,14 +72,13 @@ def test_an_edit_by_hand_breaks_the_digest(tmp_path: Path) -> None:
 def test_what_is_not_of_the_schema_is_named(tmp_path: Path, values: dict, said: str) -> None:
     made = answered.run(tmp_path, "linear", 0.3, stored=False)
     edit(tmp_path, made, honest=True, **values)
-    paths = list((tmp_path / "runs").rglob("*.json"))
-    lines = [line for path in paths for line in verify.of_record(path, tmp_path)]
+    lines = [f"{file}: {said}" for file, said in verify.of_records(load(tmp_path))]
     assert any(said in line and made.run_id in line for line in lines), lines
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    path = store.folder(tmp_path, made) / f"{made.run_id}.json"
+    path = store.folder(tmp_path, made.task, made.model) / f"{made.run_id}.json"
     raw = json.loads(path.read_text())
     del raw["commit"]
     path.write_text(json.dumps(raw | {"digest": record.digest_of(raw)}))
@@ -89,15 +88,14 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["gone", "other bytes", "other answers"])
 def test_predictions_must_be_those_of_the_record(tmp_path: Path, harm: str) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
+    stored = store.folder(tmp_path, made.task, made.model) / made.predictions["file"]
     if harm == "gone":
         stored.unlink()
     elif harm == "other bytes":
         stored.write_bytes(stored.read_bytes()[:-1] + b"x")
     else:
         edit(tmp_path, made, honest=True, accuracy_test=0.35)
-    paths = list((tmp_path / "runs").rglob("*.json"))
-    [line] = [line for path in paths for line in verify.of_record(path, tmp_path)]
+    [(_, line)] = verify.of_records(load(tmp_path))
     assert {"gone": "not there", "other bytes": "SHA-256", "other answers": "predictions give 0.3"}[harm] in line
 
 
@@ -131,10 +129,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     answered.run(folder, "transformer", 0.4)
     answered.run(folder, "linear", 0.3)
-    figures = render.render(folder)
-    for name, content in (figures | files.files(files.boards(folder), figures)).items():
+    found = load(folder)
+    figures = render.render(found)
+    for name, data in (figures | files.files(boards(found), figures)).items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
+        (folder / name).write_bytes(data)
     return folder
 
 
@@ -152,7 +151,7 @@ def harmed(path: Path) -> Callable[[], None]:
 
 
 def test_published_files_must_be_what_the_records_give(published: Path) -> None:
-    given = verify.expected(published)
+    given = verify.expected(load(published))
     assert list(verify.of_published(published, given)) == []
     for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.html", next(n for n in given if n.endswith("svg"))):
         back = harmed(published / name)
@@ -167,25 +166,38 @@ def test_published_files_must_be_what_the_records_give(published: Path) -> None:
 
 def test_a_new_record_makes_the_published_table_stale(published: Path, capsys: pytest.CaptureFixture) -> None:
     made = answered.run(published, "linear", 0.35)
-    assert verify.check(published) == 1
+    assert verify.check(load(published)) == 1
     text = capsys.readouterr().out
     assert "leaderboard.md: differs" in text and "3 records" in text
-    for path in store.folder(published, made).glob(f"{made.run_id}*"):
+    for path in store.folder(published, made.task, made.model).glob(f"{made.run_id}*"):
         path.unlink()
 
 
-def test_a_broken_record_stops_the_comparison_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_broken_record_costs_its_own_cell_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    answered.run(tmp_path, "transformer", 0.4)
     made = answered.run(tmp_path, "linear", 0.3)
-    (store.folder(tmp_path, made) / f"{made.run_id}.json").write_text("{")
-    assert verify.check(tmp_path) == 1
+    (store.folder(tmp_path, made.task, made.model) / f"{made.run_id}.json").write_text("{")
+    assert verify.check(load(tmp_path)) == 1
     text = capsys.readouterr().out
-    assert f"{made.run_id}.json: not a record" in text and "were not compared" in text
-    assert len(text.splitlines()) == 3
+    assert f"{made.run_id}.json: not a record" in text and "leaderboard.md: missing" in text and "2 records" in text
 
 
-def test_labels_are_read_without_pickles(tmp_path: Path) -> None:
+def test_each_record_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered.run(tmp_path, "transformer", 0.4)
+    answered.run(tmp_path, "linear", 0.3)
+    seen: list[str] = []
+    read = content.content
+    for module in (sheet, answers):
+        monkeypatch.setattr(module, "content", lambda path, most: seen.append(str(path)) or read(path, most))
+    verify.check(load(tmp_path))
+    assert len(seen) == len(set(seen)) == 4
+
+
+def test_a_record_astray_is_told(tmp_path: Path) -> None:
     made = answered.run(tmp_path, "linear", 0.3)
-    stored = store.folder(tmp_path, made) / made.predictions["file"]
-    np.savez(stored, predictions=np.array([object()]), labels=np.array([1]))
-    path = store.folder(tmp_path, made) / f"{made.run_id}.json"
-    assert any("SHA-256" in line for line in verify.of_record(path, tmp_path))
+    path = store.folder(tmp_path, made.task, made.model) / f"{made.run_id}.json"
+    (tmp_path / "runs" / "copy.json").write_bytes(path.read_bytes())
+    (tmp_path / "runs" / "other.json").write_text("[")
+    lines = dict(verify.strays(load(tmp_path)))
+    assert lines["runs/copy.json"] == f"says it is runs/listops/linear/{made.run_id}.json"
+    assert "not a record" in lines["runs/other.json"]

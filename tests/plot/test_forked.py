@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from lra.plot import forked
 from lra.plot.forked import beside
 
 
@@ -27,6 +28,6 @@ def test_its_error_is_raised_here() -> None:
 
 
 def test_where_nothing_can_be_forked_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "get_all_start_methods", lambda: ["spawn"])
+    monkeypatch.setattr(forked, "get_all_start_methods", lambda: ["spawn"])
     with beside(told, "a") as first:
         assert first() == ("a", os.getpid())

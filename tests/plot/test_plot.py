@@ -21,16 +21,16 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lra import ledger
-from lra.cost import growth, points
+from lra.cost import growth
+from lra.cost.points import COLUMNS
 from lra.marks import means
-from lra.marks.cells import cells
-from lra.marks.exams import averaged_row, task_order
-from lra.marks.runs import floors, load
+from lra.marks.exams import averaged_row, ordered
 from lra.plot import render, style
 from lra.plot.bubble import bubble
 from lra.plot.exams import accuracy, curves
 from lra.plot.lengths import cost, throughput
 from lra.record import store
+from lra.results import load
 from tests.help import synthetic, tiny
 
 
@@ -42,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(whole: Path) -> dict[str, Figure]:
-    return {name.split("-")[0]: figure for name, figure in render.figures(whole)}
+    return {name.split("-")[0]: figure for name, figure in render.figures(load(whole))}
 
 
 def words(figure: Figure) -> str:
@@ -84,7 +84,7 @@ def visible(figure: Figure) -> Iterator[Text]:
 # --- the bubble chart
 
 
-def points(**more: list) -> pd.DataFrame:
+def bubbles(**more: list) -> pd.DataFrame:
     base = {
         "model": ["transformer", "a", "b"],
         "accuracy": [0.5, 0.4, 0.45],
@@ -97,7 +97,7 @@ def points(**more: list) -> pd.DataFrame:
 
 
 def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
-    (axes,) = bubble(points(), "t").axes
+    (axes,) = bubble(bubbles(), "t").axes
     dots = next(c for c in axes.collections if len(c.get_sizes()) == 3)
     by_memory = dots.get_sizes()  # largest first
     np.testing.assert_allclose(by_memory / by_memory[0], [1, 0.5, 0.25])
@@ -109,7 +109,7 @@ def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
 
 def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
     published = ledger.summary(ledger.load(tiny.ROOT / "results" / "published"))
-    figure = bubble(points(), "t", published)
+    figure = bubble(bubbles(), "t", published)
     ours, theirs = figure.axes
     assert not {t.get_text() for t in ours.texts} & set(published.model)
     names = {t.get_text() for t in theirs.texts}
@@ -121,18 +121,18 @@ def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
 
 
 def test_what_cannot_be_drawn_is_said() -> None:
-    figure = bubble(points(relative_speed=[1.0, np.nan, 2.0]), "t")
+    figure = bubble(bubbles(relative_speed=[1.0, np.nan, 2.0]), "t")
     assert "Not drawn, for want of an accuracy or a cost: a." in words(figure)
-    assert "nothing measured yet" in words(bubble(points(accuracy=[np.nan] * 3), "t"))
+    assert "nothing measured yet" in words(bubble(bubbles(accuracy=[np.nan] * 3), "t"))
 
 
 def test_speed_is_the_cost_sweeps_if_it_has_all_models(whole: Path, tmp_path: Path) -> None:
-    own = means.summary(load(whole))
-    swept, speed = render.charted(own, points.load(whole))
+    own = means.summary(load(whole).cells)
+    swept, speed = render.charted(own, load(whole).points)
     assert speed == "text at 4K, batch 4" and (swept.model == own.model).all()
-    known = growth.relative(points.load(whole), lengths=(4096,)).set_index("model").relative_speed
+    known = growth.relative(load(whole).points, lengths=(4096,)).set_index("model").relative_speed
     np.testing.assert_allclose(swept.set_index("model").relative_speed, known[list(swept.model)])
-    few = points.load(synthetic.costs(tmp_path, models=3))
+    few = load(synthetic.costs(tmp_path, models=3)).points
     kept, speed = render.charted(own, few)
     assert kept is own and speed == "geometric mean over tasks"
 
@@ -158,14 +158,14 @@ def test_accuracy_has_intervals_floors_and_failures(whole: Path, drawn: dict[str
     best = axes.lines[-1].get_xdata()
     assert set(best) == {24.0}, "depth_2 looks far, so the best local floor is the first operator's"
     assert "out of memory" in words(drawn["accuracy"])
-    table = cells(load(whole)).set_index(["row", "model"])
+    table = load(whole).cells.set_index(["row", "model"])
     bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
     low, high = 100 * table.loc[("listops", "bigbird"), ["low", "high"]].astype(float)
     assert any(np.allclose(bar, (low, high)) for bar in bars)
 
 
 def test_long_names_of_floors_and_exams_have_room(whole: Path) -> None:
-    table, long = cells(load(whole)).query("row == 'listops'"), "listops-16px-contour2-30000images"
+    table, long = load(whole).cells.query("row == 'listops'"), "listops-16px-contour2-30000images"
     rules = pd.DataFrame([(long, "length_and_histogram", 0.25, True)], columns=["row", "model", "accuracy", "local"])
     figure = accuracy(table.assign(row=long), rules, "t")
     readable(figure)
@@ -175,7 +175,7 @@ def test_long_names_of_floors_and_exams_have_room(whole: Path) -> None:
 
 
 def test_a_floor_far_off_is_an_arrow_with_its_number(whole: Path) -> None:
-    table = cells(load(whole)).query("row == 'listops'")
+    table = load(whole).cells.query("row == 'listops'")
     rules = pd.DataFrame(
         [("listops", "far", 0.97, False), ("listops", "near", 0.25, True)],
         columns=["row", "model", "accuracy", "local"],
@@ -189,8 +189,9 @@ def test_missing_cells_are_counted(tmp_path: Path) -> None:
     synthetic.records(tmp_path, models=3, tasks=2, seeds=1)
     for path in (tmp_path / "runs" / "text" / "bigbird").iterdir():
         path.unlink()
-    table = load(tmp_path)
-    figure = accuracy(cells(table), floors(table), "t", order=task_order)
+    found = load(tmp_path)
+    order = ordered(found.cells["row"], found.cells.exam)
+    figure = accuracy(found.cells, found.floors, "t", order=order)
     assert "Partial: 1 of 6 cells not run." in words(figure)
     readable(figure)
 
@@ -198,10 +199,10 @@ def test_missing_cells_are_counted(tmp_path: Path) -> None:
 def test_a_second_row_of_an_exam_moves_no_mean(tmp_path: Path) -> None:
     """One model has a stand-in for Retrieval besides the one that all have: it is not a sixth task."""
     synthetic.records(tmp_path, models=3, seeds=1, failures=False)
-    before = means.summary(load(tmp_path))
+    before = means.summary(load(tmp_path).cells)
     more = {"task": "retrieval_synth", "row": "retrieval_synth-256", "budget": "quick", "accuracy_test": 0.97}
     synthetic.write(tmp_path, 900, **more, items_test=1000, model="bigbird", config_hash="0" * 16)
-    pd.testing.assert_frame_equal(means.summary(load(tmp_path)), before)
+    pd.testing.assert_frame_equal(means.summary(load(tmp_path).cells), before)
     assert set(before.tasks) == {5}
 
 
@@ -226,7 +227,7 @@ def test_a_learning_curve_is_a_mean_over_the_same_seeds() -> None:
 
 def test_one_model_alone_can_be_drawn(tmp_path: Path) -> None:
     synthetic.costs(synthetic.records(tmp_path, models=1, tasks=1, seeds=1), models=1, longest=512)
-    for _, figure in render.figures(tmp_path):
+    for _, figure in render.figures(load(tmp_path)):
         readable(figure)
 
 
@@ -234,16 +235,16 @@ def test_runs_with_overrides_are_left_out_and_counted(tmp_path: Path) -> None:
     synthetic.records(tmp_path, models=2, tasks=1, seeds=1)
     entry = next(r for _, r in store.find(tmp_path) if r.model == "bigbird")
     store.write(tmp_path, replace(entry, run_id="29990101T000000Z-aaaaaaaa", variant=["train.steps=3"]))
-    figure = dict(render.figures(tmp_path))["bubble-quick-example-cpu-float32"]
+    figure = dict(render.figures(load(tmp_path)))["bubble-quick-example-cpu-float32"]
     assert "Not drawn: 1 cells of runs with overrides." in words(figure) and "train.steps=3" not in words(figure)
 
 
 def test_empty_tables_are_no_error() -> None:
-    none = pd.DataFrame(columns=points.COLUMNS)
+    none = pd.DataFrame(columns=COLUMNS)
     for figure in (
         cost(none, none, growth.fits(none), growth.crossing(none), "t"),
         throughput(none, "t"),
-        bubble(points().iloc[:0], "t"),
+        bubble(bubbles().iloc[:0], "t"),
     ):
         assert "nothing measured yet" in words(figure)
 
@@ -262,8 +263,10 @@ DIGESTS = """
 import hashlib, json, sys
 import matplotlib
 matplotlib.rcParams.update({"font.size": 20, "lines.linewidth": 5, "svg.hashsalt": None, "figure.dpi": 50})
-from lra import plot
-print(json.dumps({k: hashlib.sha256(v).hexdigest() for k, v in plot.render(sys.argv[1]).items()}))
+from lra import results
+from lra.plot.render import render
+found = results.load(sys.argv[1])
+print(json.dumps({k: hashlib.sha256(v).hexdigest() for k, v in render(found).items()}))
 assert matplotlib.rcParams["font.size"] == 20, "the user's settings are left alone"
 """
 
@@ -289,7 +292,7 @@ def test_the_same_records_give_the_same_bytes(small: Path) -> None:
 
 
 def test_files_name_no_date_and_no_program(small: Path) -> None:
-    _, figure = next(render.figures(small))
+    _, figure = next(render.figures(load(small)))
     svg = style.image(figure, "svg").decode()
     assert "<dc:date>" not in svg and "<dc:creator>" not in svg and svg.count("<svg") == 1
     with Image.open(io.BytesIO(style.image(figure, "png"))) as png:

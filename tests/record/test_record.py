@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lra.record import record, sheet, store
-from lra.record.record import Record
 from lra.settings import identity
+from tests.help import tiny
+from tests.help.made import example
 
-OLD = Path(__file__).parent / "records"
-
-
-def example(**values: object) -> Record:
-    started, run_id = store.new_id()
-    base = {
-        "run_id": run_id,
-        "started_utc": started,
-        "kind": "model",
-        "status": "ok",
-        "task": "listops",
-        "model": "performer",
-        "budget": "quick",
-        "row": "listops",
-        "seed": 0,
-        "config": {"task": {"max_len": 8}},
-        "config_hash": "0" * 16,
-    }
-    return Record(**base | values)
+OLD = tiny.ROOT / "tests" / "records"
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -82,19 +63,6 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(ValueError, match="x.json"):
         sheet.read(path)
-
-
-def test_the_hash_sees_the_experiment_and_nothing_else() -> None:
-    config = {"seed": 0, "train": {"steps": 5}, "task": {"max_len": 8, "data_dir": "a"}, "results_dir": "x"}
-    same = config | {"seed": 1, "results_dir": "y", "task": {"max_len": 8, "data_dir": "b", "path": "c"}}
-    same |= {"cost": {"lengths": [1]}, "minutes": 3}
-    other = config | {"train": {"steps": 6}}
-    assert identity.config_hash(config) == identity.config_hash(same) != identity.config_hash(other)
-    code = f"from lra.record import config_hash; print(config_hash({config!r}))"
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=OLD.parent.parent
-    )
-    assert out.stdout.strip() == identity.config_hash(config)
 
 
 def test_records_name_no_place_on_the_machine() -> None:
