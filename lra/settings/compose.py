@@ -33,6 +33,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
     besides configs/ it found files."""
     from omegaconf import OmegaConf
 
+    refuse_old_places(folders)
     choices = cfg.hydra.runtime.choices
     words = list(cfg.hydra.overrides.task)
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
@@ -46,6 +47,13 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
     OmegaConf.clear_cache(cfg)
     return checked(typed(own))
+
+
+def refuse_old_places(folders: Sequence[str]) -> None:
+    """What 0.1 read and nothing reads any more must not be ignored: scale/BUDGET-TASK.yaml."""
+    for path in sorted(p for folder in folders for p in (Path(folder) / "scale").glob("*-*.yaml")):
+        budget, _, task = path.stem.partition("-")
+        raise UserError(f"{path}: this now stands in scale/{budget}/{task}.yaml; move it there")
 
 
 def _hydra(words: Sequence[str], folders: Sequence[str]) -> Any:
