@@ -58,7 +58,7 @@ def score(
             budget=settings.budget,
             row=exam.row,
             seed=settings.seed,
-            config={"task": config["task"], "budget": settings.budget},
+            config={"task": config["task"], "budget": settings.budget, "exam": config["exam"]},
             config_hash=identity.digest([config["task"], name]),
             data=facts or data_facts(exam),
             accuracy_test=float(right),
@@ -90,9 +90,9 @@ def main() -> int:
     from lra.console import duration, percent, table
     from lra.errors import UserError
     from lra.settings import build, compose
-    from lra.settings.words import choices
+    from lra.settings.words import choices, split
 
-    words, folder = compose.split(sys.argv[1:])
+    words, folder = split(sys.argv[1:])
     chosen = [w.partition("=")[2] for w in words if w.startswith("task=")] or ["all"]
     rest = [w for w in words if not w.startswith("task=")]
     names = choices("task", folder) if chosen == ["all"] else chosen[0].split(",")

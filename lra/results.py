@@ -107,9 +107,10 @@ class Results:
         return path.relative_to(self.folder).as_posix()
 
 
-def load(folder: str | Path) -> Results:
-    """Read all records below a results folder, once. A file that is no record is in `broken` and nowhere else."""
-    results = Results(Path(folder))
+def load(folder: str | Path, config_dir: Path | None = None) -> Results:
+    """Read all records below a results folder, once. A file that is no record is in `broken` and nowhere else.
+    config_dir: where, besides our configs, exams may be declared that old records do not describe."""
+    results = Results(Path(folder), Exams(config_dir))
     for sheet in store.sheets(results.folder, results.refuse):
         results.take(sheet)
     return results

@@ -15,7 +15,7 @@ from tests.help.arrows import FLOORS, ISLANDS, arrows, circles, modules, room, u
 from tests.help.tiny import ROOT
 
 FILE, FUNCTION = 350, 60  # lines at most
-COMPILED = {"lra.tasks.listops.generator", "lra.tasks.pathfinder.generator", "lra.tasks.retrieval_synth.generator"}
+COMPILED = {"lra.tasks.pathfinder.generator"}  # numba sees a whole function, and what it calls, in one file
 
 
 def test_there_is_no_circle() -> None:
@@ -73,12 +73,14 @@ def test_no_room_is_too_large_to_hold() -> None:
     long_files, long_functions = [], []
     for name, path in modules(ROOT).items():
         text = path.read_text()
+        if name in COMPILED:
+            continue
         if not name.startswith("lra.models.") and len(text.splitlines()) > FILE:
             long_files.append(name)
         for node in ast.walk(ast.parse(text)):
             function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             if function and node.end_lineno - node.lineno + 1 > FUNCTION and not name.startswith("lra.models."):
-                long_functions += [] if name in COMPILED else [f"{name}.{node.name}"]
+                long_functions.append(f"{name}.{node.name}")
     assert (long_files, long_functions) == ([], [])
 
 

@@ -67,5 +67,7 @@ def test_what_the_record_says_of_its_exam_counts(tmp_path: Path) -> None:
     answered.run(tmp_path, "transformer", 0.6, "reviews-64", config={"exam": declared})
     [exam] = load(tmp_path).cells.exam
     assert exam.heading("reviews-64") == "Reviews (reviews, 64)" and exam.of == "text"
-    (tmp_path / "maze.yaml").write_text("# @package _global_\nexam: {of: maze, title: Maze, order: 9, averages: [7]}\n")
-    assert [e.title for e in Exams(tmp_path).always()] == ["Maze"]
+    (tmp_path / "task").mkdir()
+    text = "# @package _global_\nexam: {of: maze, title: Maze, order: 9, averages: [7]}\n"
+    (tmp_path / "task" / "maze.yaml").write_text(text)
+    assert [e.title for e in Exams(tmp_path).always()][-1] == "Maze"

@@ -194,7 +194,7 @@ def answer(subject: Subject) -> dict[str, object]:
 def process(subject: Subject, what: Asked) -> Finding:
     """A second process, with another hash seed, builds the same model and gives the same answer."""
     here = answer(subject)
-    command = [sys.executable, "-m", "lra.check", "--answer", *what.words]
+    command = [sys.executable, "-m", "lra.check", "--answer", "--length", str(subject.length), *what.words]
     if what.config_dir is not None:
         command += ["--config-dir", what.config_dir]
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"

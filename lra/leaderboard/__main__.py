@@ -1,6 +1,7 @@
 """From the records to one leaderboard for each budget, machine and precision.
 
-    python -m lra.leaderboard [results_dir=results]            the table, and leaderboard.{md,csv,tex,html} there
+    python -m lra.leaderboard [results_dir=results] [--config-dir DIR]
+                                                               the table, and leaderboard.{md,csv,tex,html} there
     python -m lra.leaderboard [results_dir=results] --check    is what is published there what the records give?
 
 Reads records only: neither torch nor the data are needed. How sure the numbers are: lra.marks.stats.
@@ -16,28 +17,29 @@ from lra import results
 from lra.console import line, say
 from lra.errors import UserError
 from lra.plot.forked import ahead
-from lra.record.place import results_dir
+from lra.record.place import config_dir, results_dir
 
 CHECK = "--check"
 
 
 def main() -> int:
     words = sys.argv[1:]
-    folder = results_dir([w for w in words if w != CHECK])
+    rest = [w for w in words if w != CHECK]
+    folder, own = results_dir(rest), config_dir(rest)
     if CHECK in words:
         from lra.leaderboard.verify import check
 
-        return check(results.load(folder))
-    return write(folder)
+        return check(results.load(folder, own))
+    return write(folder, own)
 
 
-def write(folder: Path) -> int:
+def write(folder: Path, own: Path | None = None) -> int:
     """The table to the terminal, every format to the results folder; what cannot be shown to stderr."""
     from lra.leaderboard import files, terminal
     from lra.leaderboard.view import boards
 
     with ahead(charts) as begin:
-        found = results.load(folder)
+        found = results.load(folder, own)
         if found.cells.empty:
             raise UserError(_nothing(found))
         drawn = begin(found.charted())

@@ -42,8 +42,9 @@ DECLARED = tuple(f.name for f in fields(Exam) if f.name != "known")
 class Exams:
     """The exams of a results folder. Equal ones are one object, however many records name them."""
 
-    def __init__(self, folder: Path = CONFIGS / "task") -> None:
-        self.shipped = shipped(folder)
+    def __init__(self, own: Path | None = None) -> None:
+        """own: a folder of configs beside ours, as `--config-dir` names one."""
+        self.shipped = shipped(CONFIGS / "task") | (shipped(own / "task") if own else {})
         self._same: dict[Exam, Exam] = {e: e for e in self.shipped.values()}
 
     def of(self, task: str, row: str, declared: Mapping[str, Any] | None) -> Exam:

@@ -20,8 +20,9 @@ def main() -> int:
     from lra.measure.alone import measure
     from lra.settings import compose
     from lra.settings.typed import plain
+    from lra.settings.words import split
 
-    settings = compose.config(*compose.split(sys.argv[1:]))
+    settings = compose.config(*split(sys.argv[1:]))
     result = measure(plain(settings))
     print(json.dumps(result.asdict(), indent=1))
     return 0 if result.ok else 1

@@ -1,6 +1,6 @@
 """Every figure of a results folder, from its records.
 
-    python -m lra.plot [results_dir=results]
+    python -m lra.plot [results_dir=results] [--config-dir DIR]
 
 Writes figures/*.png and *.svg there. Reads records only, without torch. The same records give the same bytes.
 """
@@ -13,12 +13,12 @@ from lra import results
 from lra.console import line, say
 from lra.plot.places import FOLDER
 from lra.plot.render import render, stale
-from lra.record.place import results_dir
+from lra.record.place import config_dir, results_dir
 
 
 def main() -> int:
     folder = results_dir(sys.argv[1:])
-    found = results.load(folder)
+    found = results.load(folder, config_dir(sys.argv[1:]))
     drawn = render(found)
     for remark in found.remarks():
         say(line(remark))

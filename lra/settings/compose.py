@@ -45,6 +45,8 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
         with_budget = [] if any(w.startswith("budget=") for w in usual) else [f"budget={choices.budget}"]
         standard = _values(_hydra([*usual, *with_budget], folders), resolve=True)
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
+        if own["treatment"]:
+            own["variant"].append(f"treatment={choices.treatment}")
     OmegaConf.clear_cache(cfg)
     return checked(typed(own))
 
@@ -86,19 +88,3 @@ def folders_of(hydra: Any) -> list[str]:
     """The folders besides configs/ where Hydra found files, from its own settings."""
     own = (s for s in hydra.runtime.config_sources if s.schema == "file" and s.provider not in ("main", "hydra"))
     return [s.path for s in own]
-
-
-def split(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """The words of a command line less `--config-dir FOLDER`, and that folder."""
-    rest, folder = [], None
-    given = iter(words)
-    for word in given:
-        if word in ("--config-dir", "-cd"):
-            folder = next(given, None)
-            if folder is None:
-                raise UserError(f"{word}: a folder must follow it")
-        elif word.startswith("--config-dir="):
-            folder = word.partition("=")[2]
-        else:
-            rest.append(word)
-    return rest, folder

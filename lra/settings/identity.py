@@ -88,7 +88,7 @@ def variant(own: Mapping[str, Any], standard: Mapping[str, Any], asked: Mapping[
     ours, theirs, before = (dict(_flat(each)) for each in (own, standard, asked))
     out = []
     for name in sorted({*ours, *theirs}):
-        if name in PLACES[:1] or name.split(".")[0] in ("variant", "sources") or name == "seed":
+        if name in PLACES[:1] or name.split(".")[0] in ("variant", "sources", "treatment") or name == "seed":
             continue
         if kind_of(name) != EXPERIMENT or ours.get(name) == theirs.get(name):
             continue

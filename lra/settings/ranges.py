@@ -53,7 +53,7 @@ def checked(settings: Settings) -> Settings:
     return settings
 
 
-def _get(settings: Any, name: str) -> Any:
+def _get(value: Any, name: str) -> Any:
     for part in name.split("."):
-        settings = getattr(settings, part)
-    return settings
+        value = getattr(value, part)
+    return value

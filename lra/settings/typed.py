@@ -48,15 +48,13 @@ def typed(values: Mapping[str, Any], schema: type = Settings, prefix: str = "") 
     return schema(**given)
 
 
-def plain(settings: Any) -> dict[str, Any]:
-    """The settings as dicts, lists, strings and numbers, as a record holds them."""
-    if is_dataclass(settings):
-        return {f.name: plain(getattr(settings, f.name)) for f in fields(settings)}
-    if isinstance(settings, Mapping):
-        return {k: plain(v) for k, v in settings.items()}
-    if isinstance(settings, (list, tuple)):
-        return [plain(v) for v in settings]
-    return settings
+def plain(value: Any) -> Any:
+    """Settings, or a part of them, as dicts, lists, strings and numbers, as a record holds them."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 @cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lra.errors import UserError
 from lra.root import CONFIGS
 
-GROUPS = ("task", "model", "pair", "budget", "scale", "sweep")
+GROUPS = ("task", "model", "pair", "budget", "scale", "sweep", "treatment", "launcher")
 
 
 def choices(group: str, config_dir: str | None = None) -> list[str]:
@@ -36,3 +37,19 @@ def _flat(node: Any, prefix: str = "") -> Iterator[str]:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             yield from _flat(child, f"{name}.")
+
+
+def split(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """The words of a command line less `--config-dir FOLDER`, and that folder."""
+    rest, folder = [], None
+    given = iter(words)
+    for word in given:
+        if word in ("--config-dir", "-cd"):
+            folder = next(given, None)
+            if folder is None:
+                raise UserError(f"{word}: a folder must follow it")
+        elif word.startswith("--config-dir="):
+            folder = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return rest, folder

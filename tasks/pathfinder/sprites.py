@@ -235,15 +235,37 @@ def seed_box(p: Parameters, offsets: list[tuple[int, int]]) -> tuple[int, int, i
     return low - y0, high - y1, low - x0, high - x1
 
 
+def moves(angles: list[float], distance: float) -> np.ndarray:
+    """(N, 2): how far down and to the right each angle leads."""
+    return np.array([(distance * math.sin(a), distance * math.cos(a)) for a in angles])
+
+
+def first_moves(p: Parameters, radius: int) -> np.ndarray:
+    """(2 DEGREES, 6): from where a first paddle may start, in each direction."""
+    degrees = [d * math.pi / 180 for d in range(-180, 180)]
+    back = [a + math.pi if a + math.pi < math.pi else a - math.pi for a in degrees]
+    around = [d * math.pi / 180 for d in range(DEGREES)]
+    return np.hstack([moves(degrees, p.paddle_length), moves(back, radius), moves(around, p.seed_distance)])
+
+
+def nothing_drawn(p: Parameters, frame: int, stride: int) -> np.ndarray:
+    """An image in its frame. Outside is as solid as the padding: a paddle that reaches out has hit the padding
+    on its way, and no candidate is accepted there."""
+    empty = np.full((p.resolution + 2 * frame + 1, stride), SOLID, np.uint8)
+    low, high = frame + p.padding, frame + p.resolution - p.padding
+    empty[low:high, low:high] = 0
+    return empty
+
+
 @lru_cache(maxsize=4)
 def build(p: Parameters, margin: int) -> Tables:
     """The tables for one margin."""
     if round(p.paddle_thickness * p.antialias) != p.paddle_thickness * p.antialias:
         raise ValueError(f"paddle_thickness {p.paddle_thickness} is not a whole number of subpixels")
-    size, length = p.resolution, p.paddle_length
+    length = p.paddle_length
     radius, half = length + margin, sprite_half(p, margin)
     frame = max(half + margin, 2 * radius) + 1
-    stride = size + frame
+    stride = p.resolution + frame
 
     candidates = circle(radius)
     degrees = [d * math.pi / 180 for d in range(-180, 180)]
@@ -258,18 +280,7 @@ def build(p: Parameters, margin: int) -> Tables:
     mask = [stretch(image, stride) for image in masks]
     near = [stretch(image, stride) for image in dilate(wide, disk(margin))]
 
-    # Outside the image is as solid as the padding: a paddle that reaches out has hit the padding
-    # on its way, and no candidate is accepted there.
-    empty = np.full((size + 2 * frame + 1, stride), SOLID, np.uint8)
-    low, high = frame + p.padding, frame + size - p.padding
-    empty[low:high, low:high] = 0
-
-    def moves(angles: list[float], distance: float) -> np.ndarray:
-        return np.array([(distance * math.sin(a), distance * math.cos(a)) for a in angles])
-
-    back = [a + math.pi if a + math.pi < math.pi else a - math.pi for a in degrees]
-    around = [d * math.pi / 180 for d in range(DEGREES)]
-    first = np.hstack([moves(degrees, length), moves(back, radius), moves(around, p.seed_distance)])
+    empty, first = nothing_drawn(p, frame, stride), first_moves(p, radius)
     marker_half, marker_safe = marker_classes(p)
 
     pack = _Packer()

@@ -22,10 +22,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import environment, interruptible
 
 from lra.data import __main__, download, release, traps
 from lra.errors import UserError, guarded
+from tests.help.tiny import environment, interruptible
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 INNER, OUTER = "lra_release/lra_release", "lra_release"

@@ -19,7 +19,7 @@ from lra.settings import compose, words
 from lra.settings.schema import Settings
 from lra.settings.typed import plain, typed
 from lra.sweep import points
-from lra.sweep.largest import largest, total
+from lra.sweep.largest import largest
 from lra.sweep.lengths import measured, order
 from lra.sweep.points import Bench, Point
 from tests.help import tiny
@@ -185,7 +185,7 @@ def test_the_largest_batch_is_that_of_a_search_through_all(
     def at(size: int) -> dict[str, Any]:
         cost = {"status": "ok", "resident_bytes": 2**20, "step_peak_bytes": constant + each * size, "size": size}
         cost["parameters"] = constant // 4
-        return cost if total(cost) <= limit else failure("oom", "no")
+        return cost if cost.total_bytes <= limit else failure("oom", "no")
 
     fits_ = [2**k for k in range(16) if at(2**k)["status"] == "ok"]
     found = largest(at, limit, fixed, at(fixed) if known else None)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from lra import ledger
 from lra.machine import facts
+from lra.measure.cost import Cost, Timing, failure, rates
 from lra.record import record, store
 from lra.settings import compose, identity
 from lra.settings.typed import plain
@@ -26,6 +28,7 @@ from lra.sweep.once import Sweep
 from tests.help import tiny
 
 OK = {"status": "ok", "train": {"examples_per_second": 100.0}, "inference": {"examples_per_second": 400.0}}
+RATES = rates([Timing(0.01, 0.01)] * 3, examples=1, tokens=24)
 HERE = {"device": "cpu", "name": "this machine"}
 
 
@@ -54,8 +57,8 @@ class Known:
 
     def __init__(self) -> None:
         self.started: list[tuple[str, float | None]] = []
-        self.measured = 0
-        self.cost: dict[str, Any] = OK
+        self.measured, self.ok = 0, True
+        self.failed = failure("oom", "out of memory")
 
     def launch(self, job: Job, seconds: float | None = None) -> tuple[int, bool]:
         cfg = compose.config(job.words)
@@ -71,7 +74,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Known:
 
     def attempt(config: dict[str, Any], timeout: float) -> dict[str, Any]:
         known.measured += 1
-        return known.cost
+        return (
+            Cost("ok", train=RATES, inference=replace(RATES, examples_per_second=400.0)) if known.ok else known.failed
+        )
 
     monkeypatch.setattr(estimate, "attempt", attempt)
     monkeypatch.setattr(facts, "machine", lambda device: HERE)
@@ -131,7 +136,7 @@ def test_what_is_recorded_is_not_done_again(tmp_path: Path, world: Known, monkey
 
 
 def test_a_run_without_memory_is_begun_because_its_record_comes_soon(tmp_path: Path, world: Known) -> None:
-    world.cost = {"status": "oom", "reason": "out of memory"}
+    world.ok = False
     within(world, [job(tmp_path, "transformer", 0, "listops", "train.steps=9000")], 2)
     assert len(world.started) == 1 and not (tmp_path / "out" / "estimates.json").exists()
 
@@ -150,7 +155,7 @@ def expected(tmp_path: Path, *records: record.Record, steps: int = 9000) -> str 
 
 def test_records_tell_the_time_better_than_a_measurement(tmp_path: Path, world: Known) -> None:
     cfg = tiny.config(tmp_path, "model=transformer", "train.steps=9000")
-    interrupted = entry(cfg, "interrupted", cost=OK | {"train": {"examples_per_second": 50.0}})
+    interrupted = entry(cfg, "interrupted", reason="stopped", cost=OK | {"train": {"examples_per_second": 50.0}})
     assert expected(tmp_path, interrupted).startswith("training alone needs about 24.5 min") and world.measured == 0
     other = tiny.config(tmp_path, "model=linear")
     faster = entry(other, cost=OK, training={"examples_per_second": 200.0})

@@ -20,7 +20,8 @@ from lra.tasks.floors.pairs import (
     threshold,
     word_agreement,
 )
-from lra.tasks.retrieval import FILES, RELEASE, Retrieval
+from lra.tasks.retrieval import Retrieval
+from lra.tasks.retrieval.pairs import FILES, RELEASE
 from tests.help import big_pairs
 
 TOPICS = tuple([f"{word}{topic}" for word in ("parser", "speech", "query")] for topic in "abcdefghijkl")
