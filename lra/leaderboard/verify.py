@@ -48,6 +48,8 @@ def of_records(results: Results) -> Iterator[tuple[str, str]]:
     for r in results.runs.itertuples():
         if r.edited:
             yield r.file, "its digest does not match its content, which was edited after it was written"
+        if r.status != "ok" and pd.isna(r.reason):
+            yield r.file, f"reason is null; allowed one line that says why the status is {r.status}"
         yield from ((r.file, line) for line in of_predictions(r, results.answers))
 
 

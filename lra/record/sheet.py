@@ -125,8 +125,6 @@ def _inside(node: Mapping[str, Any], checks: Mapping[str, Any], path: str) -> st
 
 def _together(raw: Mapping[str, Any]) -> str | None:
     """What is wrong with fields beside one another."""
-    if raw["status"] != "ok" and raw.get("reason") is None:
-        return f"reason is null; allowed one line that says why the status is {raw['status']}"
     if any("step" not in point for point in raw.get("curve", ())):
         return "curve has a point without its step"
     if (stored := raw.get("predictions")) and "file" not in stored:

@@ -101,7 +101,6 @@ DAMAGED: dict[str, tuple[Harm, str]] = {
     "status []": (fields(status=[]), "status []"),
     "kind {}": (fields(kind={}), "kind {}; allowed model, floor, cost"),
     "another field": (fields(colour="red"), "unknown fields colour"),
-    "no reason": (fields(status="oom"), "reason is null"),
     "cost null": (fields(cost=None), "cost null; allowed Mapping"),
     "cost []": (fields(cost=[]), "cost []; allowed Mapping"),
     "cost.train 5": (fields(cost={"status": "ok", "train": 5}), "cost.train 5; allowed a mapping"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lra import ceilings, results
 from lra.cost.growth import repeats
-from lra.measure.session import failure
+from lra.measure.cost import Cost, Timing, failure, rates
 from lra.record import store
 from lra.settings import compose, words
 from lra.settings.schema import Settings
@@ -23,7 +23,6 @@ from lra.sweep.largest import largest
 from lra.sweep.lengths import measured, order
 from lra.sweep.points import Bench, Point
 from tests.help import tiny
-from tests.help.made import point
 
 Models = dict[str, Settings]
 Log = list[tuple[str, int, int]]  # model, length, batch size of each measurement
@@ -32,15 +31,15 @@ Log = list[tuple[str, int, int]]  # model, length, batch size of each measuremen
 def fake(log: Log) -> Any:
     """1 ms a token (a second a token for "performer"), 1 MiB and 1 KiB an example and token."""
 
-    def measure(config: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def measure(config: dict[str, Any], timeout: float) -> Cost:
         name, length, size = config["choices"]["model"], config["task"]["max_len"], config["measure"]["batch_size"]
         log.append((name, length, size))
         seconds = length * (1.0 if name == "performer" else 1e-3)
         if seconds > timeout:
             return failure("timeout", "slow")
-        found = point(name, length, [seconds] * 5, peak=2**20 + 2**10 * length * size).cost
-        status = {"status": "ok", "reason": None, "batch_size": size, "resident_bytes": 2**20, "parameters": 2**18}
-        return {k: v for k, v in found.items() if k not in ("mode", "ceilings", "sweep")} | status
+        found = rates([Timing(seconds, seconds)] * 5, size, size * length)
+        sizes = {"batch_size": size, "resident_bytes": 2**20, "parameters": 2**18}
+        return Cost("ok", **sizes, step_peak_bytes=2**20 + 2**10 * length * size, train=found, inference=found)
 
     return measure
 
@@ -182,15 +181,15 @@ def test_the_largest_batch_is_found_and_recorded(tmp_path: Path, composed: Model
 def test_the_largest_batch_is_that_of_a_search_through_all(
     each: int, constant: int, limit: int, fixed: int, known: bool
 ) -> None:
-    def at(size: int) -> dict[str, Any]:
-        cost = {"status": "ok", "resident_bytes": 2**20, "step_peak_bytes": constant + each * size, "size": size}
-        cost["parameters"] = constant // 4
+    def at(size: int) -> Cost:
+        sizes = {"resident_bytes": 2**20, "step_peak_bytes": constant + each * size, "parameters": constant // 4}
+        cost = Cost("ok", batch_size=size, **sizes)
         return cost if cost.total_bytes <= limit else failure("oom", "no")
 
-    fits_ = [2**k for k in range(16) if at(2**k)["status"] == "ok"]
+    fits_ = [2**k for k in range(16) if at(2**k).ok]
     found = largest(at, limit, fixed, at(fixed) if known else None)
-    assert found.get("size") == (max(fits_) if fits_ else None)
-    assert found["status"] == ("ok" if fits_ else "oom")
+    assert found.batch_size == (max(fits_) if fits_ else None)
+    assert found.status == ("ok" if fits_ else "oom")
 
 
 def test_lengths_are_blocks_in_an_order_of_the_seed(composed: Models) -> None:
