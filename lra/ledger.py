@@ -211,7 +211,7 @@ def costs(cells: pd.DataFrame, reference: str = "Transformer") -> pd.DataFrame:
     return out.rename(columns={"speed": "steps_per_second", "memory": "memory_gb"})
 
 
-def summary(cells: pd.DataFrame, length: int = 4000) -> pd.DataFrame:
+def figure_3(cells: pd.DataFrame, length: int = 4000) -> pd.DataFrame:
     """What figure 3 of Tay et al. 2021 shows, recomputed from the cells of its tables.
 
     One row a model: model, accuracy (fraction, over FIVE), relative_speed and step_peak_bytes

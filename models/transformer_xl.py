@@ -144,7 +144,7 @@ class Block(NamedTuple):
         return slice(self.memory.start, self.segment.stop)
 
 
-def blocks(q: Tensor, hidden: Tensor | None, segment: int, memory: int) -> Iterator[Block]:
+def segments(q: Tensor, hidden: Tensor | None, segment: int, memory: int) -> Iterator[Block]:
     """All blocks but those of padding only; q (B, H, L, E), hidden (B, L) True on padding."""
     batch, heads, length, _ = q.shape
     rows = min(ROWS, segment)
@@ -189,8 +189,8 @@ class Work:
         if dropout and q.device.type != "meta":
             self.generator = torch.Generator(q.device).manual_seed(seed)
 
-    def blocks(self) -> Iterator[Block]:
-        return blocks(self.q, self.hidden, self.segment, self.memory)
+    def segments(self) -> Iterator[Block]:
+        return segments(self.q, self.hidden, self.segment, self.memory)
 
     def buffer(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Zeros when it is made or changes its shape, else what was left there."""
@@ -237,7 +237,7 @@ class SegmentAttention(torch.autograd.Function):
         seed = int(torch.randint(2**62, ())) if options[-1] else 0
         work = Work(q, u, w, k, v, r, *options, seed)
         out, log_sums = projected_like(q), projected_like(q[..., :1])
-        for block in work.blocks():
+        for block in work.segments():
             keys, values = block.take(k, block.keys), block.take(v, block.keys)
             weights = work.scores(block, *work.queries(block), keys)
             peak = weights.amax(-1, keepdim=True)
@@ -259,7 +259,7 @@ class SegmentAttention(torch.autograd.Function):
         work = Work(*inputs, *ctx.options)
         dq, dk, dv, dk_cached, dv_cached = (projected_like(q) for _ in range(5))
         du, dw, dr = (torch.zeros_like(t, dtype=dq.dtype) for t in (u, w, r))
-        for block in work.blocks():
+        for block in work.segments():
             qu, qw = work.queries(block)
             keys, values = block.take(k, block.keys), block.take(v, block.keys)
             g = block.take(grad, block.queries)

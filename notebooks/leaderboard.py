@@ -44,8 +44,8 @@ def of_group(frame):
     return frame[(frame[GROUP] == list(group.values())).all(axis=1)]
 
 
-published = ledger.summary(results.published)
-chart = bubble(of_group(means.summary(results.cells)), title, published)
+published = ledger.figure_3(results.published)
+chart = bubble(of_group(means.averages_of(results.cells)), title, published)
 chart
 
 # %% [markdown]
@@ -79,5 +79,5 @@ if mine:
     import pandas as pd
 
     both = pd.concat([results.runs, load(mine).runs], ignore_index=True)
-    chart = bubble(of_group(means.summary(cells(both, results.answers))), title, published)
+    chart = bubble(of_group(means.averages_of(cells(both, results.answers))), title, published)
 chart

@@ -82,7 +82,7 @@ def test_costs_are_relative_to_the_transformer_at_the_same_length(cells: pd.Data
     assert len(costs) == 36
     assert costs.relative_speed[("Performer", 4000)] == pytest.approx(8.0 / 1.4)
     assert costs.relative_memory[("BigBird", 1000)] == pytest.approx(0.77 / 0.85)
-    shown = ledger.summary(cells).set_index("model")
+    shown = ledger.figure_3(cells).set_index("model")
     assert len(shown) == 11 and shown.loc[["Longformer", "Sparse Transformer"], "relative_speed"].isna().all()
     assert shown.step_peak_bytes["Transformer"] == 9.48e9 and shown.accuracy["BigBird"] == pytest.approx(0.55012)
 
@@ -157,5 +157,5 @@ def test_a_table_of_other_columns_is_refused(tmp_path: Path) -> None:
 def test_no_ledger_is_an_empty_one(tmp_path: Path) -> None:
     empty = ledger.load(tmp_path)
     assert (
-        empty.empty and ledger.averages(empty).empty and ledger.summary(empty).empty and ledger.deviations(empty).empty
+        empty.empty and ledger.averages(empty).empty and ledger.figure_3(empty).empty and ledger.deviations(empty).empty
     )

@@ -76,7 +76,7 @@ def probes(length: int) -> list[int]:
     return sorted({round(i * (length - 1) / (PROBES - 1)) for i in range(PROBES)})
 
 
-def summary(connected: list[Tensor], at: list[int]) -> dict[str, float]:
+def reached(connected: list[Tensor], at: list[int]) -> dict[str, float]:
     """Of bool (L,) for each probe: farthest distance (min, median, max over probes), mean share."""
     far = [
         int((torch.arange(len(c))[c] - place).abs().max()) if c.any() else 0
@@ -97,7 +97,7 @@ def learns(stack: torch.nn.Module, subject: Subject) -> dict[str, float]:
         # Forward each time: a mixer may use up what it kept for the backward pass.
         (gradient,) = torch.autograd.grad(stack(x, mask)[0, place] @ weight, x, allow_unused=True)
         found.append(torch.zeros(subject.length, dtype=torch.bool) if gradient is None else gradient[0].any(-1))
-    return summary(found, at)
+    return reached(found, at)
 
 
 def sees(stack: torch.nn.Module, subject: Subject) -> dict[str, float]:
@@ -113,4 +113,4 @@ def sees(stack: torch.nn.Module, subject: Subject) -> dict[str, float]:
             changed = x.clone()
             changed[0, place] = other[0, place]
             found.append((stack(changed, mask) != before)[0].any(-1))
-    return summary(found, at)
+    return reached(found, at)

@@ -14,7 +14,7 @@ import pandas as pd
 from lra.console import line, say
 from lra.cost.growth import repeats
 from lra.cost.points import GROUP, frame, rows
-from lra.cost.table import summary
+from lra.cost.table import as_table
 from lra.errors import UserError
 from lra.record.place import options
 from lra.record.store import sheets
@@ -42,7 +42,7 @@ def main() -> int:
         found = repeats(points)
         print(found.drop(columns=GROUP).to_string(index=False) if len(found) else "no point was measured by two sweeps")
         return 0 if len(found) else 1
-    print(summary(points), end="")
+    print(as_table(points), end="")
     return 0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from lra.cost.points import GROUP, curves
+from lra.cost.points import GROUP, newest
 from lra.marks.runs import REFERENCE
 
 TABLE_2 = (1024, 2048, 3072, 4096)  # the lengths of Tay et al. 2021, Table 2
@@ -25,7 +25,7 @@ def fits(points: pd.DataFrame) -> pd.DataFrame:
     training, "memory" (step peak bytes).
     """
     rows = []
-    for (*group, model, phase), part in curves(points).groupby([*GROUP, "model", "phase"], sort=True, dropna=False):
+    for (*group, model, phase), part in newest(points).groupby([*GROUP, "model", "phase"], sort=True, dropna=False):
         part = part[part.length >= FIT_FROM].sort_values("length")
         for quantity, column in (("time", "seconds_median"), ("memory", "step_peak_bytes")):
             known = part[part[column].notna()]
@@ -60,7 +60,7 @@ def crossing(points: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     and low null; "above": slower at the longest, length and high null.
     """
     rows = []
-    for (*group, phase), part in curves(points).groupby([*GROUP, "phase"], sort=True, dropna=False):
+    for (*group, phase), part in newest(points).groupby([*GROUP, "phase"], sort=True, dropna=False):
         scatter = between_repeats(part)
         base = part[part.model == reference].set_index("length")
         for model, mine in part[part.model != reference].groupby("model", sort=True):
@@ -124,7 +124,7 @@ def relative(
 ) -> pd.DataFrame:
     """relative_speed (above 1: faster than the reference) and relative_memory (below 1: less) of a
     step at each length, at equal batch. One row for each group, model and length."""
-    table = curves(points)
+    table = newest(points)
     table = table[(table.phase == phase) & table.length.isin(lengths)]
     base = table[table.model == reference].set_index([*GROUP, "length"])
     where = pd.MultiIndex.from_frame(table[[*GROUP, "length"]])

@@ -118,7 +118,7 @@ def _disturbed(cost: Mapping[str, Any]) -> bool:
     return disturbed(cost["conditions"], *timings) if known and enough else bool(cost.get("disturbed"))
 
 
-def curves(points: pd.DataFrame, mode: str = "fixed") -> pd.DataFrame:
+def newest(points: pd.DataFrame, mode: str = "fixed") -> pd.DataFrame:
     """The points that count, one row each: the newest, or the middle of its repeats (the same
     configuration and commit measured again). Adds `repeats` and `log_medians`, the log of each
     repeat's median, and joins their `seconds`."""

@@ -9,17 +9,17 @@ import pandas as pd
 
 from lra import console
 from lra.cost.growth import TABLE_2, crossing, fits, relative
-from lra.cost.points import GROUP, curves
+from lra.cost.points import GROUP
 from lra.marks.runs import REFERENCE
 
 
-def summary(points: pd.DataFrame, phase: str = "train") -> str:
+def as_table(points: pd.DataFrame, phase: str = "train") -> str:
     """A table for each group: exponents of time and memory; the length from which on a step is faster
     than the reference's; speed and memory relative to the reference at 4,096 tokens; the longest
     sequence with a number, and its share of the GEMM ceiling; points on a disturbed machine."""
     exponents, crossings, ratios = fits(points), crossing(points), relative(points, phase=phase)
     out = []
-    for group, part in curves(points).groupby(GROUP, sort=True, dropna=False):
+    for group, part in newest(points).groupby(GROUP, sort=True, dropna=False):
         task, budget, machine, dtype, threads, batch = group
 
         def here(table: pd.DataFrame, model: str, group: tuple = group, **values: Any) -> pd.DataFrame:

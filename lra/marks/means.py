@@ -9,7 +9,7 @@ from lra.marks.exams import averaged_row
 from lra.marks.runs import GROUP
 
 
-def summary(cells: pd.DataFrame) -> pd.DataFrame:
+def averages_of(cells: pd.DataFrame) -> pd.DataFrame:
     """What the bubble chart shows of cells: those of standard runs, `one_an_exam`, `averaged`."""
     return averaged(one_an_exam(standard(cells)))
 

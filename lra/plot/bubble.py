@@ -31,7 +31,7 @@ def bubble(
     speed: str = "",
     looks: dict[str, style.Look] | None = None,
 ) -> Figure:
-    """The chart of one group: points as `lra.marks.means.summary` gives them, published as `lra.ledger.summary`.
+    """The chart of one group: points as `lra.marks.means.averages_of` gives them, published as `lra.ledger.figure_3`.
 
     points: model, accuracy (fraction; mean over tasks), tasks and of (how many of how many),
     relative_speed, step_peak_bytes and, if known, low and high (95 % interval of accuracy). A model

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def beside(work: Callable[..., T], *args: Any) -> Iterator[Callable[[], T]]:
+def side_by_side(work: Callable[..., T], *args: Any) -> Iterator[Callable[[], T]]:
     """Begin work(*args) in a second process; calling what this gives waits for the result, or raises
     what it raised. Where processes cannot be forked the call itself does the work.
 
@@ -31,7 +31,7 @@ def ahead(ready: Callable[[], Callable[[A], T]]) -> Iterator[Callable[[A], Calla
     """Begin ready(), say an import, in a second process while the argument of the work is still made here.
 
     What this gives takes the argument, which is pickled, and has `ready()(argument)` begun; calling what it
-    returns waits for the result as in `beside`.
+    returns waits for the result as in `side_by_side`.
     """
     if not _forks():
         yield lambda argument: lambda: ready()(argument)

@@ -33,7 +33,7 @@ def cost(
 ) -> Figure:
     """The chart of one group at a fixed batch.
 
-    points     as `lra.cost.curves`: one row a model, length and phase
+    points     as `lra.cost.points.newest`: one row a model, length and phase
     failures   model, phase, length, status of points without a value: drawn above the curves
     fits       as `lra.cost.fits`: exponents, shown beside each name with their 95 % interval
     crossing   as `lra.cost.crossing`: from which length on a model is faster than the reference

@@ -24,7 +24,7 @@ from lra.marks.runs import GROUP, REFERENCE
 from lra.plot import style
 from lra.plot.bubble import bubble
 from lra.plot.exams import accuracy, curves
-from lra.plot.forked import beside
+from lra.plot.forked import side_by_side
 from lra.plot.lengths import cost, throughput
 from lra.plot.places import FOLDER, slug
 from lra.results import Results
@@ -37,7 +37,7 @@ AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 def at_length(points: pd.DataFrame, length: int = AT) -> tuple[pd.DataFrame, str] | None:
     """Speed relative to the reference and step peak bytes at one length of a cost sweep, in words on
     what; the sweep with most models at that length counts. None if there is none with the reference."""
-    known = costs.curves(points[(points.phase == "train") & (points.length == length)])
+    known = costs.newest(points[(points.phase == "train") & (points.length == length)])
     best = costs.widest(known)
     if best is None:
         return None
@@ -74,7 +74,7 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
     shown, points = results.cells, results.points
     usual = standard(shown)
     summed = averaged(one_an_exam(usual))
-    published = ledger.summary(results.published) if "bubble" in kinds else None
+    published = ledger.figure_3(results.published) if "bubble" in kinds else None
     looks = style.looks([*shown.model, *points.model])
     for values, part in usual.groupby(GROUP):
         conditions = dict(zip(GROUP, values, strict=True))
@@ -121,12 +121,12 @@ def _costs(points: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection
         name = slug(f"{task}-{budget}-{machine}-{dtype}-{threads}-threads")
         words = f"{task}, budget {budget}, {machine}, {dtype}, {threads} thread{'s' * (threads != 1)}"
         if mode == "largest" and "throughput" in kinds:
-            best = costs.curves(part, "largest").sort_values("run_id")
+            best = costs.newest(part, "largest").sort_values("run_id")
             best = best.drop_duplicates(["model", "phase", "length"], keep="last")
             yield f"throughput-{name}", throughput(best, f"Throughput over length: {words}", (), looks)
         for batch, own in part.groupby("batch_size") if mode == "fixed" and "cost" in kinds else ():
             title = f"Cost over length at batch {batch}: {words}"
-            drawn, key = costs.curves(own), ["model", "phase", "length"]
+            drawn, key = costs.newest(own), ["model", "phase", "length"]
             failed = own[own.status != "ok"].drop_duplicates(key, keep="last")
             failed = failed[~pd.MultiIndex.from_frame(failed[key]).isin(pd.MultiIndex.from_frame(drawn[key]))]
             yield (
@@ -145,7 +145,7 @@ def render(results: Results) -> dict[str, bytes]:
     """Path below the results folder -> content, of every figure that its records give."""
     first, second = HALVES
     results.cells, results.points, results.floors  # noqa: B018  worked out once, before there are two processes
-    with beside(rendered, results, second) as rest:
+    with side_by_side(rendered, results, second) as rest:
         return rendered(results, first) | rest()
 
 

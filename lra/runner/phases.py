@@ -108,7 +108,7 @@ def train(draft: Draft) -> None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
     model.to(acc.device)
     trainee = treatments.before(draft.treatment, Trainee(model, exam, settings.train, acc, settings.compile))
-    draft.trainee, draft.groups = trainee, trainee.summary()
+    draft.trainee, draft.groups = trainee, trainee.groups()
     bar = Progress(settings.train.steps, quiet=not draft.main)
     draft.fit = Fit()
     try:

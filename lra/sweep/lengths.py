@@ -14,13 +14,13 @@ from pathlib import Path
 
 from lra import ceilings, console, results
 from lra.console import say
-from lra.cost.table import summary
+from lra.cost.table import as_table
 from lra.errors import UserError
 from lra.record import store
 from lra.record.place import writable
 from lra.record.record import Record
 from lra.settings.schema import Settings
-from lra.sweep.points import FINAL, Bench, Point
+from lra.sweep.points import CONCLUDED, Bench, Point
 
 
 def measured(models: dict[str, Settings]) -> bool:
@@ -50,10 +50,10 @@ def measured(models: dict[str, Settings]) -> bool:
             say(f"[{number}/{total}] {point}: {done if isinstance(done, UserError) else told(done)}")
     hashes = {r.config_hash for block in blocks for p in block if (r := bench.recorded(p))}
     table = results.load(settings.results_dir).points
-    print(summary(table[table.config_hash.isin(hashes)]))
+    print(as_table(table[table.config_hash.isin(hashes)]))
     spent = console.duration(time.monotonic() - begin)
     print(f"{total} points in {spent}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
-    return set(counts) <= {*FINAL, "recorded before"}
+    return set(counts) <= {*CONCLUDED, "recorded before"}
 
 
 def told(r: Record) -> str:

@@ -21,7 +21,7 @@ from lra.settings.schema import Settings
 from lra.settings.typed import plain
 from lra.sweep.largest import largest
 
-FINAL = ("ok", "oom", "timeout")  # what the same command would only repeat
+CONCLUDED = ("ok", "oom", "timeout")  # what the same command would only repeat
 BATCH = {"cpu": 1, "cuda": 32}  # the fixed one, unless cost.batch_size says otherwise
 GIB = 2**30
 SHARE = 0.9  # of a machine's memory for a measurement on its CPU: so that fails, and not the machine
@@ -124,7 +124,7 @@ class Bench:
         same = all(self.machine[k] == r.machine.get(k) for k in ("device", "name", "threads"))
         # With more time to spend, a point that took too long may be measured after all.
         patient = r.status != "timeout" or r.cost["point_seconds"] >= self.cap
-        return same and patient and r.dtype == self.dtype and r.status in FINAL
+        return same and patient and r.dtype == self.dtype and r.status in CONCLUDED
 
     def recorded(self, point: Point) -> record.Record | None:
         """The newest record that measuring the point would only repeat."""

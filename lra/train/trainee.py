@@ -77,7 +77,7 @@ class Trainee:
                 module.extra_loss = None
         return sum(found[1:], found[0]) if found else None
 
-    def summary(self) -> list[dict[str, Any]]:
+    def groups(self) -> list[dict[str, Any]]:
         """The groups of parameters: how many tensors and numbers, rate as a ratio to the schedule's, decay."""
         return [
             {

@@ -12,7 +12,7 @@ from scipy.stats import linregress
 
 from lra.cost.growth import crossing, fits, relative, repeats
 from lra.cost.points import curves
-from lra.cost.table import summary
+from lra.cost.table import as_table
 from lra.record import record
 from lra.results import load
 from tests.help.made import LENGTHS, curve, example, point, written
@@ -100,7 +100,7 @@ def test_no_crossing_is_null(tmp_path: Path) -> None:
     points = written(tmp_path, *curve("transformer", 1e-9, 2), *curve("a", 1.0, 1))
     found = crossing(points).iloc[0]
     assert found.side == "above" and found[["length", "low", "high"]].isna().all()
-    assert "never" in summary(points)
+    assert "never" in as_table(points)
 
 
 def test_a_lead_that_is_lost_again_does_not_count(tmp_path: Path) -> None:

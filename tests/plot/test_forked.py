@@ -7,7 +7,7 @@ import os
 import pytest
 
 from lra.plot import forked
-from lra.plot.forked import beside
+from lra.plot.forked import side_by_side
 
 
 def told(text: str) -> tuple[str, int]:
@@ -17,17 +17,17 @@ def told(text: str) -> tuple[str, int]:
 
 
 def test_the_result_comes_from_another_process() -> None:
-    with beside(told, "a") as first:
+    with side_by_side(told, "a") as first:
         text, process = first()
     assert text == "a" and process != os.getpid()
 
 
 def test_its_error_is_raised_here() -> None:
-    with beside(told, "") as first, pytest.raises(ValueError, match="no text"):
+    with side_by_side(told, "") as first, pytest.raises(ValueError, match="no text"):
         first()
 
 
 def test_where_nothing_can_be_forked_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forked, "get_all_start_methods", lambda: ["spawn"])
-    with beside(told, "a") as first:
+    with side_by_side(told, "a") as first:
         assert first() == ("a", os.getpid())

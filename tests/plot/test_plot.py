@@ -108,7 +108,7 @@ def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
 
 
 def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
-    published = ledger.summary(ledger.load(tiny.ROOT / "results" / "published"))
+    published = ledger.figure_3(ledger.load(tiny.ROOT / "results" / "published"))
     figure = bubble(bubbles(), "t", published)
     ours, theirs = figure.axes
     assert not {t.get_text() for t in ours.texts} & set(published.model)
@@ -127,7 +127,7 @@ def test_what_cannot_be_drawn_is_said() -> None:
 
 
 def test_speed_is_the_cost_sweeps_if_it_has_all_models(whole: Path, tmp_path: Path) -> None:
-    own = means.summary(load(whole).cells)
+    own = means.averages_of(load(whole).cells)
     swept, speed = render.charted(own, load(whole).points)
     assert speed == "text at 4K, batch 4" and (swept.model == own.model).all()
     known = growth.relative(load(whole).points, lengths=(4096,)).set_index("model").relative_speed
@@ -199,10 +199,10 @@ def test_missing_cells_are_counted(tmp_path: Path) -> None:
 def test_a_second_row_of_an_exam_moves_no_mean(tmp_path: Path) -> None:
     """One model has a stand-in for Retrieval besides the one that all have: it is not a sixth task."""
     synthetic.records(tmp_path, models=3, seeds=1, failures=False)
-    before = means.summary(load(tmp_path).cells)
+    before = means.averages_of(load(tmp_path).cells)
     more = {"task": "retrieval_synth", "row": "retrieval_synth-256", "budget": "quick", "accuracy_test": 0.97}
     synthetic.write(tmp_path, 900, **more, items_test=1000, model="bigbird", config_hash="0" * 16)
-    pd.testing.assert_frame_equal(means.summary(load(tmp_path).cells), before)
+    pd.testing.assert_frame_equal(means.averages_of(load(tmp_path).cells), before)
     assert set(before.tasks) == {5}
 
 

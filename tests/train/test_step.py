@@ -143,7 +143,7 @@ def test_a_step_is_what_is_written_out(tmp_path: Path, parts: int, kind: str, mi
 def test_groups_follow_their_tags(tmp_path: Path) -> None:
     exam = task(settings(tmp_path))
     what, net = made(tmp_path, exam, Odd)
-    (usual, slow) = sorted(Trainee(net, exam, what.train, Alone(CPU, "float32")).summary(), key=lambda g: -g["rate"])
+    (usual, slow) = sorted(Trainee(net, exam, what.train, Alone(CPU, "float32")).groups(), key=lambda g: -g["rate"])
     assert (slow["rate"], slow["decay"], slow["tensors"]) == (0.1, 0.0, 2 * what.model["depth"])
     assert (usual["rate"], usual["decay"]) == (1.0, 0.1) and all(".slow." in name for name in slow["names"])
     next(net.parameters()).lra = {"rat": 1}
