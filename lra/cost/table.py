@@ -9,7 +9,7 @@ import pandas as pd
 
 from lra import console
 from lra.cost.growth import TABLE_2, crossing, fits, relative
-from lra.cost.points import GROUP
+from lra.cost.points import GROUP, newest
 from lra.marks.runs import REFERENCE
 
 
