@@ -103,9 +103,10 @@ def load(folder: str | Path = "results") -> Results:
 
 def boards(results: Results) -> list[Board]:
     """One leaderboard for each budget, machine and precision."""
+    from lra.leaderboard.files import Boards
     from lra.leaderboard.view import boards as made
 
-    return made(results)
+    return Boards(made(results))
 
 
 def figures(results: Results) -> dict[str, Figure]:

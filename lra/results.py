@@ -26,7 +26,7 @@ from lra.record.sheet import Damaged, Sheet
 EDITED = "shown, but edited after it was written"
 
 
-@dataclass
+@dataclass(repr=False)
 class Results:
     """What the records of a folder hold, in rows; a record itself is kept no longer than it is read.
 
@@ -42,6 +42,10 @@ class Results:
     _runs: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _points: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _learning: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in self.runs.kind.value_counts().items())
+        return f"<results in {self.folder}: {len(self.runs)} records ({kinds or 'none'}), {len(self.broken)} not shown>"
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -53,6 +53,7 @@ def test_run_records_a_class_under_a_name_of_its_own(tmp_path: Path, capsys: pyt
     assert (record.model, record.status, record.task) == ("blend", "ok", "listops")
     assert list(record.config["sources"]) == [f"{__name__}.Blend"]
     assert "accuracy" in capsys.readouterr().out
+    assert repr(record).startswith("<blend on listops-24, budget quick, seed 0: ok, accuracy ")
     other = lra.run(*words(tmp_path), mixer=Blend, name="of_mine")
     assert other.model == "of_mine" and other.accuracy_test == record.accuracy_test
 
@@ -132,6 +133,8 @@ def test_load_boards_and_figures(results: object) -> None:
     (first, *_) = lra.boards(results)
     assert first.budget == "quick" and any(line.name == "performer" for line in first.lines)
     assert any(name.startswith("bubble-quick") for name in lra.figures(results))
+    assert "records (373 cost, 110 model, 23 floor), 0 not shown" in repr(results)
+    assert "accuracy, %" in repr(lra.boards(results)) and "performer" in repr(lra.boards(results))
 
 
 def test_compare_pairs_items_and_seeds(results: object) -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lra.leaderboard import csv, latex, markdown, page
+from lra.leaderboard import csv, latex, markdown, page, terminal
 from lra.leaderboard.view import Board
 
 NAMES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
+
+
+class Boards(list[Board]):
+    """Boards that print as the command prints them."""
+
+    def __repr__(self) -> str:
+        return terminal.render(self)
 
 
 def files(shown: list[Board], drawn: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ FINAL = ("ok", "oom", "diverged")  # what the same command would only repeat
 PHASES = ("train", "inference")  # of a cost, each timed on its own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """null means "not measured". Accuracies are fractions, sizes bytes, times seconds."""
 
@@ -61,6 +61,18 @@ class Record:
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
     digest: str | None = field(default=None, compare=False)  # of all the rest; null before schema 2
+
+    def __repr__(self) -> str:
+        """A line, as a notebook should show it; all of it is in the fields."""
+        parts = [self.status] + ([self.reason] if self.reason else [])
+        if self.accuracy_test is not None:
+            parts.append(f"accuracy {100 * self.accuracy_test:.2f} % of {self.items_test:,}")
+        if self.cost.get("status") == "ok":
+            rate, peak = self.cost["train"]["examples_per_second"], self.cost["step_peak_bytes"]
+            parts.append(f"{rate:.0f} training examples/s, step peak {peak / 2**20:.1f} MiB")
+        return (
+            f"<{self.model} on {self.row}, budget {self.budget}, seed {self.seed}: {', '.join(parts)}; {self.run_id}>"
+        )
 
 
 def digest_of(raw: Mapping[str, Any]) -> str:
