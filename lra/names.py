@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,14 @@ def resolved(target: str) -> str:
     can be found that is not ours: then it is what the user says it is, a mixer in a file models.py.
     """
     module, _, name = target.rpartition(".")
-    if module.split(".")[0] not in ("models", "tasks") or _found(module):
+    if module.split(".")[0] not in ("models", "tasks") or _found(module, tuple(sys.path)):
         return target
     return f"{MOVED.get(module, f'lra.{module}')}.{name}"
 
 
-def _found(module: str) -> bool:
-    """Can a module of that name be imported that is not ours, which a checkout's own folder would offer?"""
+@cache
+def _found(module: str, path: tuple[str, ...]) -> bool:
+    """Can a module of that name be imported from that path that is not ours, as a checkout's own folder would be?"""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):

@@ -11,6 +11,7 @@ from lra.marks.exams import Exams
 from lra.record import record
 from lra.record.record import Record
 from lra.record.sheet import Sheet
+from lra.settings import identity
 
 REFERENCE = "transformer"
 GROUP = ["budget", "machine", "dtype"]
@@ -48,7 +49,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         bool(r.variant),
         r.budget,
         r.seed,
-        r.config_hash,
+        identity.identity(r.config) if r.kind == "model" else r.config_hash,  # one rule for records of all ages
         r.data.get("fingerprint"),
         r.machine.get("name"),
         r.machine.get("device"),

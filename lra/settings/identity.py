@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,21 @@ LATER: Mapping[str, Any] = {}
 def identity(config: Mapping[str, Any], schema: type = Settings, later: Mapping[str, Any] = LATER) -> str:
     """16 hex digits over what shapes the experiment; config: plain, resolved, of a run or of a record."""
     kept = {}
-    for name, default in leaves(schema):
-        value = _at(config, name, default)
-        if name == "seed" or kind_of(name, schema) != EXPERIMENT or _same(value, default):
-            continue
-        kept[name] = value
+    for name, default in _experiment(schema):
+        if not _same(value := _at(config, name, default), default):
+            kept[name] = value
     for part in ("task", "model", "treatment"):
         if isinstance(node := kept.get(part), Mapping):
             kept[part] = essential(node, f"{part}.", later)
     if kept.get("checkpoint"):
         kept["checkpoint"] = Path(kept["checkpoint"]).name
     return digest(kept)
+
+
+@cache
+def _experiment(schema: type) -> tuple[tuple[str, Any], ...]:
+    """The fields that count, with their defaults: a run with another seed is the same experiment."""
+    return tuple((n, d) for n, d in leaves(schema) if n != "seed" and kind_of(n, schema) == EXPERIMENT)
 
 
 def digest(parts: Any) -> str:
