@@ -15,6 +15,7 @@ from lra.settings.schema import Settings
 from lra.settings.sources import sources
 from lra.settings.typed import register, typed
 
+OPTIONAL = ("pair", "scale")
 STANDARD = ("task", "model", "budget", "sweep")  # groups whose choice is no departure from the budget
 
 
@@ -36,6 +37,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
     refuse_old_places(folders)
     choices = cfg.hydra.runtime.choices
     words = list(cfg.hydra.overrides.task)
+    refuse_what_does_nothing(words, folders)
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
     own["choices"] = {"task": choices.task, "model": choices.model}
     typed(own)  # refuses what is no option at all before anything is made of it
@@ -56,6 +58,15 @@ def refuse_old_places(folders: Sequence[str]) -> None:
     for path in sorted(p for folder in folders for p in (Path(folder) / "scale").glob("*-*.yaml")):
         budget, _, task = path.stem.partition("-")
         raise UserError(f"{path}: this now stands in scale/{budget}/{task}.yaml; move it there")
+
+
+def refuse_what_does_nothing(words: Sequence[str], folders: Sequence[str]) -> None:
+    """A file that is optional is passed over where it is not there, unless somebody asked for it by name."""
+    for word in words:
+        group, _, name = word.lstrip("+").partition("=")
+        places = [Path(folder) / group / f"{name}.yaml" for folder in (CONFIGS, *folders)]
+        if group in OPTIONAL and name not in ("", "null") and not any(place.is_file() for place in places):
+            raise UserError(f"{group}: there is no file {group}/{name}.yaml")
 
 
 def _hydra(words: Sequence[str], folders: Sequence[str]) -> Any:

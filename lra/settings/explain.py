@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from lra.errors import UserError, nearest
-from lra.settings.words import GROUPS, choices, keys
+from lra.settings.words import GROUPS, choices, keys, unknown
 
 
 class explained:
@@ -37,6 +37,8 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is not an option; write key=value, for instance task=listops or train.steps=100"
     text = str(error)
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{several.group(1)}: several values are a sweep: python -m lra -m {several.group(1)}"
     if text.startswith("Error merging override") and error.__cause__ is not None:
         key = text.removeprefix("Error merging override").split("=")[0].strip(" +~")
         return f"{key}: {str(error.__cause__).splitlines()[0]}"
@@ -46,7 +48,7 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
         cause = error.__cause__
         if cause is not None and "not in struct" not in str(cause) and "not in '" not in str(cause):
             return f"{key}: {str(cause).splitlines()[0]}"
-        return f"{key}: there is no such option.{nearest(key, keys(config_dir))}"
+        return unknown(key, keys(config_dir))
     missing = re.search(r"In '[^']*': Could not find '([^']+)/([^'/]+)'", text) or re.search(
         r"Could not find '([^']+)/([^'/]+)'", text
     )
@@ -56,6 +58,6 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
         return f"{group}: {name!r} is not one of {', '.join(options)}.{nearest(name, options)}"
     group = re.search(r"Could not override '?([\w/]+)'?\.?\s+No match in the defaults list", text)
     if group:
-        return f"{group.group(1)}: there is no such option.{nearest(group.group(1), [*GROUPS, *keys(config_dir)])}"
+        return unknown(group.group(1), [*GROUPS, *keys(config_dir)])
     key = getattr(error, "full_key", None)
     return f"{key}: {text.splitlines()[0]}" if key else text.splitlines()[0]

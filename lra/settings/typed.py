@@ -7,17 +7,9 @@ from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from lra.errors import UserError, nearest
+from lra.errors import UserError
 from lra.settings.schema import Settings
-
-# What others call some of ours.
-USUAL = {
-    "lr": "train.learning_rate",
-    "epochs": "train.steps (one step is one batch)",
-    "bs": "train.batch_size",
-    "num_workers": "data.workers",
-    "wd": "train.weight_decay",
-}
+from lra.settings.words import unknown
 
 
 def leaves(schema: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -36,9 +28,7 @@ def typed(values: Mapping[str, Any], schema: type = Settings, prefix: str = "") 
     given = {}
     for key, value in values.items():
         if key not in hints:
-            name = prefix + key
-            usual = f" It is called {USUAL[key]} here." if key in USUAL else nearest(name, [n for n, _ in leaves()])
-            raise UserError(f"{name}: there is no such option.{usual}")
+            raise UserError(unknown(prefix + key, [n for n, _ in leaves()]))
         hint = hints[key]
         if is_dataclass(hint):
             value = typed(value, hint, f"{prefix}{key}.")

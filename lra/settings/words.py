@@ -6,10 +6,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lra.errors import UserError
+from lra.errors import UserError, nearest
 from lra.root import CONFIGS
 
 GROUPS = ("task", "model", "pair", "budget", "scale", "sweep", "treatment", "launcher")
+
+# What others call some of ours.
+USUAL = {
+    "lr": "train.learning_rate",
+    "epochs": "train.steps (one step is one batch)",
+    "bs": "train.batch_size",
+    "num_workers": "data.workers",
+    "wd": "train.weight_decay",
+}
+
+
+def unknown(name: str, known: Sequence[str]) -> str:
+    """What to say of an option that there is not, in one line: ours by the usual name, else the nearest."""
+    last = name.rsplit(".", 1)[-1]
+    usual = f" It is called {USUAL[last]} here." if last in USUAL else nearest(name, known)
+    return f"{name}: there is no such option.{usual}"
 
 
 def choices(group: str, config_dir: str | None = None) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 import lra
 from lra.errors import UserError
 from lra.settings import build, compose, words
+from tests.help import tiny
 
 TASKS, MODELS = words.choices("task"), words.choices("model")
 BUDGETS = words.choices("budget")
@@ -56,6 +57,14 @@ def test_build_from_a_notebook() -> None:
         (["size.dropout=1.5"], ["size.dropout", "1.5", "[0, 1)"]),
         (["dtype=fp8"], ["dtype", "'fp8'", "bf16"]),
         (["nonsense"], ["'nonsense'", "key=value"]),
+        (["lr=3"], ["lr", "train.learning_rate"]),
+        (["+train.lr=0.5"], ["train.lr", "train.learning_rate"]),
+        (["+optimizer.lr=0.5"], ["optimizer", "no such option"]),
+        (["+data.num_workers=2"], ["data.num_workers", "data.workers"]),
+        (["+epochs=3"], ["epochs", "train.steps"]),
+        (["scale=quick-listops"], ["scale", "scale/quick-listops.yaml"]),
+        (["treatment=int8"], ["treatment", "'int8'", "none"]),
+        (["launcher=slurm"], ["launcher", "'slurm'", "local"]),
     ],
 )
 def test_bad_words_get_one_helpful_line(words: list[str], parts: list[str]) -> None:
@@ -99,3 +108,25 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
 def test_only_departures_name_a_variant() -> None:
     cfg = compose.config(["task=listops", "model=transformer", "seed=3", "train.steps=7", "wandb.mode=offline"])
     assert list(cfg.variant) == ["train.steps=7"]
+
+
+def test_several_values_are_a_sweep(tmp_path: Path) -> None:
+    done = tiny.lra("task=listops", "seed=0,1", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.strip().splitlines() == [
+        "lra: seed=0,1: several values are a sweep: python -m lra -m seed=0,1"
+    ]
+
+
+def test_what_was_read_before_and_is_no_more_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scale").mkdir()
+    (tmp_path / "scale" / "quick-listops.yaml").write_text("# @package _global_\ntrain: {steps: 3}\n")
+    with pytest.raises(UserError, match=r"quick-listops.yaml: this now stands in scale/quick/listops.yaml"):
+        compose.config(["task=listops"], str(tmp_path))
+
+
+def test_settings_are_frozen() -> None:
+    settings = compose.config(["task=listops"])
+    with pytest.raises(AttributeError):
+        settings.train.steps = 3
+    with pytest.raises(AttributeError):
+        settings.train.stpes  # noqa: B018
