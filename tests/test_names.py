@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("model", ["mine", "old", "performer"])
+@pytest.mark.parametrize("model", ["mine", "old"])
 def test_in_a_folder_with_models_and_tasks_of_ones_own(tmp_path: Path, model: str) -> None:
     place = folder(tmp_path)
     done = tiny.lra(*tiny.words(place, f"model={model}", "measure.enabled=false"), "--config-dir", "mine", cwd=place)
@@ -92,8 +92,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "site"
 
 
-@pytest.mark.parametrize("model", ["mine", "performer"])
-def test_from_a_wheel(wheel: Path, tmp_path: Path, model: str) -> None:
+def test_from_a_wheel(wheel: Path, tmp_path: Path, model: str = "mine") -> None:
     place = folder(tmp_path)
     words = tiny.words(place, f"model={model}", "measure.enabled=false")
     done = tiny.lra(*words, "--config-dir", "mine", cwd=place, PYTHONPATH=str(wheel))
