@@ -38,7 +38,11 @@ def refuse(message: str) -> NoReturn:
 
 
 def guarded(main: Callable[[], int | None]) -> NoReturn:
-    """Run a command's `main`: exit codes and messages are the same for every command."""
+    """Run a command's `main`: exit codes and messages are the same for every command, and what a terminal's
+    encoding does not have is shown by a replacement."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         code = main()
     except UserError as error:

@@ -76,10 +76,13 @@ class Session:
             return self._late()
         if self.answer.exists():
             return Cost.of(json.loads(self.answer.read_text()))
-        if self.process.returncode == -signal.SIGKILL:
-            return failure("oom", "the system killed the measuring process (out of memory)")
+        # That memory ran out is known only where somebody says so: what kills with signal 9 does not.
+        code = self.process.returncode
+        if code < 0:
+            return failure("failed", f"the measuring process was killed by signal {-code} ({signal.strsignal(-code)})")
         lines = [line for line in self.complaint.read_text(errors="replace").splitlines() if line.strip()]
-        return failure("failed", lines[-1] if lines else f"exit code {self.process.returncode}")
+        said = f": {lines[-1]}" if lines else ""
+        return failure("failed", f"the measuring process ended with exit code {code}{said}")
 
     def _ask(self, words: dict[str, Any]) -> bool:
         begin = time.monotonic()
@@ -88,6 +91,7 @@ class Session:
             self.process.stdin.flush()
             while (line := self.lines.get(timeout=max(self.timeout - self.spent, 0.0))).strip() != READY:
                 if not line:
+                    self.lines.put("")  # whoever asks again must not wait for what has ended
                     return False
         except BrokenPipeError:
             return False

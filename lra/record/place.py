@@ -22,7 +22,7 @@ def options(words: list[str]) -> dict[str, str]:
 
 
 def results_dir(words: list[str]) -> Path:
-    folder = Path(options(words)["results_dir"])
+    folder = Path(options(words)["results_dir"]).expanduser()
     if not (folder / "runs").is_dir():
         raise UserError(f"results_dir: {folder} has no folder runs; make a run first: python -m lra task=listops")
     return folder

@@ -39,6 +39,9 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
     words = list(cfg.hydra.overrides.task)
     refuse_what_does_nothing(words, folders)
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
+    for node, name in ((own, "results_dir"), (own, "output_dir"), (own, "data_dir"), (own["task"], "data_dir")):
+        if isinstance(node.get(name), str):
+            node[name] = str(Path(node[name]).expanduser())
     own["choices"] = {"task": choices.task, "model": choices.model}
     typed(own)  # refuses what is no option at all before anything is made of it
     own["sources"] = sources(own["task"], own["model"], own["treatment"])

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import linregress
 
 from lra.cost.growth import crossing, fits, relative, repeats
-from lra.cost.points import curves
+from lra.cost.points import newest
 from lra.cost.table import as_table
 from lra.record import record
 from lra.results import load
@@ -142,7 +142,7 @@ def test_the_newest_configuration_and_commit_count(tmp_path: Path) -> None:
         point("a", 256, [2.0], run_id="20250102T000000Z-b"),
         point("a", 256, [3.0], run_id="20250102T000000Z-c"),
     )
-    one = curves(points).query("phase == 'train'")
+    one = newest(points).query("phase == 'train'")
     assert one.seconds_median.tolist() == [2.0] and one.repeats.tolist() == [3]
 
 

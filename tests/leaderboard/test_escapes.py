@@ -13,7 +13,7 @@ from lra.leaderboard import csv as csv_format
 from lra.leaderboard import latex, markdown, page, terminal
 from lra.leaderboard.view import Board, boards
 from lra.results import load
-from tests.help import answered
+from tests.help import answered, tiny
 from tests.leaderboard.test_formats import Reader
 
 NAMES = ["=1+1", "@sum", "+x", "[a](http:b)", "![i](http:z)", "`c`", "*b*", "_e_", "s ~~t~~", "#h", "1. a", "$x$",
@@ -100,3 +100,12 @@ def test_markdown_is_read_as_text(shown: list[Board]) -> None:
 def test_a_terminal_obeys_nothing(shown: list[Board]) -> None:
     text = terminal.render(shown, 80)
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_a_terminal_that_knows_no_dagger_gets_a_replacement() -> None:
+    done = tiny.lra(
+        f"results_dir={tiny.ROOT / 'results'}", "--check", module="lra.leaderboard", PYTHONIOENCODING="ascii"
+    )
+    assert done.returncode == 0, done.stderr
+    done = tiny.lra("list", module="lra.data", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stdout.isascii(), done.stderr

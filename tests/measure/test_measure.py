@@ -160,16 +160,19 @@ def test_out_of_memory_is_a_result(tmp_path: Path) -> None:
     assert cost.status == "oom" and "allocate" in cost.reason
 
 
-def test_a_killed_child_is_out_of_memory_and_a_broken_one_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reason_is_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = plain(tiny.config(tmp_path))
     script = tmp_path / "python"
     monkeypatch.setattr(sys, "executable", str(script))
-    for body, status in (("kill -9 $$", "oom"), ("echo boom >&2; exit 3", "failed")):
+    for body, reason in (
+        ("kill -9 $$", "was killed by signal 9 (Killed)"),
+        ("kill -11 $$", "was killed by signal 11 (Segmentation fault)"),
+        ("echo boom >&2; exit 3", "ended with exit code 3: boom"),
+    ):  # fmt: skip
         script.write_text(f"#!/bin/sh\n{body}\n")
         script.chmod(0o755)
-        assert measure(config).status == status
+        found = measure(config)
+        assert (found.status, found.reason) == ("failed", f"the measuring process {reason}")
 
 
 def test_a_slow_measurement_ends(tmp_path: Path) -> None:

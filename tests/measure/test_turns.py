@@ -50,13 +50,13 @@ def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     assert found.status == "failed" and "tasks.nothing" in found.reason
 
 
-def test_a_child_that_is_killed_has_run_out_of_memory(tmp_path: Path) -> None:
+def test_a_child_that_is_killed_says_by_what(tmp_path: Path) -> None:
     with Session(plain(tiny.config(tmp_path)), 60.0) as session:
         assert session.prepare()
         os.kill(session.process.pid, signal.SIGKILL)
         session.process.wait()
         assert not session.turn(TURN)
-        assert session.finish().status == "oom"
+        assert session.finish() == failure("failed", "the measuring process was killed by signal 9 (Killed)")
 
 
 def test_a_child_that_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:

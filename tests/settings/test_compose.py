@@ -130,3 +130,9 @@ def test_settings_are_frozen() -> None:
         settings.train.steps = 3
     with pytest.raises(AttributeError):
         settings.train.stpes  # noqa: B018
+
+
+def test_a_home_folder_is_what_a_shell_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = compose.config(["task=listops", "results_dir='~/x'", "data_dir='~/y'"])
+    assert (settings.results_dir, settings.data_dir) == (str(tmp_path / "x"), str(tmp_path / "y"))
