@@ -53,6 +53,14 @@ def job(cfg: Any, codes: list[int]) -> Any:
     return codes[-1]
 
 
+def say_help() -> None:
+    from lra.settings.compose import help_text
+    from lra.settings.words import split
+
+    words, config_dir = split([w for w in sys.argv[1:] if w not in ("--help", "-h")])
+    print(help_text([w for w in words if not w.startswith("-")], config_dir))
+
+
 def main() -> None:
     """The command line. Exit codes: 0 ok, 1 a run did not end well, 2 bad input, 130 interrupted."""
     if len(sys.argv) > 1 and sys.argv[1].isidentifier() and sys.argv[1] in verbs():
@@ -61,6 +69,8 @@ def main() -> None:
         verb = sys.argv.pop(1)
         runpy.run_module(f"lra.{verb}", run_name="__main__", alter_sys=True)
         return
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        guarded(say_help)
     import hydra
 
     from lra.settings.explain import explained

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, get_type_hints
 
 SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
@@ -22,6 +23,7 @@ DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
+COMPUTED = ("choices", "sources", "variant")  # while composing: nobody sets them
 EXPERIMENT, CONDITION, INCIDENTAL = "experiment", "condition", "incidental"
 
 
@@ -165,6 +167,12 @@ class Settings:
     variant: tuple[str, ...] = of(INCIDENTAL, tuple)  # what departs from the budget's standard run
 
 
+@cache
+def types_of(schema: type) -> Mapping[str, Any]:
+    """Of each field; evaluating them takes longer than all that is done with them."""
+    return get_type_hints(schema)
+
+
 def kind_of(name: str, schema: type = Settings) -> str:
     """What the field `name` ("train.steps") is to a run's identity; KeyError if there is none."""
     kind = None
@@ -173,7 +181,7 @@ def kind_of(name: str, schema: type = Settings) -> str:
         if known is None:  # below a mapping
             break
         kind = known[part].metadata.get("kind", kind)
-        schema = get_type_hints(schema)[part]
+        schema = types_of(schema)[part]
     if kind is None:
         raise KeyError(name)
     return kind

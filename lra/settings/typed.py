@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from lra.errors import UserError
-from lra.settings.schema import Settings
+from lra.settings.schema import COMPUTED, Settings, types_of
 from lra.settings.words import unknown
 
 
 def leaves(schema: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(name, default) of every field that holds a value; a mapping counts as one."""
-    hints = get_type_hints(schema)
+    hints = types_of(schema)
     for f in fields(schema):
         if is_dataclass(hints[f.name]):
             yield from leaves(hints[f.name], f"{prefix}{f.name}.")
@@ -24,7 +24,7 @@ def leaves(schema: type = Settings, prefix: str = "") -> Iterator[tuple[str, Any
 
 def typed(values: Mapping[str, Any], schema: type = Settings, prefix: str = "") -> Any:
     """A frozen object of plain, resolved values. UserError for a key that the schema does not have."""
-    hints = get_type_hints(schema)
+    hints = types_of(schema)
     given = {}
     for key, value in values.items():
         if key not in hints:
@@ -59,9 +59,11 @@ def _open(schema: type) -> type:
             return list[get_args(hint)[0]]
         return dict[get_args(hint)] if origin is Mapping else hint
 
-    made = []
+    made, hints = [], types_of(schema)
     for f in fields(schema):
-        hint = hydras(get_type_hints(schema)[f.name])
+        if schema is Settings and f.name in COMPUTED:
+            continue
+        hint = hydras(hints[f.name])
         default = f.default if f.default is not MISSING else f.default_factory()
         if is_dataclass(hint):
             made.append((f.name, hint, field(default_factory=hint)))
