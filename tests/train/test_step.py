@@ -19,6 +19,7 @@ from lra.measure.child import prepared
 from lra.measure.gauges import quiet, step_peak_bytes
 from lra.settings.build import model, task
 from lra.settings.schema import Train
+from lra.settings.words import choices
 from lra.tasks.base import NOT_ASKED, Example, Task
 from lra.train.evaluate import evaluate
 from lra.train.fit import fit
@@ -205,3 +206,16 @@ def test_the_measured_peak_is_the_trained_one(tmp_path: Path, parts: int) -> Non
             peaks.append(step_peak_bytes(run))
     assert peaks[0] == peaks[1] > 0
     assert len(bench.parts) == parts
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_every_model_takes_a_step_in_bf16(tmp_path: Path, name: str) -> None:
+    """Custom backward passes meet mixed types there."""
+    what = settings(tmp_path, f"model={name}", "dtype=bf16")
+    exam = task(what)
+    torch.manual_seed(0)
+    trainee = Trainee(model(what, exam).train(), exam, what.train, Alone(CPU, "bf16"))
+    before = [p.detach().clone() for p in trainee.parameters()]
+    step(trainee, [batch_of(exam)])
+    assert torch.isfinite(trainee.loss) and all(torch.isfinite(p).all() for p in trainee.parameters())
+    assert any(not torch.equal(p, old) for p, old in zip(trainee.parameters(), before, strict=True))
