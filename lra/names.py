@@ -50,10 +50,15 @@ def _found(module: str, path: tuple[str, ...]) -> bool:
     return not all(Path(place).is_relative_to(ROOT) for place in places)
 
 
-def canonical_target(target: str) -> str:
-    """How a class counts in an identity: ours by its name alone, whatever file it lies in."""
+@cache
+def _canonical(target: str, path: tuple[str, ...]) -> str:
     now = resolved(target)
     return now.rsplit(".", 1)[-1] if now.split(".")[0] == "lra" else now
+
+
+def canonical_target(target: str) -> str:
+    """How a class counts in an identity: ours by its name alone, whatever file it lies in."""
+    return _canonical(target, tuple(sys.path))
 
 
 def with_todays_names(node: Any) -> Any:

@@ -53,7 +53,7 @@ def digest(parts: Any) -> str:
 
 def essential(node: Any, name: str, later: Mapping[str, Any] = LATER) -> Any:
     """A mapping of a class and its arguments without places, later keys at their default, and module paths."""
-    if isinstance(node, Mapping):
+    if type(node) is dict or isinstance(node, Mapping):  # the first is quick, and twenty thousand records are many
         return {
             k: canonical_target(v) if k == "_target_" else essential(v, f"{name}{k}.", later)
             for k, v in node.items()
@@ -64,13 +64,15 @@ def essential(node: Any, name: str, later: Mapping[str, Any] = LATER) -> Any:
 
 def _at(config: Mapping[str, Any], name: str, default: Any) -> Any:
     for part in name.split("."):
-        if not isinstance(config, Mapping) or part not in config:
+        if not (type(config) is dict or isinstance(config, Mapping)) or part not in config:
             return default
         config = config[part]
     return config
 
 
 def _same(value: Any, default: Any) -> bool:
+    if not isinstance(value, (list, tuple)):
+        return value == default
     return (list(value) if isinstance(value, (list, tuple)) else value) == (
         list(default) if isinstance(default, tuple) else default
     )
