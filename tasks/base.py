@@ -163,7 +163,7 @@ class Task:
     """What all tasks share. A subclass sets the class attributes and implements `load`, `identity`.
 
     name: the config's name. max_len: L in tokens. data_dir: where generated and indexed data are
-    kept (see `tasks.store.data_dir`). pad_to: "longest" of the batch or "max".
+    kept (see `lra.tasks.store.data_dir`). pad_to: "longest" of the batch or "max".
     """
 
     vocab_size: int

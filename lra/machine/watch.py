@@ -46,7 +46,7 @@ class Watch:
 def disturbed(facts: Mapping[str, Any], *timings: Mapping[str, Any]) -> bool:
     """True if the machine had other work too, on whichever of its cores, or the steps were unsteady.
 
-    `facts` are a Watch's, `timings` those of `lra.measure.rates`.
+    `facts` are a Watch's, `timings` those of `lra.measure.cost.rates`.
     """
     others = facts["other_cores"]
     crowded = others is not None and others > BUSY * facts["cores"]

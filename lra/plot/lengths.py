@@ -35,8 +35,8 @@ def cost(
 
     points     as `lra.cost.points.newest`: one row a model, length and phase
     failures   model, phase, length, status of points without a value: drawn above the curves
-    fits       as `lra.cost.fits`: exponents, shown beside each name with their 95 % interval
-    crossing   as `lra.cost.crossing`: from which length on a model is faster than the reference
+    fits       as `lra.cost.growth.fits`: exponents, shown beside each name with their 95 % interval
+    crossing   as `lra.cost.growth.crossing`: from which length on a model is faster than the reference
     """
     looks = looks or style.looks([*points.model, *failures.model])
     told = [*_explained(points, failures, fits), *notes]
