@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,27 @@ def seed_everything(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Without this, determinism would also fill every fresh tensor, at a cost nobody else pays.
     torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Whatever is drawn inside comes from `seed` alone, and what is drawn afterwards is as if nothing had been:
+    to look at a model must not change it."""
+    import random
+
+    import torch
+
+    python, arrays = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
 
 
 def accelerator(device: str, dtype: str) -> Any:

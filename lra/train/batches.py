@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 
 def loader(task: Any, split: Any, batches: Any, workers: int, pin: bool) -> DataLoader:
     """Batches of a split, collated by the task, for an iterable of index arrays."""
     return DataLoader(
-        split, batch_sampler=_Given(batches), collate_fn=task.collate, num_workers=workers, pin_memory=pin
+        split,
+        batch_sampler=_Given(batches),
+        collate_fn=task.collate,
+        num_workers=workers,
+        pin_memory=pin,
+        generator=torch.Generator(),  # or its workers' seed would be drawn from the model's random stream
     )
 
 

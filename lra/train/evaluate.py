@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lra.machine.device import own_randomness
 from lra.settings.schema import Settings
 from lra.train.batches import by_length, loader
 
@@ -40,12 +41,13 @@ def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: An
     was_training = model.training
     model.eval()
     found = []
-    for index, batch in zip(batches, loader(exam, split, batches, 0, acc.device.type == "cuda"), strict=True):
-        batch = batch.to(acc.device)
-        with acc.autocast():
-            output = model(batch.tokens, batch.mask)
-        answers = exam.scores(output, batch)
-        found.append((index[answers.items.cpu().numpy()], *(t.cpu().numpy() for t in answers[:3])))
+    with own_randomness(settings.seed):
+        for index, batch in zip(batches, loader(exam, split, batches, 0, acc.device.type == "cuda"), strict=True):
+            batch = batch.to(acc.device)
+            with acc.autocast():
+                output = model(batch.tokens, batch.mask)
+            answers = exam.scores(output, batch)
+            found.append((index[answers.items.cpu().numpy()], *(t.cpu().numpy() for t in answers[:3])))
     model.train(was_training)
     rows = [tuple(map(np.concatenate, zip(*found, strict=True)))] if found else []
     rows = gather_object(rows) if acc.num_processes > 1 else rows

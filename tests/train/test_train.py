@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lra.machine.device import accelerator
+from lra.machine.device import accelerator, seed_everything
 from lra.settings.build import model, task
 from lra.train.evaluate import evaluate
 from lra.train.fit import Diverged, Fit, fit
@@ -55,6 +56,49 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
     assert result.best_step == first
     net.load_state_dict(result.best_state)
     assert evaluate(net, exam, "valid", cfg, HERE).accuracy == result.best.accuracy
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["model=transformer"], ["train.eval_every=2"]),
+        (["model=transformer"], ["train.eval_batch_size=3", "train.eval_every=1"]),
+        (["model=reformer"], ["train.eval_every=2"]),  # draws a seed in every forward pass, of eval() too
+        (["model=sinkhorn"], ["train.eval_every=2"]),  # noise in training without dropout
+        (["model=performer", "model.mixer.redraw=4"], ["train.eval_every=1"]),
+        (["model=transformer"], ["data.workers=2"]),  # a loader with workers draws the seed of each
+    ],
+)
+def test_looking_changes_nothing(tmp_path: Path, words: list[str], more: list[str]) -> None:
+    """Weights after training are the same to the bit however often valid is looked at, and by whom batches are made."""
+    words = [*words, "size.dropout=0.1", "size.attention_dropout=0.1", "train.steps=12", "train.eval_every=12"]
+    once, _, exam, cfg = trained(tmp_path, *words)
+    other, *_ = trained(tmp_path, *words, *more)
+    for (name, value), changed in zip(once.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(value, changed), name
+    torch.manual_seed(99)  # nor does what was drawn before a look change what it finds
+    assert evaluate(once, exam, "test", cfg, HERE).loss == evaluate(once, exam, "test", cfg, HERE).loss
+
+
+class Drawing(torch.nn.Module):
+    """A mixer that draws from every global stream, also in eval()."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.net(tokens, mask) * (1 + torch.rand(()) + np.random.rand() + random.random())
+
+
+def test_a_look_leaves_every_random_stream_where_it_was(tmp_path: Path) -> None:
+    net, _, exam, cfg = trained(tmp_path, "train.steps=1")
+    seed_everything(5)
+    first = evaluate(Drawing(net), exam, "valid", cfg, HERE)
+    after = torch.rand(()), np.random.rand(), random.random()
+    seed_everything(5)
+    assert after == (torch.rand(()), np.random.rand(), random.random())
+    assert evaluate(Drawing(net), exam, "valid", cfg, HERE).loss == first.loss
 
 
 def test_parts_make_the_same_step(tmp_path: Path) -> None:
