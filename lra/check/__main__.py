@@ -41,7 +41,7 @@ def main() -> int:
         print(json.dumps(answer(Subject(compose.config(what.words, what.config_dir), options.length))))
         return 0
     card = audited(what, options.length, options.only.split(",") if options.only else None, partial(print, flush=True))
-    path = options.json or Path(card.config["output_dir"]) / "check" / f"{card.model}.json"
+    path = options.json or Path(card.config["output_dir"]) / "check" / card.file
     card.write(path)
     print(f"{card.verdict} ({card.seconds:.0f} s; {path})")
     return 0 if card.holds else 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def points() -> dict[str, Callable[[Subject], Finding]]:
         "batch": contract.batch,
         "order": sight.order,
         "bf16": contract.bf16,
+        "readout": sight.readout,
         "reach": sight.reach,
     }
 
@@ -61,8 +63,16 @@ def ask(name: str, point: Callable[[Subject], Any], subject: Subject) -> list[Fi
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or "no message"
-        return [Finding(name, "fail", f"{type(error).__name__}: {reason[:300]}")]
+        return [Finding(name, "fail", f"{type(error).__name__}: {reason[:300]} ({place(error)})")]
     return found if isinstance(found, list) else [found]
+
+
+def place(error: BaseException) -> str:
+    """ "mine.py:12": the last line on the way to the error that is neither torch's nor Python's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not {"site-packages", "dist-packages"} & set(Path(f.filename).parts)]
+    last = (own or frames)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 @dataclass
@@ -74,6 +84,7 @@ class Card:
     config: dict[str, Any]
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
+    only: tuple[str, ...] = ()  # the points that were asked, if not all
 
     @property
     def broken(self) -> list[str]:
@@ -97,7 +108,14 @@ class Card:
 
     @property
     def verdict(self) -> str:
-        return f"broken: {', '.join(self.broken)}" if self.broken else "the contract holds"
+        if self.broken:
+            return f"broken: {', '.join(self.broken)}"
+        return f"nothing is broken of what was asked: {', '.join(self.only)}" if self.only else "the contract holds"
+
+    @property
+    def file(self) -> str:
+        """Its name by default: an audit of some points does not replace the whole one's."""
+        return f"{'.'.join([self.model, *self.only])}.json"
 
     def write(self, path: Path) -> None:
         """As JSON, with the conditions under which it was found."""
@@ -105,6 +123,7 @@ class Card:
             "schema": 1,
             "model": self.model,
             "holds": self.holds,
+            "only": list(self.only) or None,
             "length": self.length,
             "config": self.config,
             "machine": machine("cpu"),
@@ -143,12 +162,16 @@ def audited(
     built = subject.build()
     if not hasattr(built, "stack"):
         raise UserError(f"model: {type(built).__name__} has no `stack` to audit (lra.models.classifier.Classifier has)")
-    card, begin = Card(settings.choices.model, length, plain(settings)), time.perf_counter()
+    begin = time.perf_counter()
+    card = Card(settings.choices.model, length, plain(settings), only=tuple(dict.fromkeys(only or ())))
     tell(card.heading)
     for name, point in asked.items():
         if only is None or name in only:
             for finding in ask(name, point, subject):
                 card.findings.append(finding)
-                tell(line(finding))
+                before = next(
+                    (f.name for f in card.findings[:-1] if (f.status, f.text) == ("fail", finding.text)), None
+                )
+                tell(line(finding if before is None else replace(finding, text=f"the same as {before}")))
     card.seconds = time.perf_counter() - begin
     return card

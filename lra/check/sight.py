@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lra.check.subject import TOLERANCE, Finding, Subject, difference
+from lra.check.readout import blind
+from lra.check.subject import TOLERANCE, VOCABULARY, Finding, Subject, difference
 
 PROBES = 8
 DEPTHS = (1, 2, 4)
@@ -29,6 +30,28 @@ def order(subject: Subject) -> Finding:
         return Finding("order", "note", text, numbers)
     text = f"blind to order: shuffled tokens move the answer by {moved:.1e} in spite of {given} positions"
     return Finding("order", "fail", text, numbers)
+
+
+def readout(subject: Subject) -> Finding:
+    """How much of an example the answer can depend on, as this model is read out; being blind is no breach."""
+    length, pooling = subject.length, str(subject.settings.model.get("pooling"))
+    tokens = subject.tokens(1, length)
+    example = Example(tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros(1, dtype=torch.long))
+    unseen = blind(subject.build(), example, VOCABULARY)
+    share = float(unseen.float().mean())
+    numbers = {"length": length, "pooling": pooling, "blind": share}
+    if not share:
+        return Finding("readout", "ok", f"pooling {pooling}: every one of {length:,} positions can move it", numbers)
+    text = f"pooling {pooling}: {share:.1%} of {length:,} positions cannot move the answer, the first of them at"
+    return Finding("readout", "note", f"{text} {int(unseen.nonzero()[0]):,}", numbers)
+
+
+class Example(NamedTuple):
+    """One that fills the length."""
+
+    tokens: Tensor
+    mask: Tensor
+    labels: Tensor
 
 
 def shuffled(subject: Subject, position: str) -> float:

@@ -15,7 +15,7 @@ HEAD = (
     "budget", "machine", "dtype", "kind", "model", "row", "column", "standard", "accuracy", "low", "high", "seeds",
     "failed_seeds", "items", "status", "reason", "skill", "skill_floor", "rank_best", "rank_worst",
     "seeds_above_chance", "parameters", "parameters_ratio", "examples_per_second", "step_peak_bytes", "relative_speed",
-    "relative_memory", "length", "disturbed", "fingerprint", "run_ids",
+    "relative_memory", "length", "disturbed", "fingerprint", "run_ids", "contract", "blind",
 )  # fmt: skip
 
 
@@ -43,7 +43,15 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
     mark = line.mark(column.key)
     best, worst = mark.rank or (None, None)
     same = ["accuracy", "low", "high", "seeds", "items", "status", "reason", "skill", "parameters", "parameters_ratio"]
-    same += ["examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory", "fingerprint"]
+    same += [
+        "examples_per_second",
+        "step_peak_bytes",
+        "relative_speed",
+        "relative_memory",
+        "fingerprint",
+        "contract",
+        "blind",
+    ]
     return {name: getattr(mark, name) for name in same} | {
         "kind": line.kind,
         "model": line.name,

@@ -11,8 +11,9 @@ from lra.leaderboard.view import OUT_OF_LINE, Board, Column, Line
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "±": r"$\pm$", "†": r"$^\dagger$", "…": r"\dots{}", "™": r"\texttrademark{}", "–": "--",
-    "—": "---", "[": "{[}", "]": "{]}", "*": "{*}",  # which after the end of a row would be its options
+    ">": r"\textgreater{}", "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$",
+    "…": r"\dots{}", "™": r"\texttrademark{}", "–": "--", "—": "---",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # which after the end of a row would be its options
 }  # fmt: skip
 KNOWN = 0x180  # the Latin letters of the first code pages, which LaTeX sets without a package
 
@@ -83,9 +84,10 @@ def _name(line: Line) -> str:
 
 def _score(line: Line, column: Column) -> str:
     mark = line.mark(column.key)
-    text = (
-        notes.score(mark, r"\,$\pm$\,") if mark.accuracy is not None else escaped(notes.score(mark)).replace("-", "--")
-    )
+    if mark.accuracy is None:
+        return escaped(notes.score(mark)).replace("-", "--")
+    signs = notes.marked(mark)
+    text = notes.score(mark, r"\,$\pm$\,").removesuffix(signs) + escaped(signs)
     return rf"\textbf{{{text}}}" if mark.rank and mark.rank[0] == 1 else text
 
 

@@ -6,6 +6,8 @@ from lra.cost.growth import TABLE_2
 from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
 
 DAGGER = "†"  # beside models whose parameters are out of line
+BROKEN = "‡"  # beside accuracies of a model that breaks the contract
+BLIND = "§"  # beside accuracies of a model that cannot see the whole of the exam
 DISTURBED = "~"  # beside costs measured on a busy machine
 
 
@@ -18,7 +20,12 @@ def score(mark: Mark, join: str = "±") -> str:
     """ "41.4±2.1", a failure's status, or "-"."""
     if mark.accuracy is None:
         return mark.status if mark.status not in (None, "ok") else "-"
-    return percent(mark.accuracy) + (f"{join}{percent(mark.half)}" if mark.half is not None else "")
+    return percent(mark.accuracy) + (f"{join}{percent(mark.half)}" if mark.half is not None else "") + marked(mark)
+
+
+def marked(mark: Mark) -> str:
+    """The signs behind an accuracy that a reader must not take as it stands."""
+    return BROKEN * bool(mark.contract) + BLIND * bool(mark.blind)
 
 
 def rank(mark: Mark, dash: str = "-") -> str:
@@ -105,7 +112,36 @@ def beneath(board: Board) -> list[str]:
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
     else:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return [*out, *_edited(board), *_failures(board)]
+    return [*out, *_contract(board), *_departures(board), *_edited(board), *_failures(board)]
+
+
+def _contract(board: Board) -> list[str]:
+    """What the signs mean, for each cell that has one."""
+    broken, blind = [], []
+    for line in board.lines:
+        for column in board.columns:
+            mark = line.mark(column.key)
+            if mark.contract:
+                broken.append(f"{line.name} on {column.title} ({mark.contract})")
+            if mark.blind:
+                blind.append(f"{line.name} on {column.title} {100 * mark.blind:.1f} %")
+    out = []
+    if broken:
+        out.append(f"{BROKEN} breaks the contract of models, so that its number means little: {'; '.join(broken)}.")
+    if blind:
+        out.append(f"{BLIND} positions that cannot move an answer, as the model is read out: {'; '.join(blind)}.")
+    return out
+
+
+def _departures(board: Board) -> list[str]:
+    """What a model's own file sets otherwise than the exam's sizes, and where."""
+    found: dict[str, list[str]] = {}
+    for line in board.lines:
+        for column in board.columns:
+            if departs := line.mark(column.key).departs:
+                found.setdefault(f"{line.name} has {', '.join(departs)}", []).append(column.title)
+    listed = "; ".join(f"{what} ({', '.join(titles)})" for what, titles in found.items())
+    return [f"Where a model departs from the sizes of the exam: {listed}."] if listed else []
 
 
 def _edited(board: Board) -> list[str]:

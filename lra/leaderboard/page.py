@@ -136,6 +136,8 @@ def _cell(line: Line, column: Column, board: Board) -> str:
     parts = [f"<b>{number}</b>" if best else number]
     if mark.half is not None:
         parts.append(f"<small> ±{notes.percent(mark.half)}</small>")
+    if signs := notes.marked(mark):
+        parts.append(f"<small>{escaped(signs)}</small>")
     below = [f"rank {notes.rank(mark, '–')}"] if mark.rank else []
     below += [f"skill {notes.skill(mark)}"] if mark.skill is not None else []
     below += ["above chance {}/{}".format(*mark.above_chance)] if mark.above_chance else []
@@ -174,6 +176,11 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
         facts.append(f"{mark.items:,} test items")
     if mark.steps:
         facts.append(f"{mark.steps:,} steps")
+    if mark.contract:
+        facts.append(f"breaks the contract: {mark.contract}")
+    if mark.blind:
+        facts.append(f"{100 * mark.blind:.1f} % of the positions cannot move an answer")
+    facts += mark.departs
     if mark.parameters:
         facts.append(f"{mark.parameters:,} parameters")
     if mark.examples_per_second:

@@ -61,6 +61,9 @@ class Mark:
     run_ids: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()  # those of the files that were changed after they were written
+    contract: str | None = None  # what is broken of it
+    blind: float | None = None  # share of the positions that cannot move an answer
+    departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
 
     @property
     def half(self) -> float | None:

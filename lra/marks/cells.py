@@ -16,7 +16,7 @@ from lra.record.answers import Answers
 FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
     "skill", "floor", "parameters", "steps", "examples_per_second", "step_peak_bytes", "run_ids", "files", "answers",
-    "exam", "edited",
+    "exam", "edited", "contract", "blind", "departs",
 )  # fmt: skip
 
 
@@ -29,6 +29,8 @@ def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     relative_*, parameters_ratio   to the Transformer's on the same task, budget, machine, precision
     run_ids, files, answers        of the runs that ended ok, by seed; of all where none did
     edited              those of the files that were changed after they were written
+    contract, blind     what is broken of the contract; the share of positions that cannot move an answer
+    departs             what the model's own file sets otherwise than the exam's sizes
 
     A run with overrides is a row of its own, named with them (`variant`). Of several configurations
     under one name (an edited YAML) the newest is shown.
@@ -96,6 +98,9 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "answers": answers,
         "exam": last.exam,
         "edited": tuple(r.file for r in kept if r.edited),
+        "contract": next((r.contract for r in kept if isinstance(r.contract, str)), None),
+        "blind": _over(max, [r.blind for r in kept]),
+        "departs": last.departs,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,7 +20,7 @@ COLUMNS = (
     "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "train_examples_per_second", "inference_examples_per_second",
-    "step_peak_bytes", "commit",
+    "step_peak_bytes", "commit", "contract", "blind", "departs",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy")
 
@@ -64,7 +64,19 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         (cost.get("inference") or {}).get("examples_per_second"),
         cost.get("step_peak_bytes"),
         r.commit,
+        "; ".join(f"{point}: {found}" for point, found in (r.contract.get("broken") or {}).items()) or None,
+        r.contract.get("blind"),
+        departs(r.config),
     )
+
+
+def departs(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the model's own file sets otherwise than the exam's sizes: "pooling mean, not cls"."""
+    model, size = config.get("model"), config.get("size")
+    if not (isinstance(model, Mapping) and isinstance(size, Mapping)):
+        return ()
+    both = [key for key in size if key in model and model[key] != size[key]]
+    return tuple(f"{key} {model[key]}, not {size[key]}" for key in both)
 
 
 def evaluations(r: Record) -> list[tuple[Any, ...]]:

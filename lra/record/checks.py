@@ -72,6 +72,7 @@ SOME = Check(lambda v: whole(v) and v >= 1, "a whole number, 1 or more")
 FRACTION = Check(lambda v: number(v) and 0 <= v <= 1, "float: a fraction from 0 to 1")
 LINE = Check(line, "str: a text of one line")
 NAME = Check(name, f"str: a name of at most {LONGEST} characters that a folder can have")
+LINES = Check(lambda v: type(v) is dict and all(map(line, [*v, *v.values()])), "a mapping of texts of one line each")
 TRUTH = Check(lambda v: type(v) is bool, "bool")
 TEXTS = Check(_each(LINE), "list[str]: texts of one line each")
 MAPPING = Check(lambda v: type(v) is dict, "Mapping[str, Any]")
@@ -104,6 +105,7 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("dtype", "commit", "checkpoint", "digest"), _or_null(LINE)),
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
     **dict.fromkeys(("items_test", "items_valid", "parameters", "length", "batch_size"), _or_null(SOME)),
+    "signal": _or_null(SOME),
     **dict.fromkeys(("steps_done", "steps_budget", "best_step"), _or_null(COUNT)),
     "variant": TEXTS,
 }
@@ -153,6 +155,11 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "conditions": {"cores": SOME, "other_cores": _or_null(NUMBER)},
     },
     "training": dict.fromkeys(("seconds", "examples_per_second", "padding_share"), _or_null(NUMBER)),
+    "contract": {
+        **dict.fromkeys(("broken", "unchecked"), LINES),
+        "blind": _or_null(FRACTION),
+        "seconds": _or_null(NOT_NEGATIVE),
+    },
     "predictions": {"file": NAME, "sha256": _or_null(LINE), "items": _or_null(COUNT)},
 }
 STEP = {"step": COUNT, **dict.fromkeys(("train_loss", "valid_loss", "seconds"), _or_null(NUMBER))}

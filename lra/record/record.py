@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 3  # 3: groups
+SCHEMA = 4  # 3: groups; 4: contract, signal
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # what the same command would only repeat
 PHASES = ("train", "inference")  # of a cost, each timed on its own
@@ -35,6 +35,7 @@ class Record:
     variant: list[str] = field(default_factory=list)  # overrides that depart from the budget's standard run
     data: Mapping[str, Any] = field(default_factory=dict)  # fingerprint, vocabulary, sizes, notes
     reason: str | None = None  # why the status is not ok, in one line
+    signal: int | None = None  # that killed the process
     local: bool | None = None  # of a floor: is the rule blind to long-range structure (see lra.marks.skill)?
     accuracy_test: float | None = None
     items_test: int | None = None
@@ -47,6 +48,7 @@ class Record:
     curve: list[Mapping[str, Any]] = field(default_factory=list)
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
     checkpoint: str | None = None
+    contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
     parameters: int | None = None
     groups: list[Mapping[str, Any]] = field(default_factory=list)  # of parameters: name, tensors, rate, decay
     length: int | None = None

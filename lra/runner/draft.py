@@ -47,6 +47,7 @@ class Draft:
     dtype: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
+    contract: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     groups: list[Mapping[str, Any]] = field(default_factory=list)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class Draft:
             curve=self.curve,
             predictions=self.predictions,
             checkpoint=self.checkpoint,
+            contract=self.contract,
             parameters=self.parameters,
             groups=self.groups,
             length=self.exam.max_len,

@@ -91,6 +91,25 @@ def cost(draft: Draft) -> None:
     )
 
 
+def contract(draft: Draft) -> None:
+    """Ask whether the model keeps the contract at this run's sizes. A verdict stops no run: it is in the record,
+    and tables show it."""
+    from lra.check.short import verdict
+
+    if not draft.main:
+        return
+    with timed(draft, "contract"):
+        draft.contract = verdict(draft.settings, draft.exam, draft.machine["device"])
+    for point, found in draft.contract["broken"].items():
+        say(f"the contract is broken ({point}): {found}; the table will say so")
+    if blind := draft.contract["blind"]:
+        say(f"{blind:.1%} of the positions cannot move an answer (model.pooling: {_pooling(draft)})")
+
+
+def _pooling(draft: Draft) -> str:
+    return str(draft.settings.model.get("pooling", "the model's own"))
+
+
 def train(draft: Draft) -> None:
     """Build the model, train it, and leave it with the weights that were best on valid."""
     from lra.machine.device import accelerator
@@ -188,4 +207,4 @@ def keep(draft: Draft) -> None:
     draft.checkpoint = path.name
 
 
-PHASES: tuple[Callable[[Draft], None], ...] = (cost, train, test, keep)
+PHASES: tuple[Callable[[Draft], None], ...] = (cost, contract, train, test, keep)
