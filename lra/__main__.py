@@ -45,12 +45,21 @@ def job(cfg: Any, codes: list[int]) -> Any:
         settings = settled(cfg, folders_of(hydras))
         if settings.minutes is not None:
             raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
-        from lra.runner.run import run
-
         codes.append(run(settings))
     except UserError as error:
         refuse(str(error))  # here, because Hydra would put a line of its own before ours
     return codes[-1]
+
+
+def run(settings: Any) -> int:
+    """The exit code of a run, which lives in a process of its own; several that share one are started by others."""
+    if "RANK" in os.environ:
+        from lra.runner.run import run
+
+        return run(settings)
+    from lra.runner.keeper import kept
+
+    return kept(settings).code
 
 
 def say_help() -> None:

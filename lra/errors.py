@@ -16,6 +16,11 @@ USAGE = 2
 INTERRUPTED = 130
 
 
+def code_of(status: str) -> int:
+    """The exit code of a run by the status of its record."""
+    return {"ok": 0, "interrupted": INTERRUPTED}.get(status, 1)
+
+
 class UserError(Exception):
     """Bad input; the message names the field, the value and what is allowed."""
 

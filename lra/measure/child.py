@@ -1,23 +1,22 @@
 """The measuring process itself.
 
-    python -m lra.measure.child ANSWER PARENT TIMEOUT
+    python -m lra.measure.child DESCRIPTOR TIMEOUT
 
-On standard input come the config and then the limits of each turn, a line of JSON each; on standard output
-goes READY when it waits for the next; the answer goes to a file.
+On the channel come the config, then the limits of each turn, then null; READY goes back when it waits for the
+next, and in the end the answer.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from lra.machine.channel import Channel
 from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.pace import Pace
 from lra.machine.watch import Watch, disturbed
@@ -41,7 +40,6 @@ class Bench:
     settings: Settings
     trainee: Trainee
     parts: list[Any]
-    parent: int
     size: int
     cost: Cost
     times: dict[str, list[Timing]] = field(default_factory=lambda: {"train": [], "inference": []})
@@ -55,8 +53,6 @@ class Bench:
         return {"train": self.step, "inference": self.infer}
 
     def step(self) -> None:
-        if os.getppid() != self.parent:
-            raise SystemExit(1)  # nobody waits for the answer any more
         step(self.trainee, self.parts, None)
 
     @torch.no_grad()
@@ -86,7 +82,7 @@ class Bench:
         return replace(self.cost, **found, conditions=watch.facts, disturbed=busy)
 
 
-def prepared(settings: Settings, parent: int) -> Bench:
+def prepared(settings: Settings) -> Bench:
     """The model built and counted, on its device, with a batch of full length."""
     if settings.measure.memory_limit_gib is not None:
         limit_memory(settings.measure.memory_limit_gib)
@@ -112,7 +108,7 @@ def prepared(settings: Settings, parent: int) -> Bench:
     trainee = Trainee(model, exam, settings.train, acc, settings.compile)
     # As training takes it: every process its share, in so many parts.
     cut = [batch] if parts == 1 else [type(batch)(*(t[i::parts] for t in batch)) for i in range(parts)]
-    return Bench(settings, trainee, cut, parent, size, cost)
+    return Bench(settings, trainee, cut, size, cost)
 
 
 def warmed(bench: Bench, timeout: float) -> Cost | None:
@@ -132,30 +128,29 @@ def warmed(bench: Bench, timeout: float) -> Cost | None:
     return None
 
 
-def measured(config: Mapping[str, Any], parent: int, timeout: float) -> Cost:
+def measured(config: Mapping[str, Any], timeout: float, channel: Channel) -> Cost:
     """The cost, timed turn by turn as the parent asks for turns."""
-    bench = prepared(typed(config), parent)
+    bench = prepared(typed(config))
     if (failed := warmed(bench, timeout)) is not None:
         return failed
     pace, watch = Pace() if bench.device.type == "cpu" else None, Watch(torch.get_num_threads())
-    print(READY, flush=True)
-    for line in sys.stdin:
-        bench.turn(Limits(**json.loads(line)), watch, pace)
-        print(READY, flush=True)
+    channel.send(READY)
+    while (limits := channel.receive()) is not None:
+        bench.turn(Limits(**limits), watch, pace)
+        channel.send(READY)
     return bench.result(watch)
 
 
 def main() -> int:
-    answer, parent, timeout = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    descriptor, timeout = int(sys.argv[1]), float(sys.argv[2])
+    channel = Channel.inherited(descriptor, closed=lambda: os._exit(1))  # nobody waits for the answer any more
     try:
-        result = measured(json.loads(sys.stdin.readline()), parent, timeout)
+        result = measured(channel.receive(), timeout, channel)
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise
         result = failure("oom", (str(error).splitlines() or ["out of memory"])[0].split("DefaultCPUAllocator: ")[-1])
-    draft = answer.with_suffix(".draft")
-    draft.write_text(json.dumps(result.asdict()))
-    draft.rename(answer)
+    channel.send(result.asdict())
     return 0
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import signal
 import subprocess
-import sys
-import tempfile
-import threading
 import time
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from lra.machine.channel import PATIENCE, Tail, ended_by, started
 from lra.measure.cost import Cost, Limits, failure
 
-READY = "ready for a turn"  # what the child prints when it waits for one
+READY = "ready"  # for the next turn
+ANSWER = 10.0  # seconds that putting the answer together may take, whatever is left
 
 
 class Session:
@@ -31,27 +24,19 @@ class Session:
         self.config, self.timeout = config, timeout
         self.spent = self.longest = 0.0  # seconds, of all and of the longest turn
         self.failed: Cost | None = None
+        self.answer: dict[str, Any] | None = None
 
     def __enter__(self) -> Session:
-        self.scratch = tempfile.TemporaryDirectory()
-        self.answer, self.complaint = (Path(self.scratch.name) / name for name in ("cost.json", "stderr"))
-        with self.complaint.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "lra.measure.child", self.answer, str(os.getpid()), str(self.timeout)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
-        self.lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=_read, args=(self.process.stdout, self.lines), daemon=True).start()
+        # What a model prints is no answer: it goes nowhere, and of its complaints the end is kept.
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        self.process, self.channel = started("lra.measure.child", [str(self.timeout)], **pipes)
+        self.said = Tail(self.process.stderr)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-        self._close()
-        self.scratch.cleanup()
+        self.channel.close()
 
     def prepare(self) -> bool:
         """Build, count, warm up and take the step peak. False if the child has nothing more to do."""
@@ -67,53 +52,33 @@ class Session:
 
     def finish(self) -> Cost:
         """The answer."""
+        if not self.failed and self.answer is None:
+            self._ask(None)
         if self.failed:
             return self.failed
+        if self.answer is not None:
+            return Cost.of(self.answer)
         try:
-            self._close()
-            self.process.wait(max(self.timeout - self.spent, 10.0))
+            code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            return self._late()
-        if self.answer.exists():
-            return Cost.of(json.loads(self.answer.read_text()))
-        # That memory ran out is known only where somebody says so: what kills with signal 9 does not.
-        code = self.process.returncode
-        if code < 0:
-            return failure("failed", f"the measuring process was killed by signal {-code} ({signal.strsignal(-code)})")
-        lines = [line for line in self.complaint.read_text(errors="replace").splitlines() if line.strip()]
-        said = f": {lines[-1]}" if lines else ""
-        return failure("failed", f"the measuring process ended with exit code {code}{said}")
+            return failure("failed", "the measuring process closed its channel and went on")
+        said = self.said.error() if code > 0 else None
+        return failure("failed", f"the measuring process {ended_by(code)}{f': {said}' if said else ''}")
 
-    def _ask(self, words: dict[str, Any]) -> bool:
+    def _ask(self, words: dict[str, Any] | None) -> bool:
+        """Send a request (null: for the answer) and wait until it is met: True if the next may follow."""
+        if self.failed or self.answer is not None:
+            return False
         begin = time.monotonic()
         try:
-            self.process.stdin.write(json.dumps(words) + "\n")
-            self.process.stdin.flush()
-            while (line := self.lines.get(timeout=max(self.timeout - self.spent, 0.0))).strip() != READY:
-                if not line:
-                    self.lines.put("")  # whoever asks again must not wait for what has ended
-                    return False
-        except BrokenPipeError:
-            return False
-        except queue.Empty:
+            self.channel.send(words)
+            reply = self.channel.receive(max(self.timeout - self.spent, ANSWER if words is None else 0.0))
+        except TimeoutError:
             self.process.kill()  # or it would work on while others have their turns
-            self.failed = self._late()
+            self.failed = failure("timeout", f"measuring took more than {self.timeout:.0f} s")
             return False
         finally:
             self.spent += time.monotonic() - begin
-        return True
-
-    def _close(self) -> None:
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-
-    def _late(self) -> Cost:
-        return failure("timeout", f"measuring took more than {self.timeout:.0f} s")
-
-
-def _read(pipe: IO[str], lines: queue.Queue[str]) -> None:
-    """Every line of a pipe, then an empty one."""
-    with pipe:
-        for line in pipe:
-            lines.put(line)
-    lines.put("")
+        if isinstance(reply, dict):
+            self.answer = reply
+        return reply == READY

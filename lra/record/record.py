@@ -13,7 +13,8 @@ from typing import Any
 
 SCHEMA = 4  # 3: groups; 4: contract, signal
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
-FINAL = ("ok", "oom", "diverged")  # what the same command would only repeat
+FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
+OUTSIDE = (1, 2, 3, 9, 14, 15)  # signals that come from elsewhere: what they end may go well another time
 PHASES = ("train", "inference")  # of a cost, each timed on its own
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lra.machine import facts
 from lra.record import store
 from lra.record.record import Record
+from lra.record.reserve import Reserve
+from lra.runner.rescue import written
 from lra.settings import identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
@@ -35,12 +38,18 @@ class Draft:
     started_utc: str
     run_id: str
     main: bool = True  # the process that writes the record
+    tell: Callable[[dict[str, Any]], Any] | None = None  # whoever keeps the run hears of it
+    reserve: Reserve | None = None
+    interrupted: bool = False  # told to end
+    scored: bool = False  # the test has been sat: now nothing but a record ends the run
+    settled: bool = False  # it is known how the run ended
     exam: Any = None
     trainee: Any = None
     treatment: Any = None
     fit: Any = None  # what training has left so far
     mirror: Any = None
     answers: bytes | None = None  # packed predictions of the test items
+    code: tuple[str | None, bool | None] | None = None  # commit, and whether the code differs from it
     wall: dict[str, float] = field(default_factory=dict)  # seconds of each phase
 
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -67,9 +76,14 @@ class Draft:
         """The settings as dicts and lists."""
         return plain(self.settings)
 
+    def report(self, phase: str) -> None:
+        """Tell whoever keeps the run which phase it is in, and all that is known."""
+        if self.tell is not None and self.main:
+            self.tell({"phase": phase, "draft": asdict(self.record("interrupted"))})
+
     def record(self, status: str, reason: str | None = None) -> Record:
         settings, config = self.settings, self.config
-        commit, dirty = facts.commit()
+        self.code = self.code or facts.commit()
         return Record(
             run_id=self.run_id,
             started_utc=self.started_utc,
@@ -106,14 +120,26 @@ class Draft:
             training=self.training,
             machine=self.machine,
             versions=facts.versions(),
-            commit=commit,
-            dirty=dirty,
+            commit=self.code[0],
+            dirty=self.code[1],
             wall_seconds={k: round(v, 3) for k, v in self.wall.items()},
         )
 
     def save(self, status: str, reason: str | None) -> Path:
+        """Write the record, and tell where it lies. Raises UserError if no place holds it (lra.runner.rescue)."""
+        if self.reserve is not None:
+            self.reserve.release()
+
+        def shown() -> str:
+            return json.dumps(asdict(self.record(status, reason)))
+
+        path = written(self.settings, lambda results: self._written(results, status, reason), shown)
+        if self.tell is not None:
+            self.tell({"path": str(path), "status": status})
+        return path
+
+    def _written(self, results: Path, status: str, reason: str | None) -> Path:
         """Predictions first, then the record that names them: a record is never half of the truth."""
-        results = Path(self.settings.results_dir)
         if self.answers is not None and status == "ok":
             name = f"{self.run_id}.predictions.npz"
             folder = store.folder(results, self.settings.choices.task, self.settings.choices.model)

@@ -16,8 +16,10 @@ from lra.floors import data_facts
 from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.facts import machine
 from lra.measure.alone import measure
+from lra.record import store
 from lra.record.answers import packed
 from lra.record.place import writable
+from lra.record.reserve import Reserve, tidy
 from lra.runner.draft import Draft, Ended
 from lra.runner.mirror import mirrored
 from lra.settings import build, identity
@@ -37,6 +39,8 @@ def prepare(draft: Draft) -> None:
     device = resolve_device(settings.device)
     draft.machine, draft.dtype = machine(device), resolve_dtype(settings.dtype, device)
     build.outline(settings, draft.exam)
+    if draft.main:
+        tidy(Path(settings.results_dir))
     draft.treatment = build.instantiate(settings.treatment, "treatment") if settings.treatment else None
     for name in ("results_dir", "output_dir"):
         writable(name, Path(getattr(settings, name)))
@@ -45,8 +49,19 @@ def prepare(draft: Draft) -> None:
             if draft.main:
                 announce(draft)
             draft.data = data_facts(draft.exam)
+            draft.reserve = room(draft) if draft.main else None
         except ValueError as error:  # tasks speak in ValueErrors of one line
             raise UserError(str(error)) from error
+
+
+def room(draft: Draft) -> Reserve:
+    """Space for the record to come, taken while there is some."""
+    settings = draft.settings
+    where = store.folder(Path(settings.results_dir), settings.choices.task, settings.choices.model)
+    try:
+        return Reserve(where, draft.run_id, draft.data["items"]["test"])
+    except OSError as error:
+        raise UserError(f"results_dir: {where} has no room for a record ({error.strerror or error})") from error
 
 
 @contextmanager
@@ -144,16 +159,18 @@ def train(draft: Draft) -> None:
 
 
 def progress(draft: Draft, bar: Callable[..., None]) -> Callable[..., None]:
-    """What training calls as it goes on: shows it, mirrors it, and ends a run whose sweep has been killed."""
+    """What training calls as it goes on: shows it, mirrors it, and tells the keeper."""
     mirror = mirrored(draft) if draft.main else None
-    sweep = os.environ.get("LRA_SWEEP")  # the process that started this one, if it was a sweep
 
     def progress(**values: Any) -> None:
-        if sweep is not None and os.getppid() != int(sweep):
-            raise KeyboardInterrupt  # the next one may want this very run
+        if draft.interrupted:
+            raise KeyboardInterrupt  # something has swallowed the first
         bar(**values)
         if mirror is not None:
             mirror.log(**values)
+        if "valid" in values:
+            trained(draft)
+            draft.report("train")
 
     return progress
 
@@ -180,6 +197,7 @@ def test(draft: Draft) -> None:
     trainee = draft.trainee
     with timed(draft, "test"):
         score = evaluate(trainee.model, trainee.exam, "test", draft.settings, trainee.acc)
+        draft.scored = True
     draft.accuracy_test, draft.items_test, draft.loss_test = score.accuracy, score.items, score.loss
     draft.answers = packed(score.predictions, score.labels, score.clusters)
 

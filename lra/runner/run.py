@@ -6,11 +6,11 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lra.errors import INTERRUPTED, UserError, first_line
+from lra.errors import UserError, code_of, first_line
 from lra.measure.gauges import is_oom
 from lra.record import store
 from lra.record.record import Record
@@ -20,27 +20,37 @@ from lra.runner.mirror import mirrored
 from lra.runner.summary import show
 from lra.settings.schema import Settings
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-def run(settings: Settings) -> int:
+
+def run(settings: Settings, tell: Callable[[dict[str, Any]], Any] | None = None) -> int:
     """Do what the settings say and leave one record. Returns the exit code.
 
     0 ok; 1 oom, diverged or failed; 130 interrupted. Raises UserError, before anything is
     recorded, for bad input. A failure of the code itself is a record too, and a traceback.
     """
-    record = recorded(settings)
-    return {"ok": 0, "interrupted": INTERRUPTED}.get(record.status, 1)
+    return code_of(recorded(settings, tell).status)
 
 
-def recorded(settings: Settings) -> Record:
-    """The record of the run, which lies in `settings.results_dir` when this returns."""
-    draft = Draft(settings, *store.new_id())
+def recorded(settings: Settings, tell: Callable[[dict[str, Any]], Any] | None = None) -> Record:
+    """The record of the run, which lies in `settings.results_dir` when this returns.
+
+    tell: is handed what is known so far, as a record would hold it, whenever there is more, and in the end where
+    the record lies; for whoever writes a record should this process die.
+    """
+    draft = Draft(settings, *store.new_id(), tell=tell)
     begin = time.perf_counter()
-    with terminated_as_interrupted():
-        status, reason = ended(draft)
-        draft.wall["total"] = time.perf_counter() - begin
-        if not draft.main:
-            return draft.record(status, reason)
-        path = draft.save(status, reason)
+    with heard(draft):
+        try:
+            status, reason = ended(draft)
+            draft.settled = True
+            draft.wall["total"] = time.perf_counter() - begin
+            if not draft.main:
+                return draft.record(status, reason)
+            path = draft.save(status, reason)
+        finally:
+            if draft.reserve is not None:
+                draft.reserve.release()
         table = show(draft, status, reason, path)
         record = store.read(path)
         mirrored(draft).finish(record, path, table)
@@ -52,6 +62,9 @@ def ended(draft: Draft) -> tuple[str, str | None]:
     try:
         phases.prepare(draft)
         for phase in phases.PHASES:
+            if draft.interrupted:
+                raise KeyboardInterrupt  # something has swallowed the first
+            draft.report(phase.__name__)
             phase(draft)
         return "ok", None
     except Ended as end:
@@ -72,17 +85,22 @@ def ended(draft: Draft) -> tuple[str, str | None]:
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does, with a record. Only the main thread may listen to signals."""
+def heard(draft: Draft) -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does, with a record; once there is a score, or a run is being ended, nothing
+    that is sent keeps the record from being written. Only the main thread may listen to signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+
+    def interrupt(*_: Any) -> None:
+        if not (draft.interrupted or draft.scored or draft.settled):
+            draft.interrupted = True
+            raise KeyboardInterrupt
+
+    heard_of = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # as of a job in the background
+    before = {number: signal.signal(number, interrupt) for number in heard_of}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from lra.errors import INTERRUPTED, UserError
+from lra.machine import facts
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import record, store
 from lra.settings import build, compose, identity
@@ -75,20 +76,32 @@ def already(settings: Settings) -> record.Record | None:
 
     Same experiment, seed and data; made under the conditions asked for; a status that is final.
     """
-    wanted = identity.identity(plain(settings))
+    wanted, here = identity.identity(plain(settings)), None
     candidates = [
         r
         for _, r in store.find(settings.results_dir, settings.choices.task, settings.choices.model)
         if r.kind == "model"
-        and r.status in record.FINAL
+        and r.status in (*record.FINAL, "failed")
         and r.seed == settings.seed
         and identity.identity(r.config) == wanted
         and meets(r, settings)
     ]
+    if any(r.status == "failed" for r in candidates):
+        here = {"commit": facts.commit()[0], "versions": facts.versions()}
+        candidates = [r for r in candidates if concluded(r, here)]
     if not candidates:
         return None
     fingerprint = build.task(settings).fingerprint()
     return next((r for r in reversed(candidates) if r.data.get("fingerprint") == fingerprint), None)
+
+
+def concluded(r: record.Record, here: Mapping[str, Any]) -> bool:
+    """Would the same command only repeat it? A failure by itself that was met by this very code, and is no kill
+    from outside. here: the commit and the versions of what would run now."""
+    if r.status != "failed":
+        return r.status in record.FINAL
+    same = r.commit == here["commit"] and dict(r.versions) == here["versions"] and not r.dirty
+    return same and r.signal not in record.OUTSIDE
 
 
 def meets(r: record.Record, settings: Settings) -> bool:

@@ -35,7 +35,7 @@ PROCESSES = {
     ("lra.measure.session", "lra.measure.child"),
     ("lra.check.contract", "lra.check"),
     ("lra.ceilings", "lra.ceilings"),
-    ("lra.sweep.launch.local", "lra"),
+    ("lra.runner.keeper", "lra.runner.child"),
     ("lra.runner.elsewhere", "lra"),
 }
 

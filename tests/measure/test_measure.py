@@ -167,7 +167,7 @@ def test_a_reason_is_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for body, reason in (
         ("kill -9 $$", "was killed by signal 9 (Killed)"),
         ("kill -11 $$", "was killed by signal 11 (Segmentation fault)"),
-        ("echo boom >&2; exit 3", "ended with exit code 3: boom"),
+        ("echo boom >&2; exit 3", "ended with exit code 3"),
     ):  # fmt: skip
         script.write_text(f"#!/bin/sh\n{body}\n")
         script.chmod(0o755)

@@ -1,0 +1,44 @@
+"""The process of a run, started by lra.runner.keeper with a channel to it.
+
+    python -m lra.runner.child DESCRIPTOR
+
+On the channel come the settings; back go what is known so far and, in the end, where the record lies.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from lra.errors import INTERRUPTED
+from lra.machine.channel import Channel
+from lra.settings.typed import typed
+
+GRACE = 30.0  # seconds for the record once the keeper is gone
+
+
+def orphaned() -> None:
+    """A run ends when its keeper has, in every phase: the next one may want this very run."""
+    # To the main thread: sent to the process, it may go to this one and leave the other asleep.
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+    end = threading.Timer(GRACE, os._exit, (INTERRUPTED,))
+    end.daemon = True
+    end.start()
+
+
+def main() -> int:
+    channel = Channel.inherited(int(sys.argv[1]), closed=orphaned)
+    config = channel.receive()
+    if config is None:
+        return INTERRUPTED
+    from lra.runner.run import run
+
+    return run(typed(config), channel.send)
+
+
+if __name__ == "__main__":
+    from lra.errors import guarded
+
+    guarded(main)

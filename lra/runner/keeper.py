@@ -1,0 +1,168 @@
+"""Whoever starts a run sees to its record: the run lives in a process of its own, and however that ends there is
+a record of it. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lra.console import say
+from lra.errors import INTERRUPTED, USAGE, code_of
+from lra.machine.channel import PATIENCE, Channel, ended_by, started
+from lra.record import store
+from lra.record.record import Record
+from lra.record.reserve import tidy
+from lra.runner.rescue import written
+from lra.settings.schema import Settings
+from lra.settings.typed import plain
+
+GRACE = 60.0  # seconds that a run which is told to end has for its record
+BEAT = 0.2  # seconds between looks
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class End:
+    """How a run ended. code: its exit code. path: of its record; null where nothing was known that one could
+    hold. cut: it was told to end because its time was over."""
+
+    code: int
+    path: Path | None = None
+    cut: bool = False
+
+
+def kept(settings: Settings, seconds: float | None = None, quiet: bool = False) -> End:
+    """Have a run done in a process of its own, for at most so many seconds; quiet: what it prints goes nowhere,
+    what it says on stderr is seen. SIGINT and SIGTERM end it with a record.
+
+    A process that dies without a word (a crash in native code, os._exit, a kill) leaves the record of what it
+    had told so far, as `failed` with all that is known of the reason.
+    """
+    with deaf():
+        process, channel = started("lra.runner.child", stdout=subprocess.DEVNULL if quiet else None)
+    watch = Watch(process, channel)
+    with passed_on(watch):
+        channel.send(plain(settings))
+        watch.wait(seconds)
+    code = process.returncode
+    if watch.path is not None:  # whatever has become of it since
+        return End(code_of(watch.status), watch.path, watch.cut)
+    if watch.draft is not None and code == USAGE:
+        return End(code, None, watch.cut)  # it has said why
+    if watch.draft is None:
+        return End(_without_a_word(watch), None, watch.cut)
+    record = conclusion(watch)
+    tidy(Path(settings.results_dir))  # of the room that it had taken
+    path = written(settings, lambda place: store.write(place, record), lambda: json.dumps(asdict(record)))
+    say(f"status: {record.status} ({record.reason}); record: {path}")
+    return End(code_of(record.status), path, watch.cut)
+
+
+def _without_a_word(watch: Watch) -> int:
+    """The exit code where nothing was known that a record could hold; who has not said why is spoken for."""
+    code = watch.process.returncode
+    if watch.told is not None:
+        say("lra: interrupted")
+        return INTERRUPTED
+    if code < 0 or code not in (0, 1, USAGE, INTERRUPTED):
+        say(f"lra: the run {ended_by(code)} before there was anything to record")
+    return code if 0 <= code < 128 or code == INTERRUPTED else 1
+
+
+class Watch:
+    """A run's process, what it has told, and whether it was told to end."""
+
+    def __init__(self, process: subprocess.Popen, channel: Channel) -> None:
+        self.process, self.channel = process, channel
+        self.draft: dict[str, Any] | None = None  # a record's fields, so far
+        self.phase: str | None = None  # that was done last
+        self.path: Path | None = None
+        self.status: str | None = None  # of the record that lies there
+        self.told: float | None = None  # when it was told to end
+        self.cut = False
+
+    def wait(self, seconds: float | None) -> None:
+        """Until the process is gone, which is seen to."""
+        begin, parent = time.monotonic(), os.getppid()
+        try:
+            while self.process.poll() is None:
+                self.listen()
+                now = time.monotonic()
+                if seconds is not None and now - begin > seconds and self.told is None:
+                    self.cut = True
+                    self.end()
+                if os.getppid() != parent and self.told is None:
+                    self.end()  # whoever asked for this run is gone
+                if self.told is not None and now - self.told > GRACE:
+                    self.process.kill()
+                try:
+                    self.process.wait(BEAT)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.channel.gone.wait(PATIENCE)
+            self.listen()
+            self.channel.close()
+
+    def listen(self) -> None:
+        for message in self.channel.waiting():
+            if "path" in message:
+                self.path, self.status = Path(message["path"]), message["status"]
+            else:
+                self.draft, self.phase = message["draft"], message["phase"]
+
+    def end(self) -> None:
+        """Tell the process to end, in the one way that says nothing if it comes before anything is set up."""
+        self.told = self.told or time.monotonic()
+        self.process.terminate()
+
+
+def conclusion(watch: Watch) -> Record:
+    """The record of a run whose process is gone without one."""
+    code = watch.process.returncode
+    status, reason = "failed", f"the run {ended_by(code)} in phase {watch.phase}"
+    if watch.told is not None:
+        status, reason = "interrupted", f"told to end; {reason}"
+    changed = {"status": status, "reason": reason, "signal": -code if code < 0 else None}
+    return Record(**{**(watch.draft or {}), **changed})
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """What is started inside does not hear Ctrl-C, which a terminal sends to all: its keeper tells it to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def passed_on(watch: Watch) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run. Only the main thread may listen to signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # as of a job in the background
+    before = {n: signal.signal(n, lambda *_: watch.end()) for n in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
