@@ -3,8 +3,8 @@
 Section 3.1: position i sees j if |i - j| <= d w / 2 and d divides i - j, for a window w (per layer)
 and a dilation d (per head). The first `global_tokens` positions see every position and are seen by
 every position; their own queries use a second set of projections Q_g, K_g, V_g ("linear projections
-for global attention"). Position 0 is the CLS token under `pooling: cls`. Time O(L (w + G) D), memory
-O(L D).
+for global attention"), which start as copies of the first. Position 0 is the CLS token under
+`pooling: cls`. Time O(L (w + G) D), memory O(L D).
 
 K_g and V_g are needed by the G global queries alone, so they are not applied to all L positions:
 q_g . (W x) is computed as (W^T q_g) . x, and W is applied to the weighted mean of x, not before it.
@@ -13,18 +13,21 @@ That is the same function at G H / D of the cost.
 Departures from the paper: the encoder form only, where the paper also has a causal one. From the
 official LRA code: it has no global tokens at all (its global mask is never passed), computes a second
 full attention and throws it away, masks a dense matrix, and has a window of 255 to the left and 256
-to the right; here both sides are w // 2, as in the authors' own code.
+to the right; here both sides are w // 2, as in the authors' own code. That one draws the second set
+by itself when it builds a model and copies the first over it when it converts RoBERTa; the paper says
+that both sets start alike, with no word of pretraining, so here they always do.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import groupby
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lra.models.parts.heads import rotate
 from lra.models.parts.pattern import Part, Rule, open_to_all, starts, within
@@ -74,12 +77,7 @@ class Longformer(Patterned):
             raise ValueError(f"model.mixer.global_tokens: {global_tokens} is not a number of tokens, 0 or more")
         self.half, self.dilation, self.global_tokens = window // 2, dilation, global_tokens
         if global_tokens:
-            inner = self.heads * self.head_dim
-            self.query_global, self.key_global, self.value_global = (
-                nn.Linear(dim, inner, bias=False) for _ in range(3)
-            )
-            for projection in (self.query_global, self.key_global, self.value_global):
-                nn.init.xavier_uniform_(projection.weight)
+            self.query_global, self.key_global, self.value_global = map(deepcopy, (self.query, self.key, self.value))
 
     def parts(self, length: int) -> list[Part]:
         parts = []

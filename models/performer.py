@@ -7,7 +7,13 @@ Softmax kernel (Lemma 1), with w_1..w_K random and E the head width:
 
 The w are rows of orthogonal blocks with the norms of Gaussian vectors (section 2.4), a buffer drawn
 from the seed; `hyperbolic` takes them in pairs w, -w (the cosh form of Lemma 1). The ReLU kernel
-(generalised attention, section 2.2) is phi(x) = relu(w x) + 0.001.
+(generalised attention, section 2.2; eq. 5 with f = relu and h = 1) is phi(x) = relu(w x) + 0.001.
+
+What scales the input or all features of the ReLU kernel by c, as 1 / sqrt(K) in eq. 5, cancels in
+out_i: relu(c w x) = c relu(w x). All that it can change is what the shift, which is not in the paper,
+weighs beside them. The authors' JAX code scales nothing unless asked to, which is what is done here;
+their TensorFlow code takes w x / sqrt(K) before the ReLU and adds the same 0.001, a shift sqrt(K) times
+ours.
 
 Computed in a form that cannot under- or overflow, as two softmaxes, equal in exact arithmetic:
 

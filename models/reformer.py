@@ -24,8 +24,15 @@ Time O(rounds L (m E + log L)) a head, and O(rounds L E sqrt(L / m)) with a smal
 Memory O(L E) as for fused attention, and O(rounds L) for the order: chunks exist for one block at a
 time and are computed again in the backward pass. `ReversibleStack`: O(L D) whatever the depth.
 
-Departures from the paper: a logit more than 140 below that of the token with itself counts as 140
-below; no dropout on attention weights (the paper has none); the streams of the stack, see there.
+Departures from the paper: a token sees all of its two chunks, where eqs. 3 and 16 hide what is not in
+its own bucket; a logit more than 140 below that of the token with itself counts as 140 below; no
+dropout on attention weights (the paper has none); the streams of the stack, see there.
+Between the paper and its authors' code (Trax): it sees whole chunks too. The products are there, about
+half of them of other buckets (eq. 5: m is twice a bucket), and whoever has no key in his bucket would
+see himself alone. Scale: eq. 2 omits its 1 / sqrt(d_k) "for clarity" only, and section 2 has keys of
+length 1, hence q_i k_j / sqrt(E) as above; Trax gives keys the length sqrt(E) before it divides, and
+so has logits sqrt(E) times these. Sums: Trax adds rounds up without 1 / N_ij, so that a pair counts as
+often as it meets, and its first chunk sees the last. In both the paper is followed.
 From the official LRA code (spec 4.4): there keys keep their length, a token sees itself, logits are
 multiplied by sqrt(E), one round, ten chunks whatever L, no padding mask, no output projection, heads
 and positions mixed up by a reshape, no reversible layers.

@@ -18,9 +18,15 @@ Padding. Blocks are described by their real tokens only; blocks of padding only 
 sort. A padded token adds nothing to a sorted block, and a position there counts in the softmax by
 the share of P that comes from real tokens (a constant in the backward pass, as masks are).
 
-Departures. From the paper: no SortCut, encoder form only, no noise in `eval()`. From the official
-code, where the sort has no effect and gets no gradient, blocks are strided and the softmax over
-logits stands for the Sinkhorn iterations (spec 4.4): all of it. Input longer than `max_len` has more
+Departures. From the paper: no SortCut, encoder form only, no noise in `eval()`. Section 3.2 adds the
+two scores of a place, with the key sorted there and with its own, so that both share one weight; here
+each has its own, under one softmax over 2W keys, at the same number of products: what is sorted far
+away need not fit what happens to stand in its place. Scores are divided by sqrt(E), which 3.2 leaves
+out and the official code has.
+From the official code, where the sort has no effect and gets no gradient, blocks are strided and the
+softmax over logits stands for the Sinkhorn iterations (spec 4.4): all of it. It has two softmaxes and
+adds what they give, so that weights sum to 2; and it sorts by one linear layer of each head's summed
+keys, where 3.1.1 has two with ReLU of the summed input, as here. Input longer than `max_len` has more
 blocks than the sort network has outputs and is refused.
 """
 

@@ -3,17 +3,22 @@
 Of two index sets A1 and A2, through which any position reaches any other in two steps:
 
     strided  A1: |i - j| <= l, the neighbours       A2: l divides i - j, the column
-    fixed    A1: the same block of l                A2: the last c positions of every block
+    fixed    A1: the same block of l                A2: c positions of every block, its summary
 
-`assign` says which of them an attention uses (section 4.3, eqs. 5 to 7): "merged", their union in
-every head; "heads", A1 in the first half of the heads and A2 in the others; "layers", in turn.
+A summary is the last c positions of a block for the first head, the c before them for the next, and
+so on, from the end again after l // c heads: section 4.3 finds distinct subblocks preferable to the
+same one, and the authors' code deals them out so.
+
+`assign` says which of the sets an attention uses (section 5.1, eqs. 6 to 8): "merged", their union
+in every head; "heads", A1 in the first half of the heads and A2 in the others; "layers", in turn.
 With l near sqrt(L) the time of strided is O(L sqrt(L) D); that of fixed is O(L (l + L c / l) D).
 Memory O(L D).
 
 Departures from the paper: encoder form, so both directions are seen instead of the past alone. There
 is no dropout on attention weights: the paper has it only at the end of each residual branch. From the
-official LRA code: it keeps the causal mask in a classifier, and masks a dense matrix. Its setting is
-fixed, merged, l = 50 and c = 10, with the CLS row and column open (`global_tokens: 1` here).
+official LRA code: it keeps the causal mask in a classifier, masks a dense matrix, and has one summary
+for all heads and the first position of a block in it. Its setting is fixed, merged, l = 50 and
+c = 10, with the CLS row and column open (`global_tokens: 1` here).
 """
 
 from __future__ import annotations
@@ -72,21 +77,14 @@ class Sparse(Patterned):
         self.near = {"merged": heads, "heads": (heads + 1) // 2, "layers": heads * (layer % 2 == 0)}[assign]
 
     def parts(self, length: int) -> list[Part]:
-        near, far = self.fixed_parts(length) if self.fixed else self.strided_parts(length)
-        if not self.merged:
-            parts = [part for part in (near, far) if part.heads[0] < part.heads[1]]
-        elif self.fixed:
-            keys = torch.cat((near.keys, far.keys[:, :1].expand(-1, near.keys.shape[1], -1)), dim=-1)
-            parts = [Part(near.queries, keys, near.heads)]
-        else:
-            parts = [near, far]
-        return open_to_all(parts, self.global_tokens, length)
+        parts = self.fixed_parts(length) if self.fixed else self.strided_parts(length)
+        return open_to_all([p for p in parts if p.heads[0] < p.heads[1]], self.global_tokens, length)
 
     def halves(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """The heads of A1 and of A2."""
         return (0, self.near), (0 if self.merged else self.near, self.heads)
 
-    def strided_parts(self, length: int) -> tuple[Part, Part]:
+    def strided_parts(self, length: int) -> list[Part]:
         near, far = self.halves()
         width, reach = min(self.stride, WIDEST_TILE, length), min(self.stride, length - 1)
         start, query, key = starts(length, width), torch.arange(width), torch.arange(-reach, width + reach)
@@ -97,7 +95,7 @@ class Sparse(Patterned):
         tile = min(rows, WIDEST_TILE)
         first = starts(length, tile, self.stride)
         column = first % self.stride + torch.arange(rows) * self.stride
-        return (
+        return [
             Part(within(start + query, length), within(start + key, length)[None], near, hidden=hidden),
             Part(
                 within(first + torch.arange(tile) * self.stride, length),
@@ -105,29 +103,34 @@ class Sparse(Patterned):
                 far,
                 joins=self.merged,
             ),
-        )
+        ]
 
-    def fixed_parts(self, length: int) -> tuple[Part, Part]:
+    def fixed_parts(self, length: int) -> list[Part]:
         near, far = self.halves()
         start = starts(length, self.stride)
-        # Merged, a block's own summary is left to the summaries of all blocks.
-        own = start + torch.arange(self.stride - self.summary * self.merged)
-        last = within(start + torch.arange(self.stride - self.summary, self.stride), length).flatten()
-        # A list must hold something: a sequence without a summary keeps one -1.
-        last = last[: max(1, int((last >= 0).sum()))]
+        block = within(start + torch.arange(self.stride), length)
+        # Of each head: the places in a block, its summary last.
+        turn = (torch.arange(*far) - far[0]) % (self.stride // self.summary)
+        place = (torch.arange(self.stride) - turn[:, None, None] * self.summary) % self.stride
+        own, summary = place.split((self.stride - self.summary, self.summary), dim=-1)
+        summaries = within(start + summary, length).flatten(1)
+        # Only the last block may lack some. A list must hold something: without a summary it keeps one -1.
+        summaries = summaries[:, None, : max(1, int((summaries >= 0).any(0).sum()))]
+        if self.merged:
+            keys = torch.cat((within(start + own, length), summaries.expand(-1, len(start), -1)), dim=-1)
+            return [Part(block, keys, near)]
         query = starts(length, min(WIDEST_TILE, length)) + torch.arange(min(WIDEST_TILE, length))
-        return (
-            Part(within(start + torch.arange(self.stride), length), within(own, length)[None], near),
-            Part(within(query, length), last.expand(1, len(query), -1), far),
-        )
+        return [Part(block, block[None], near), Part(within(query, length), summaries.repeat(1, len(query), 1), far)]
 
     def rule(self, length: int) -> Rule:
         stride, summary, fixed, first = self.stride, self.summary, self.fixed, self.global_tokens
-        near_end, far_start = self.near, 0 if self.merged else self.near
+        near_end, far_start = self.near, self.halves()[1][0]
+        turns = max(1, stride // summary)
 
         def seen(head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             if fixed:
-                near, far = query // stride == key // stride, key % stride >= stride - summary
+                from_end = (stride - 1 - key % stride) // summary
+                near, far = query // stride == key // stride, from_end == (head - far_start) % turns
             else:
                 near, far = (query - key).abs() <= stride, (query - key) % stride == 0
             by_head = (near & (head < near_end)) | (far & (head >= far_start))

@@ -4,6 +4,7 @@ The logits of query i and key j, per head (section 3):
 
     dense               (W_2 relu(W_1 x_i + b_1) + b_2)_j                             eq. 1, 2
     random              R_ij, learned                                                 eq. 4
+    fixed_random        R_ij, as drawn, in no optimizer's hands                       3.2
     factorized_dense    A(x_i)_(j mod a) B(x_i)_(j div a), A and B like the dense     3.3.1
     factorized_random   (R_1 R_2^T)_ij, R_1 and R_2 (L, rank)                         3.3.2
 
@@ -14,11 +15,15 @@ Dense and factorized_random logits are products of L x few matrices, so they run
 attention, with learned vectors for queries or keys, in a fused kernel.
 
 Time O(L^2 D). Memory O(L D) for dense and factorized_random, else O(L^2 H). Parameters, built for
-`max_len` = N and sliced for shorter input, a head: dense N E, random N^2, factorized_dense about
-2 sqrt(N) E, factorized_random 2 N rank.
+`max_len` = N and sliced for shorter input, a head: dense N E, random N^2 (fixed: as many numbers in a
+buffer, from the seed), factorized_dense about 2 sqrt(N) E, factorized_random 2 N rank.
 
-Departures. From the paper: W_1 maps to the width of a head. From the official code, which runs
-random plus dot product whatever is asked for (spec 4.4): it adds the two without weights.
+Departures. From the paper: W_1 maps to the width of a head. It leaves open how R is drawn. Where R is
+learned that is Xavier, to which its authors' code (Mesh TensorFlow) also defaults, and the logits start
+near 0 (of 1,024 positions, within 0.06). Kept so they would weigh all positions alike for ever, the
+mean and no random pattern: a fixed R is of unit variance, as dot products over sqrt(E) are. From the
+official code, which runs random plus dot product whatever is asked for (spec 4.4), and never a fixed
+R: it adds the two without weights.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ from torch import Tensor, nn
 
 from lra.models.parts.heads import MultiHead, all_real, rotate
 
-KINDS = ("dense", "random", "factorized_dense", "factorized_random")
+KINDS = ("dense", "random", "fixed_random", "factorized_dense", "factorized_random")
 
 
 class Synthesizer(MultiHead):
@@ -69,6 +74,8 @@ class Synthesizer(MultiHead):
             self.query = self.key = None
         if kind == "random":
             self.logits = learned(heads, max_len, max_len)
+        elif kind == "fixed_random":
+            self.register_buffer("logits", torch.randn(heads, max_len, max_len))
         elif kind == "factorized_random":
             self.rows, self.columns = learned(heads, max_len, rank), learned(heads, max_len, rank)
         elif kind == "dense":
@@ -117,7 +124,7 @@ class Synthesizer(MultiHead):
     def table(self, x: Tensor) -> Tensor:
         """Synthesized logits (B or 1, H, L, L) that are no product of two factors."""
         length = x.shape[1]
-        if self.kind == "random":
+        if self.kind in ("random", "fixed_random"):
             logits = self.logits[None, :, :length, :length].to(x.dtype)
         else:
             inner, outer = self.synthesize_inner(x), self.synthesize_outer(x)

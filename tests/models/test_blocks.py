@@ -32,6 +32,7 @@ MIXERS: dict[str, Callable[..., Patterned]] = {
     "bigbird": lambda *sizes, **more: BigBird(*sizes, block=16, **more),
     "strided": lambda *sizes, **more: Sparse(*sizes, pattern="strided", stride=16, **more),
     "fixed": lambda *sizes, **more: Sparse(*sizes, stride=16, summary=2, assign="heads", **more),
+    "merged": lambda *sizes, **more: Sparse(*sizes, stride=16, summary=2, **more),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from lra.models.longformer import Longformer
 from tests.help.compare import assert_mixer
@@ -25,6 +25,12 @@ def two_projections(x: Tensor, mask: Tensor, layer: Longformer) -> Tensor:
     return layer.join(y) @ layer.out.weight.to(x.dtype).T
 
 
+def part_the_projections(layer: Longformer) -> None:
+    """They start as copies, which would hide that one is taken for the other."""
+    for name in ("query_global", "key_global", "value_global") if layer.global_tokens else ():
+        nn.init.xavier_uniform_(getattr(layer, name).weight)
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 999),
@@ -37,6 +43,7 @@ def two_projections(x: Tensor, mask: Tensor, layer: Longformer) -> Tensor:
 def test_equals_its_pattern(seed, length, window, dilation, global_tokens, rotary) -> None:
     torch.manual_seed(seed)
     layer = Longformer(12, 3, 120, window=window, dilation=dilation, global_tokens=global_tokens, rotary=rotary)
+    part_the_projections(layer)
     assert_dense(layer, length, seed, two_projections)
 
 
@@ -57,10 +64,24 @@ def test_global_token_sees_and_is_seen() -> None:
         assert reach == (list(range(64)) if row == 0 else [0, 38, 39, 40, 41, 42])
 
 
+def test_global_projections_start_as_copies_and_part_in_training() -> None:
+    torch.manual_seed(0)
+    layer = Longformer(8, 2, 16, window=4).double()
+    pairs = [(getattr(layer, name), getattr(layer, f"{name}_global")) for name in ("query", "key", "value")]
+    assert all(torch.equal(local.weight, glob.weight) for local, glob in pairs)
+    x, mask = torch.randn(1, 16, 8, dtype=torch.float64), torch.ones(1, 16, dtype=torch.bool)
+    full = softmax_over(*projected(x, layer), mask[:, None, None].expand(1, 2, 16, 16))
+    torch.testing.assert_close(layer(x, mask)[:, 0], layer.out(layer.join(full))[:, 0])
+    layer(x, mask).square().sum().backward()
+    torch.optim.SGD(layer.parameters(), 0.1).step()
+    assert not any(torch.equal(local.weight, glob.weight) for local, glob in pairs)
+
+
 def test_every_parameter_has_the_right_gradient() -> None:
     """The folded projections of the global tokens, against the two written out."""
     torch.manual_seed(1)
     layer = Longformer(16, 2, 30, window=6, global_tokens=2).double()
+    part_the_projections(layer)
     x, mask = torch.randn(2, 30, 16, dtype=torch.float64), torch.arange(30) < torch.tensor([[30], [17]])
     back = torch.randn(2, 30, 16, dtype=torch.float64)[mask]
     parameters = dict(layer.named_parameters())

@@ -60,6 +60,26 @@ def test_equals_the_explicit_features(seed, length, heads, width, features, vari
         assert_same(lambda *x: layer.attend(*x, mask), lambda *x: favor(*x, mask, layer), qkv, mask, bound)
 
 
+def test_scales_of_the_relu_kernel_are_no_more_than_another_shift() -> None:
+    torch.manual_seed(0)
+    features, width = 32, 8
+    layer = Performer(2 * width, 2, 300, features=features, kernel="relu")
+    q, k, v = (0.05 * torch.randn(1, 2, 300, width, dtype=torch.float64) for _ in range(3))
+    w = layer.projection.double()
+
+    def error(scale: float, shift: float, over: float) -> float:
+        q2, k2 = (((x * scale) @ w.T).relu() + shift for x in (q, k))
+        weights = q2 @ k2.mT / over**2
+        return distance(
+            layer.attend(q, k, v, torch.ones(1, 300, dtype=torch.bool)), weights @ v / weights.sum(-1, True)
+        )
+
+    ratio = features**0.5
+    assert error(1, 1e-3, 1) < 1e-5 and error(1, 1e-3, ratio) < 1e-5  # with and without the factor of eq. 5
+    assert error(1 / ratio, 1e-3 / ratio, 1) < 1e-5
+    assert error(1 / ratio, 1e-3, 1) > 1e-3 and error(width**-0.25, 1e-3, 1) > 1e-3  # the authors' other forms
+
+
 def test_leading_blocks_of_padding_and_far_apart_norms_stay_finite() -> None:
     torch.manual_seed(0)
     layer = Performer(16, 1, 64, features=32)

@@ -33,6 +33,8 @@ def synthesized(layer: Synthesizer, w: dict[str, Tensor], x: Tensor) -> Tensor:
             logits = feed_forward("synthesize", h)[:, :length]
         elif layer.kind == "random":
             logits = w["logits"][h, :length, :length]
+        elif layer.kind == "fixed_random":
+            logits = layer.logits[h, :length, :length].to(x.dtype)
         elif layer.kind == "factorized_random":
             logits = w["rows"][h, :length] @ w["columns"][h, :length].T
         else:
@@ -77,6 +79,25 @@ def test_equals_the_formulas(seed: int, length: int, kind: str, dot_product: boo
         return torch.stack([dense(layer, w, *one) for one in zip(x, mask, strict=True)])
 
     assert_same(fast, slow, [torch.randn(2, length, DIM), *names.values()], mask)
+
+
+def test_fixed_random_is_from_the_seed_stays_as_drawn_and_is_no_mean() -> None:
+    """Section 3.2: R may be kept as it was drawn."""
+
+    def build(seed: int) -> Synthesizer:
+        torch.manual_seed(seed)
+        return Synthesizer(DIM, HEADS, MAX_LEN, kind="fixed_random", dot_product=False).double()
+
+    layer, again = build(0), build(0)
+    drawn = layer.logits.clone()
+    assert torch.equal(drawn, again.logits) and not torch.equal(drawn, build(1).logits)
+    assert "logits" in layer.state_dict() and not any("logits" in name for name, _ in layer.named_parameters())
+    assert drawn.std() == pytest.approx(1, abs=0.1) and drawn.softmax(-1).amax(-1).mean() > 3 / MAX_LEN
+    x, mask = torch.randn(2, MAX_LEN, DIM, dtype=torch.float64), torch.ones(2, MAX_LEN, dtype=torch.bool)
+    for _ in range(2):
+        layer(x, mask).square().sum().backward()
+        torch.optim.AdamW(layer.parameters(), 0.1, weight_decay=0.5).step()
+    assert torch.equal(layer.logits, drawn) and not torch.equal(layer.value.weight, again.value.weight)
 
 
 @pytest.mark.parametrize("dot_product", [True, False])
