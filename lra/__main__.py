@@ -7,7 +7,12 @@ import sys
 from itertools import pairwise
 from typing import Any
 
-from lra.errors import UserError, guarded, refuse  # first: it says how idle threads wait, before torch loads
+from lra.errors import (  # first: it says how idle threads wait, before torch loads
+    UserError,
+    guarded,
+    interrupted,
+    refuse,
+)
 from lra.root import CONFIGS, ROOT
 
 # Hydra then raises its errors instead of printing them, and one line can be made of each.
@@ -38,16 +43,21 @@ def job(cfg: Any, codes: list[int]) -> Any:
 
         return asked(cfg, hydras)
     from lra.settings.compose import folders_of, settled
+    from lra.settings.explain import explained
 
     with open_dict(cfg):
         cfg.hydra = hydras
     try:
-        settings = settled(cfg, folders_of(hydras))
+        folders = folders_of(hydras)
+        with explained(next(iter(folders), None)):
+            settings = settled(cfg, folders)
         if settings.minutes is not None:
             raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
         codes.append(run(settings))
     except UserError as error:
         refuse(str(error))  # here, because Hydra would put a line of its own before ours
+    except KeyboardInterrupt:
+        interrupted()  # and here it would look for what the job has returned
     return codes[-1]
 
 
@@ -70,6 +80,15 @@ def say_help() -> None:
     print(help_text([w for w in words if not w.startswith("-")], config_dir))
 
 
+def say_version() -> None:
+    from importlib import metadata
+
+    try:
+        print(f"lra {metadata.version('lra')}")
+    except metadata.PackageNotFoundError:
+        print("lra (a checkout that is not installed)")
+
+
 def main() -> None:
     """The command line. Exit codes: 0 ok, 1 a run did not end well, 2 bad input, 130 interrupted."""
     if len(sys.argv) > 1 and sys.argv[1].isidentifier() and sys.argv[1] in verbs():
@@ -78,28 +97,33 @@ def main() -> None:
         verb = sys.argv.pop(1)
         runpy.run_module(f"lra.{verb}", run_name="__main__", alter_sys=True)
         return
+    if "--version" in sys.argv[1:]:
+        guarded(say_version)
     if {"--help", "-h"} & set(sys.argv[1:]):
         guarded(say_help)
+    guarded(typed_run)
+
+
+def typed_run() -> int:
+    """What the words of the command line ask Hydra for: a run, or the jobs of a sweep."""
     import hydra
 
     from lra.settings.explain import explained
     from lra.settings.typed import register
+    from lra.settings.words import as_typed
 
     register()
     codes = [0]
+    words = [part for w in sys.argv for part in (w.split("=", 1) if w.startswith("--config-dir=") else [w])]
+    config_dir = next((b for a, b in pairwise(words) if a in ("--config-dir", "-cd")), None)
 
-    def entry() -> int:
-        words = [part for w in sys.argv for part in (w.split("=", 1) if w.startswith("--config-dir=") else [w])]
-        config_dir = next((b for a, b in pairwise(words) if a in ("--config-dir", "-cd")), None)
+    def call(cfg: Any) -> Any:
+        return job(cfg, codes)
 
-        def call(cfg: Any) -> Any:
-            return job(cfg, codes)
-
-        with explained(config_dir):
-            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(call)()
-        return codes[-1]
-
-    guarded(entry)
+    sys.argv[1:] = as_typed(sys.argv[1:])
+    with explained(config_dir):
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(call)()
+    return codes[-1]
 
 
 if __name__ == "__main__":

@@ -94,4 +94,4 @@ def main() -> int:
 if __name__ == "__main__":
     from lra.errors import guarded
 
-    guarded(main)
+    guarded(main, __doc__)

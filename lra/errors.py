@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ from typing import NoReturn
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 USAGE = 2
+# What a disk or a folder may say to anybody who writes there: no fault of the code's.
+OF_A_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG)
 INTERRUPTED = 130
 
 
@@ -42,21 +45,33 @@ def refuse(message: str) -> NoReturn:
     raise SystemExit(USAGE)
 
 
-def guarded(main: Callable[[], int | None]) -> NoReturn:
+def interrupted() -> NoReturn:
+    """Say so and leave with its exit code."""
+    print("lra: interrupted", file=sys.stderr)
+    raise SystemExit(INTERRUPTED) from None
+
+
+def guarded(main: Callable[[], int | None], about: str | None = None) -> NoReturn:
     """Run a command's `main`: exit codes and messages are the same for every command, and what a terminal's
-    encoding does not have is shown by a replacement."""
+    encoding does not have is shown by a replacement. about: what `--help` prints, of a command without a parser."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    if about is not None and {"-h", "--help"} & set(sys.argv[1:]):
+        print(about.strip())
+        raise SystemExit(0)
     try:
         code = main()
     except UserError as error:
         refuse(str(error))
     except KeyboardInterrupt:
-        print("lra: interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+        interrupted()
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and nothing left to say.
         sys.stderr.close()
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in OF_A_PLACE:
+            raise
+        refuse(f"{error.filename or 'writing'}: {error.strerror}")
     raise SystemExit(code or 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from lra.errors import UserError, nearest
 from lra.machine.facts import machine
+from lra.record.place import published
 from lra.settings import compose
+from lra.settings.files import told
 from lra.settings.own import Asked
 from lra.settings.typed import plain
 
@@ -62,17 +63,8 @@ def ask(name: str, point: Callable[[Subject], Any], subject: Subject) -> list[Fi
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or "no message"
-        return [Finding(name, "fail", f"{type(error).__name__}: {reason[:300]} ({place(error)})")]
+        return [Finding(name, "fail", told(error))]
     return found if isinstance(found, list) else [found]
-
-
-def place(error: BaseException) -> str:
-    """ "mine.py:12": the last line on the way to the error that is neither torch's nor Python's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not {"site-packages", "dist-packages"} & set(Path(f.filename).parts)]
-    last = (own or frames)[-1]
-    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 @dataclass
@@ -130,11 +122,7 @@ class Card:
             "seconds": round(self.seconds, 1),
             "findings": [f.asdict() for f in self.findings],
         }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(card, indent=1) + "\n")
-        except OSError as error:
-            raise UserError(f"--json: {path} cannot be written: {error.strerror}") from error
+        published("--json", path.parent, {path.name: (json.dumps(card, indent=1) + "\n").encode()})
 
 
 def line(finding: Finding) -> str:

@@ -49,4 +49,4 @@ def main() -> int:
 if __name__ == "__main__":
     from lra.errors import guarded
 
-    guarded(main)
+    guarded(main, __doc__)

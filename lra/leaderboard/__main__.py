@@ -17,7 +17,7 @@ from lra import results
 from lra.console import line, say
 from lra.errors import UserError
 from lra.plot.forked import ahead
-from lra.record.place import config_dir, results_dir
+from lra.record.place import config_dir, published, results_dir
 
 CHECK = "--check"
 
@@ -45,8 +45,7 @@ def write(folder: Path, own: Path | None = None) -> int:
         drawn = begin(found.charted())
         shown = boards(found)
         given = files.files(shown, drawn())
-    for name, content in given.items():
-        (folder / name).write_bytes(content)
+    published("results_dir", folder, given)
     print(terminal.render(shown))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
     for remark in found.remarks():
@@ -71,4 +70,4 @@ def _nothing(found: results.Results) -> str:
 if __name__ == "__main__":
     from lra.errors import guarded
 
-    guarded(main)
+    guarded(main, __doc__)

@@ -29,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, __doc__)

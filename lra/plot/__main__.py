@@ -11,9 +11,8 @@ import sys
 
 from lra import results
 from lra.console import line, say
-from lra.plot.places import FOLDER
 from lra.plot.render import render, stale
-from lra.record.place import config_dir, results_dir
+from lra.record.place import config_dir, published, results_dir
 
 
 def main() -> int:
@@ -22,9 +21,7 @@ def main() -> int:
     drawn = render(found)
     for remark in found.remarks():
         say(line(remark))
-    (folder / FOLDER).mkdir(exist_ok=True)
-    for name, content in drawn.items():
-        (folder / name).write_bytes(content)
+    published("results_dir", folder, drawn)
     for path in stale(folder, drawn):
         path.unlink()
         print(f"removed, no record gives it any more: {path}")
@@ -39,4 +36,4 @@ def main() -> int:
 if __name__ == "__main__":
     from lra.errors import guarded
 
-    guarded(main)
+    guarded(main, __doc__)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lra.errors import UserError, nearest
@@ -34,6 +36,29 @@ def config_dir(words: list[str]) -> Path | None:
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"--config-dir: {folder} is not a folder")
     return None if folder is None else Path(folder)
+
+
+def published(name: str, folder: Path, content: Mapping[str, bytes]) -> None:
+    """Replace files of a folder, each whole or not at all, and none before there is room for all of them.
+
+    name: of the option that chose the folder. Raises UserError, after which all stand as they were.
+    """
+    drafts = {file: (folder / file).with_name(f".{Path(file).name}.{os.getpid()}.draft") for file in content}
+    try:
+        for file, draft in drafts.items():
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as handle:
+                handle.write(content[file])
+                handle.flush()
+                os.fsync(handle.fileno())
+        for file, draft in drafts.items():
+            draft.replace(folder / file)
+    except OSError as error:
+        raise UserError(f"{name}: {folder} cannot be written ({error.strerror}); nothing there was changed") from error
+    finally:
+        for draft in drafts.values():
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
 
 def writable(name: str, folder: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import UserError
-from lra.names import with_todays_names
+from lra.names import resolved, with_todays_names
+from lra.settings.files import told, trouble
 from lra.settings.schema import Settings
+from lra.settings.sources import targets
 
 
 def task(settings: Settings) -> Any:
@@ -49,12 +51,21 @@ def instantiate(node: Any, field: str, **facts: Any) -> Any:
     try:
         return build(with_todays_names(node), **facts, _convert_="all")
     except InstantiationException as error:
+        for target in targets(node):
+            if wrong := trouble(resolved(target)):
+                raise UserError(f"{field}: {wrong}") from error
         cause = error.__cause__ or error
-        if isinstance(cause, (ValueError, TypeError, ImportError)) or "Error locating target" in str(error):
-            text = str(cause).split("\nfull_key")[0]
-            if isinstance(cause, TypeError):
-                text = f"{field}: {text}"
-            raise UserError(text) from error
-        raise cause from None
+        if isinstance(cause, (MemoryError, NotImplementedError, RuntimeError)):
+            raise cause from None  # of the machine, or of the meta device
+        raise UserError(_said(cause, field)) from error
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _said(cause: BaseException, field: str) -> str:
+    """A constructor's complaint. A ValueError is one that was written to be read."""
+    if isinstance(cause, ValueError):
+        return str(cause).split("\nfull_key")[0]
+    if isinstance(cause, TypeError):
+        return f"{field}: {str(cause).split(chr(10))[0]}"
+    return f"{field}: {told(cause)}"

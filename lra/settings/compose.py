@@ -14,7 +14,7 @@ from lra.settings.ranges import checked
 from lra.settings.schema import Settings
 from lra.settings.sources import sources
 from lra.settings.typed import register, typed
-from lra.settings.words import GROUPS, choices
+from lra.settings.words import GROUPS, as_typed, choices, quoted
 
 OPTIONAL = ("pair", "scale")
 STANDARD = ("task", "model", "budget", "sweep")  # groups whose choice is no departure from the budget
@@ -83,12 +83,7 @@ def _hydra(words: Sequence[str], folders: Sequence[str]) -> Any:
     path = [f"hydra.searchpath=[{','.join(map(quoted, folders))}]"] if folders else []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydras("config", overrides=[*path, *words], return_hydra_config=True)
-
-
-def quoted(path: str) -> str:
-    """A path as a word that Hydra's grammar takes whatever is in it."""
-    return "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return hydras("config", overrides=[*path, *as_typed(words)], return_hydra_config=True)
 
 
 def _values(cfg: Any, resolve: bool) -> dict[str, Any]:

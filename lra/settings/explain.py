@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from lra.errors import UserError, nearest
+from lra.settings.files import file_of, line_of, unreadable
 from lra.settings.words import GROUPS, choices, keys, unknown
 
 
@@ -21,7 +22,13 @@ class explained:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
+        from yaml import MarkedYAMLError, YAMLError
 
+        if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+            mark = error.problem_mark
+            raise UserError(f"{mark.name}:{mark.line + 1}: {error.problem}; this is no YAML") from error
+        if isinstance(error, (YAMLError, UnicodeDecodeError)):
+            raise UserError(unreadable(self.config_dir) or " ".join(str(error).split())) from error
         if isinstance(error, (HydraException, OmegaConfBaseException)):
             raise UserError(one_line(error, self.config_dir)) from error
 
@@ -37,6 +44,9 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is not an option; write key=value, for instance task=listops or train.steps=100"
     text = str(error)
+    composed = re.match(r"In '([^']+)': (.*)", text, re.DOTALL)
+    if composed and (line := _in_file(composed[1], composed[2], config_dir)):
+        return line
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{several.group(1)}: several values are a sweep: python -m lra -m {several.group(1)}"
     if text.startswith("Error merging override") and error.__cause__ is not None:
@@ -45,7 +55,7 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
     override = re.search(r"Could not override '([^']+)'", text)
     if override:
         key = override.group(1)
-        cause = error.__cause__
+        cause = error.__cause__ or error.__context__
         if cause is not None and "not in struct" not in str(cause) and "not in '" not in str(cause):
             return f"{key}: {str(cause).splitlines()[0]}"
         return unknown(key, keys(config_dir))
@@ -59,5 +69,25 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
     group = re.search(r"Could not override '?([\w/]+)'?\.?\s+No match in the defaults list", text)
     if group:
         return unknown(group.group(1), [*GROUPS, *keys(config_dir)])
+    if lost := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"{getattr(error, 'full_key', None)}: ${{{lost[1]}}} is none of the settings.{nearest(lost[1], keys())}"
     key = getattr(error, "full_key", None)
     return f"{key}: {text.splitlines()[0]}" if key else text.splitlines()[0]
+
+
+def _in_file(config: str, said: str, config_dir: str | None) -> str | None:
+    """What is wrong in a file that Hydra merges: file, line, key, and what is allowed there."""
+    path = file_of(config, config_dir)
+    if path is None:
+        return None
+    first, *rest = said.splitlines()
+    if not first.endswith("raised while composing config:"):
+        return f"{path}: {first}"
+    first = rest[0] if rest else first
+    found = re.search(r"full_key: (\S+)", said)
+    key = found[1] if found else ""
+    line = line_of(path, key) if key else None
+    where = f"{path}:{line}" if line else str(path)
+    if "not in struct" in first or re.match(r"Key '[^']*' not in", first):
+        return f"{where}: {unknown(key, keys(config_dir))}"
+    return f"{where}: {key + ': ' if key else ''}{first}"

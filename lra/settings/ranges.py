@@ -7,6 +7,8 @@ from typing import Any
 from lra.errors import UserError
 from lra.settings.schema import COST_MODES, DEVICES, DTYPES, SCHEDULES, WANDB_MODES, Settings
 
+MOST_THREADS = 1024
+
 
 def checked(settings: Settings) -> Settings:
     """The same; UserError for a value out of range."""
@@ -25,6 +27,8 @@ def checked(settings: Settings) -> Settings:
     at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
     at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
     at_least(1, "data.pad_multiple", "cost.batch_size", "cost.point_seconds")
+    if settings.threads is not None and settings.threads > MOST_THREADS:
+        raise UserError(f"threads: {settings.threads} is not allowed; it must be at most {MOST_THREADS}")
     one_of(("longest", "max"), "data.pad_to")
     at_least(3, "measure.steps")
     at_least(2, "measure.warmup_steps")

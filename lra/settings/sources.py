@@ -20,18 +20,19 @@ def sources(*nodes: Any) -> dict[str, str]:
     Of an installed package its version, of a module or package of one's own a digest over its Python files.
     A class that cannot be found is left out here and refused where it is built.
     """
-    named = sorted({target for node in nodes for target in _targets(node)})
+    named = sorted({target for node in nodes for target in targets(node)})
     return {target: found for target in named if (found := _source(resolved(target)))}
 
 
-def _targets(node: Any) -> Iterator[str]:
+def targets(node: Any) -> Iterator[str]:
+    """Every class that is named below a node, by `_target_`."""
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):
             yield node["_target_"]
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for each in node:
-            yield from _targets(each)
+            yield from targets(each)
 
 
 def _source(target: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from lra.root import CONFIGS
 
 GROUPS = ("task", "model", "pair", "budget", "scale", "sweep", "treatment", "launcher")
 
+# Places and free texts, whose value is taken as it is typed.
+AS_TYPED = (
+    "results_dir", "output_dir", "data_dir", "checkpoint", "name", "task.path", "task.data_dir", "wandb.project",
+    "wandb.entity",
+)  # fmt: skip
 # What others call some of ours.
 USUAL = {
     "lr": "train.learning_rate",
@@ -23,6 +29,8 @@ USUAL = {
 
 def unknown(name: str, known: Sequence[str]) -> str:
     """What to say of an option that there is not, in one line: ours by the usual name, else the nearest."""
+    if name in known:
+        return f"{name}: not every task or model that is chosen here has this option"
     last = name.rsplit(".", 1)[-1]
     usual = f" It is called {USUAL[last]} here." if last in USUAL else nearest(name, known)
     return f"{name}: there is no such option.{usual}"
@@ -53,6 +61,29 @@ def _flat(node: Any, prefix: str = "") -> Iterator[str]:
         child = node._get_node(key)
         if isinstance(child, DictConfig):
             yield from _flat(child, f"{name}.")
+
+
+def as_typed(words: Sequence[str]) -> list[str]:
+    """The words with places and free texts quoted, so that Hydra's grammar takes whatever a folder is called.
+
+    In a sweep (`-m`) a comma separates values, unless what is typed is there as a whole.
+    """
+    return [_quoted(word, {"-m", "--multirun"} & set(words)) for word in words]
+
+
+def _quoted(word: str, several: set[str]) -> str:
+    key, equals, value = word.partition("=")
+    plain = not value or value[0] in "'\"" or re.fullmatch(r"[\w./-]*|null|\$\{.*\}", value, re.ASCII)
+    if not equals or key.lstrip("+") not in AS_TYPED or plain:
+        return word
+    if several and "," in value and not Path(value).expanduser().exists():
+        return word
+    return f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """A text as a word that Hydra's grammar takes whatever is in it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str | None]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lra.errors import UserError
 from lra.machine import facts
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.measure.alone import attempt
 from lra.record import store
+from lra.record.place import published
 from lra.settings import build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
@@ -81,6 +83,7 @@ def measured(settings: Settings, machine: str, timeout: float) -> Mapping[str, A
     path = Path(settings.output_dir) / "estimates.json"
     try:
         known = json.loads(path.read_text())
+        known = known if isinstance(known, dict) else {}
     except (OSError, ValueError):  # none yet, or one that is not whole
         known = {}
     if key not in known:
@@ -90,8 +93,6 @@ def measured(settings: Settings, machine: str, timeout: float) -> Mapping[str, A
             return cost.asdict()
         rates = {"train": cost.train, "inference": cost.inference}
         known[key] = {phase: {"examples_per_second": r.examples_per_second} for phase, r in rates.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-        draft.write_text(json.dumps(known, indent=1))
-        draft.rename(path)
+        with suppress(UserError):  # it is found again, in a minute, by whoever asks next
+            published("output_dir", path.parent, {path.name: json.dumps(known, indent=1).encode()})
     return known[key] | {"status": "ok"}
