@@ -80,7 +80,8 @@ def main() -> int:
 
     given = dict(word.partition("=")[::2] for word in sys.argv[1:])
     if set(given) - {"device", "threads"}:
-        raise UserError("lra.ceilings takes device=auto|cpu|cuda and threads=N")
+        wrong = ", ".join(sorted(set(given) - {"device", "threads"}))
+        raise UserError(f"{wrong}: there is no such option; allowed: device=auto|cpu|cuda, threads=N")
     device, threads = given.get("device", "auto"), given.get("threads")
     if device not in ("auto", *SIZES):
         raise UserError(f"device: {device!r} is not one of auto, cpu, cuda")

@@ -238,7 +238,10 @@ def main() -> int:
     from lra.console import table
     from lra.record.place import options
 
-    folder = place(options(sys.argv[1:])["results_dir"])
+    results = Path(options(sys.argv[1:])["results_dir"]).expanduser()
+    if not results.is_dir():
+        raise UserError(f"results_dir: {results} is not a folder")
+    folder = place(results)
     cells = load(folder)
     if cells.empty:
         raise UserError(f"results_dir: no published cell in {folder}")

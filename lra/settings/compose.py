@@ -14,9 +14,8 @@ from lra.settings.ranges import checked
 from lra.settings.schema import Settings
 from lra.settings.sources import sources
 from lra.settings.typed import register, typed
-from lra.settings.words import GROUPS, as_typed, choices, quoted
+from lra.settings.words import GROUPS, OPTIONAL, as_typed, choices, quoted
 
-OPTIONAL = ("pair", "scale")
 STANDARD = ("task", "model", "budget", "sweep")  # groups whose choice is no departure from the budget
 
 
@@ -25,6 +24,8 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
 
     Raises UserError, in one line, for an unknown option, key or value.
     """
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir: {config_dir} is not a folder")
     folders = [str(Path(config_dir).resolve())] if config_dir is not None else []
     with explained(config_dir):
         return settled(_hydra(words, folders), folders)

@@ -29,7 +29,7 @@ class explained:
             raise UserError(f"{mark.name}:{mark.line + 1}: {error.problem}; this is no YAML") from error
         if isinstance(error, (YAMLError, UnicodeDecodeError)):
             raise UserError(unreadable(self.config_dir) or " ".join(str(error).split())) from error
-        if isinstance(error, (HydraException, OmegaConfBaseException)):
+        if isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
             raise UserError(one_line(error, self.config_dir)) from error
 
 
@@ -50,8 +50,8 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
     if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{several.group(1)}: several values are a sweep: python -m lra -m {several.group(1)}"
     if text.startswith("Error merging override") and error.__cause__ is not None:
-        key = text.removeprefix("Error merging override").split("=")[0].strip(" +~")
-        return f"{key}: {str(error.__cause__).splitlines()[0]}"
+        key, _, value = text.removeprefix("Error merging override").splitlines()[0].strip(" +~").partition("=")
+        return f"{key}: {value} is not allowed ({str(error.__cause__).splitlines()[0]})"
     override = re.search(r"Could not override '([^']+)'", text)
     if override:
         key = override.group(1)

@@ -11,6 +11,7 @@ from lra.errors import UserError, nearest
 from lra.root import CONFIGS
 
 GROUPS = ("task", "model", "pair", "budget", "scale", "sweep", "treatment", "launcher")
+OPTIONAL = ("pair", "scale")
 
 # Places and free texts, whose value is taken as it is typed.
 AS_TYPED = (
@@ -29,6 +30,8 @@ USUAL = {
 
 def unknown(name: str, known: Sequence[str]) -> str:
     """What to say of an option that there is not, in one line: ours by the usual name, else the nearest."""
+    if name in OPTIONAL:
+        return f"{name}: follows from the task, the model and the budget; it cannot be chosen"
     if name in known:
         return f"{name}: not every task or model that is chosen here has this option"
     last = name.rsplit(".", 1)[-1]
@@ -73,6 +76,8 @@ def as_typed(words: Sequence[str]) -> list[str]:
 
 def _quoted(word: str, several: set[str]) -> str:
     key, equals, value = word.partition("=")
+    if equals and not key.lstrip("+~"):
+        raise UserError(f"{word!r} is not an option; write key=value, for instance task=listops or train.steps=100")
     plain = not value or value[0] in "'\"" or re.fullmatch(r"[\w./-]*|null|\$\{.*\}", value, re.ASCII)
     if not equals or key.lstrip("+") not in AS_TYPED or plain:
         return word
