@@ -69,7 +69,8 @@ KEYS = (
     "train.lr=0.1", "train.stps=4", "+train.lr=0.5", "+optimizer.lr=1", "+data.num_workers=2", "+epochs=3", "lr=0.1",
     "epochs=3", "bs=4", "wd=0.1", "num_workers=2", "size.dmi=3", "modle=linear", "tsak=text", "model.mixer.stride=3",
     "task.maxlen=3", "++train.lr=1", "~train.stps", "wandb.project.name=x", "measure=fast", "hydra.jobs=2",
-    "train=fast", "size=3", "cost=1", "revision.mode=2", "claims.speed=x", "budget.steps=3", "seeds=3", "verbose=true", "pair=nothing",
+    "train=fast", "size=3", "cost=1", "revision.mode=2", "claims.speed=x", "budget.steps=3", "seeds=3", "verbose=true",
+    "pair=nothing",
 )  # fmt: skip
 WORDS = ("transformer", "=3", "task", "model=", "train.steps==4", "task=listops=2", "train.steps=", "--quick", "-x")
 SEVERAL = ("seed=0,1", "model=linear,local", "train.steps=1,2")

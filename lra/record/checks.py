@@ -18,7 +18,8 @@ from lra.record.record import STATUSES, Record
 KINDS = ("model", "floor", "cost")
 MOST = 1e300  # of a number: what is beyond is infinite in the next product
 WHOLE = 2**63
-LONGEST = 200  # characters of a name
+LONGEST = 200  # characters of a name, and of whatever stands in a heading
+LONGEST_LINE = 2000
 HALF = re.compile("[\ud800-\udfff]")
 NO_NAME = re.compile(r"[/\\]|^\.|^~|^-|^\s|\s$")
 
@@ -42,7 +43,11 @@ def string(v: Any) -> bool:
 
 
 def line(v: Any) -> bool:
-    return type(v) is str and UNSEEN.search(v) is None
+    return type(v) is str and len(v) <= LONGEST_LINE and UNSEEN.search(v) is None
+
+
+def title(v: Any) -> bool:
+    return line(v) and len(v) <= LONGEST
 
 
 def name(v: Any) -> bool:
@@ -70,11 +75,13 @@ NOT_NEGATIVE = Check(lambda v: number(v) and v >= 0, "a number, 0 or more")
 COUNT = Check(lambda v: whole(v) and v >= 0, "a whole number, 0 or more")
 SOME = Check(lambda v: whole(v) and v >= 1, "a whole number, 1 or more")
 FRACTION = Check(lambda v: number(v) and 0 <= v <= 1, "float: a fraction from 0 to 1")
-LINE = Check(line, "str: a text of one line")
+LINE = Check(line, f"str: a text of one line, of at most {LONGEST_LINE} characters")
+TITLE = Check(title, f"str: a text of one line, of at most {LONGEST} characters")
 NAME = Check(name, f"str: a name of at most {LONGEST} characters that a folder can have")
 LINES = Check(lambda v: type(v) is dict and all(map(line, [*v, *v.values()])), "a mapping of texts of one line each")
 TRUTH = Check(lambda v: type(v) is bool, "bool")
-TEXTS = Check(_each(LINE), "list[str]: texts of one line each")
+TEXTS = Check(lambda v: _each(LINE)(v) and len(v) <= LONGEST, f"list[str]: texts of one line each, at most {LONGEST}")
+TEXT = Check(lambda v: string(v) and len(v) <= LONGEST_LINE, f"str: a text of at most {LONGEST_LINE} characters")
 MAPPING = Check(lambda v: type(v) is dict, "Mapping[str, Any]")
 
 
@@ -101,8 +108,9 @@ NARROWER: Mapping[str, Check] = {
     "kind": one_of(KINDS),
     "status": one_of(STATUSES),
     **dict.fromkeys(("run_id", "task", "model"), NAME),
-    **dict.fromkeys(("budget", "row", "config_hash", "started_utc"), LINE),
-    **dict.fromkeys(("dtype", "commit", "checkpoint", "digest"), _or_null(LINE)),
+    **dict.fromkeys(("budget", "row", "config_hash", "started_utc"), TITLE),
+    **dict.fromkeys(("dtype", "commit", "checkpoint", "digest"), _or_null(TITLE)),
+    "reason": _or_null(TEXT),
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
     **dict.fromkeys(("items_test", "items_valid", "parameters", "length", "batch_size"), _or_null(SOME)),
     "signal": _or_null(SOME),
@@ -130,22 +138,22 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
     "config": {
         "exam": {
             "of": NAME,
-            "title": LINE,
+            "title": TITLE,
             "order": NUMBER,
             "averages": Check(_each(SOME), "a list of whole numbers, 1 or more"),
             "all_or_nothing": TRUTH,
-            **dict.fromkeys(("family", "cite"), _or_null(LINE)),
+            **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
         },
-        "about": dict.fromkeys(("title", "family", "cite"), _or_null(LINE)),
+        "about": dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)),
     },
-    "data": {"fingerprint": _or_null(LINE)},
+    "data": {"fingerprint": _or_null(TITLE)},
     "machine": {
-        **dict.fromkeys(("name", "device"), _or_null(LINE)),
+        **dict.fromkeys(("name", "device"), _or_null(TITLE)),
         **dict.fromkeys(("threads", "cores"), _or_null(SOME)),
     },
     "cost": {
         "status": one_of(STATUSES),
-        **dict.fromkeys(("mode", "sweep", "curve"), _or_null(LINE)),
+        **dict.fromkeys(("mode", "sweep", "curve"), _or_null(TITLE)),
         **dict.fromkeys(("step_peak_bytes", "point_seconds"), _or_null(POSITIVE)),
         **dict.fromkeys(("train_flops", "inference_flops"), _or_null(NOT_NEGATIVE)),
         "disturbed": _or_null(TRUTH),

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lra.console import line
 from lra.machine import facts
 from lra.record import store
+from lra.record.checks import LONGEST_LINE
 from lra.record.record import Record
 from lra.record.reserve import Reserve
 from lra.runner.rescue import written
@@ -89,7 +91,7 @@ class Draft:
             started_utc=self.started_utc,
             kind="model",
             status=status,
-            reason=reason,
+            reason=reason if reason is None else line(reason)[:LONGEST_LINE],
             task=settings.choices.task,
             model=settings.choices.model,
             budget=settings.budget,

@@ -16,6 +16,7 @@ from lra.measure.alone import measure
 from lra.measure.cost import Cost, failure
 from lra.measure.turns import together
 from lra.record import record, store
+from lra.record.checks import LONGEST_LINE
 from lra.settings import build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
@@ -167,7 +168,7 @@ class Bench:
             started_utc=started,
             kind="cost",
             status=cost.status,
-            reason=cost.reason,
+            reason=cost.reason if cost.reason is None else console.line(cost.reason)[:LONGEST_LINE],
             task=point.settings.choices.task,
             model=point.settings.choices.model,
             budget=point.settings.budget,
