@@ -92,12 +92,12 @@ def test_segments_do_not_see_the_padding() -> None:
     mask = torch.zeros(2, 40, dtype=torch.bool)
     mask[0, :13] = True
     mask[1, 5:31:2] = True
-    weights, used = segments(mask, 4)
+    weights, used = segments(mask, 4, torch.float32)
     torch.testing.assert_close(weights[0, :, :13], weights[1, :, 5:31:2])
     assert weights[~mask[:, None, :].expand_as(weights)].sum() == 0
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4))
     assert used.all()
-    assert segments(mask[:, :3], 4)[1].tolist() == [[True, True, True, False], [False] * 4]
+    assert segments(mask[:, :3], 4, torch.float32)[1].tolist() == [[True, True, True, False], [False] * 4]
 
 
 def test_keeps_the_contract() -> None:
