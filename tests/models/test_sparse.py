@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lra.models.sparse import ASSIGNMENTS, PATTERNS, Sparse
 from tests.help.compare import assert_mixer
-from tests.help.dense import assert_dense
+from tests.help.paper import assert_equation, patterned, some_mask
+
+
+def sees(
+    length: int, heads: int, layer: int, *, pattern: str, assign: str, stride: int, summary: int, global_tokens: int
+) -> Tensor:
+    """(H, L, L) from sections 4.2 and 4.3; of an odd number of heads the one in the middle has A1."""
+    i, j = torch.arange(length)[:, None], torch.arange(length)
+    if pattern == "strided":
+        first, second = (i - j).abs() <= stride, (i - j) % stride == 0
+    else:
+        first, second = i // stride == j // stride, (j % stride >= stride - summary).expand(length, length)
+    if assign == "merged":
+        heads_seen = [first | second] * heads
+    elif assign == "heads":
+        heads_seen = [first if h < heads / 2 else second for h in range(heads)]
+    else:
+        heads_seen = [second if layer % 2 else first] * heads
+    return torch.stack(heads_seen) | (i < global_tokens) | (j < global_tokens)
 
 
 @settings(max_examples=24, deadline=None, derandomize=True)
@@ -21,11 +40,17 @@ from tests.help.dense import assert_dense
     stride=st.sampled_from([1, 3, 11, 64]),
     global_tokens=st.sampled_from([0, 0, 1, 5]),
 )
+@example(seed=5, length=300, pattern="strided", assign="merged", stride=2, global_tokens=0)
+@example(seed=4, length=300, pattern="strided", assign="heads", stride=140, global_tokens=1)
+@example(seed=3, length=300, pattern="fixed", assign="merged", stride=140, global_tokens=1)
 def test_equals_its_pattern(seed, length, stride, **options) -> None:
     torch.manual_seed(seed)
-    summary = 1 + seed % stride
-    layer = Sparse(12, 3, 150, stride=stride, summary=summary, layer=seed % 2, rotary=seed % 5 == 0, **options)
-    assert_dense(layer, length, seed)
+    options = {**options, "stride": stride, "summary": 1 + seed % stride}
+    layer = Sparse(15, 3, 150, qkv_dim=12, layer=seed % 2, rotary=seed % 5 == 0, **options)
+    seen = sees(length, 3, seed % 2, **options)
+    assert torch.equal(layer.pattern(length), seen)
+    slow = patterned(3, seen, rotary=seed % 5 == 0)
+    assert_equation(layer, slow, torch.randn(2, length, 15), some_mask(2, length, seed))
 
 
 def test_patterns_of_the_paper() -> None:
