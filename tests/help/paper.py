@@ -37,7 +37,11 @@ def turned(x: Tensor) -> Tensor:
 
 
 def projected(
-    w: dict[str, Tensor], x: Tensor, heads: int, names: tuple[str, ...] = ("query", "key", "value"), rotary: bool = False
+    w: dict[str, Tensor],
+    x: Tensor,
+    heads: int,
+    names: tuple[str, ...] = ("query", "key", "value"),
+    rotary: bool = False,
 ) -> list[Tensor]:
     """q, k, v (B, H, L, E); the first two turned where `rotary`."""
     q, k, v = (split(x @ w[f"{name}.weight"].T, heads) for name in names)
@@ -118,3 +122,41 @@ def some_mask(batch: int, length: int, seed: int) -> Tensor:
         counts[:] = length
     ranks = torch.rand(batch, length, generator=generator).argsort(1) if seed % 3 == 1 else torch.arange(length)
     return ranks < counts
+
+
+def normed(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """LayerNorm (Ba et al. 2016, eq. 4), with the 1e-6 of the official code."""
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The tanh form (Hendrycks and Gimpel 2016, section 2)."""
+    return 0.5 * x * (1 + ((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)).tanh())
+
+
+def fed(w: dict[str, Tensor], name: str, x: Tensor, drop: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+    """The feed-forward layer of spec 4.1, dropout after each of its two maps."""
+    inner = drop(gelu(x @ w[f"{name}.inner.weight"].T + w[f"{name}.inner.bias"]))
+    return drop(inner @ w[f"{name}.outer.weight"].T + w[f"{name}.outer.bias"])
+
+
+def under(w: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The parameters of one submodule, by their names in it."""
+    return {n.removeprefix(f"{name}."): p for n, p in w.items() if n.startswith(f"{name}.")}
+
+
+def residual(
+    w: dict[str, Tensor],
+    x: Tensor,
+    mask: Tensor,
+    mixer: Slow,
+    depth: int,
+    drop: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """Pre-norm layers and a last norm around `mixer` (w, x, mask), all with parameters below `layers.N`."""
+    for n in range(depth):
+        own = under(w, f"layers.{n}")
+        x = x + drop(mixer(under(own, "mixer"), normed(own, "mixer_norm", x), mask))
+        x = x + fed(own, "mlp", normed(own, "mlp_norm", x), drop)
+    return normed(w, "norm", x)

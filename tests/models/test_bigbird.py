@@ -16,7 +16,9 @@ from tests.help.compare import assert_mixer
 from tests.help.paper import assert_equation, patterned, some_mask
 
 
-def sees(layer: BigBird, length: int, *, block: int, window_blocks: int, global_blocks: int, extra_tokens: int) -> Tensor:
+def sees(
+    layer: BigBird, length: int, *, block: int, window_blocks: int, global_blocks: int, extra_tokens: int
+) -> Tensor:
     """(H, L, L), section 2, one pair of blocks at a time; only the random links are the layer's own."""
     blocks = -(-120 // block)  # the links, and which block is the last, are those of the longest input
     first = set(range((global_blocks + 1) // 2)) | set(range(blocks - global_blocks // 2, blocks))

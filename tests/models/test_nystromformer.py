@@ -17,7 +17,13 @@ from tests.help.paper import assert_equation, join, projected, some_mask
 
 
 def explicit(
-    w: dict[str, Tensor], x: Tensor, mask: Tensor, landmarks: int, iterations: int, conv_kernel: int | None, rotary: bool
+    w: dict[str, Tensor],
+    x: Tensor,
+    mask: Tensor,
+    landmarks: int,
+    iterations: int,
+    conv_kernel: int | None,
+    rotary: bool,
 ) -> Tensor:
     """Xiong et al. 2021, algorithm 1, one example at a time on its real tokens alone."""
     rows = []

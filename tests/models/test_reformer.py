@@ -14,7 +14,7 @@ import lra.models.parts.tiles
 from lra.models import reformer
 from lra.models.reformer import LSHAttention, ReversibleStack, directions
 from tests.help.compare import assert_mixer, distance
-from tests.help.paper import assert_equation, join, projected, some_mask
+from tests.help.paper import assert_equation, fed, join, normed, projected, some_mask, under
 
 
 def union(buckets: Tensor, mask: Tensor, chunk: int) -> Tensor:
@@ -55,20 +55,18 @@ def hashed(q: Tensor, mask: Tensor, rotations: Tensor, chunk: int) -> Tensor:
     return out
 
 
-def dense(
-    w: dict[str, Tensor], x: Tensor, mask: Tensor, layer: LSHAttention, buckets: Tensor | None = None, name: str = ""
-) -> Tensor:
+def dense(w: dict[str, Tensor], x: Tensor, mask: Tensor, layer: LSHAttention, buckets: Tensor | None = None) -> Tensor:
     """Kitaev et al. 2020, eq. 3 and appendix A: softmax over the union, shared and normalised keys.
 
-    The parameters are those that start with `name`; without `buckets` they come from the queries.
+    Without `buckets` they come from the queries.
     """
-    q, _, v = projected(w, x, layer.heads, (f"{name}query", f"{name}query", f"{name}value"), layer.rotary)
+    q, _, v = projected(w, x, layer.heads, ("query", "query", "value"), layer.rotary)
     if buckets is None:
         buckets = hashed(q.detach(), mask, layer.rotations, layer.chunk)
     k = q / (q.square().sum(-1, keepdim=True) + 1e-6).sqrt()
     logits = q @ k.mT * q.shape[-1] ** -0.5
     attention = logits.masked_fill(~union(buckets, mask, layer.chunk), -1e300).softmax(-1)
-    return join(attention @ v) @ w[f"{name}out.weight"].T
+    return join(attention @ v) @ w["out.weight"].T
 
 
 @example(seed=1, length=300, chunk=4, rounds=2, block=1 << 19)
@@ -93,6 +91,35 @@ def test_equals_dense_attention_over_the_union(seed, length, chunk, rounds, bloc
         buckets = hashed(q[0], mask, layer.rotations, chunk)
         layer.hash = lambda *_: buckets
         assert_equation(layer, partial(dense, layer=layer, buckets=buckets), x, mask)
+
+
+def test_as_many_buckets_as_the_real_tokens_make() -> None:
+    """Every count, those included at which a direction is added."""
+    torch.manual_seed(0)
+    mask = torch.arange(80) < torch.arange(1, 81)[:, None]
+    q = torch.randn(80, 80, 2, 4, dtype=torch.float64)
+    for chunk in (1, 4):
+        layer = LSHAttention(8, 2, 80, chunk=chunk, rounds=2)
+        expected, found = hashed(q.transpose(1, 2), mask, layer.rotations, chunk), layer.hash(q, mask)
+        for row in range(80):  # numbered as in the longest row, but ordered the same
+            for ours, exact in zip(found[:, row].flatten(0, 1), expected[:, row].flatten(0, 1), strict=True):
+                ours, exact = (t[: row + 1].unique(return_inverse=True)[1] for t in (ours, exact))
+                assert torch.equal(ours, exact), f"{row + 1} tokens in chunks of {chunk}"
+        assert torch.equal(layer.hash(q[-1:], None), expected[:, -1:])
+
+
+def test_rotations_by_their_law() -> None:
+    """Standard normal, every number by itself: heads, rounds and the two digits have rotations of their own."""
+    torch.manual_seed(0)
+    layer = LSHAttention(32, 2, 512, chunk=8, rounds=3)
+    assert layer.rotations.shape == (2, 16, 3, 2, directions(512, 8)) and directions(512, 8) == 6
+    numbers = torch.stack([LSHAttention(32, 2, 512, chunk=8, rounds=3).rotations for _ in range(20)])
+    count = numbers.numel()
+    assert abs(numbers.mean()) < 4 / count**0.5 and abs(numbers.var() - 1) < 4 * (2 / count) ** 0.5
+    assert abs(numbers.abs().mean() - (2 / torch.pi) ** 0.5) < 4 * 0.61 / count**0.5
+    for axis in range(numbers.dim()):
+        first, second = numbers.select(axis, 0), numbers.select(axis, 1)
+        assert abs((first * second).mean()) < 4.5 / first.numel() ** 0.5, f"axis {axis} repeats itself"
 
 
 def test_keeps_the_contract() -> None:
@@ -147,6 +174,32 @@ def build_stack(depth: int, dropout: float = 0.0, chunks: int = 1, seed: int = 0
     for parameter in stack.parameters():  # not to start where norms and biases do nothing
         parameter.data += 0.1 * torch.randn_like(parameter)
     return stack
+
+
+def reversible(w: dict[str, Tensor], x: Tensor, mask: Tensor, stack: ReversibleStack) -> Tensor:
+    """Section 3: y1 = x1 + Attention(x2), y2 = x2 + FeedForward(y1), on the grid of 2^-30 of the module's docstring."""
+
+    def gridded(f: Tensor) -> Tensor:
+        return f + ((f * 2**30).round() / 2**30 - f).detach()
+
+    x1 = x2 = gridded(x)
+    for n, layer in enumerate(stack.layers):
+        own = under(w, f"layers.{n}")
+        x1 = x1 + gridded(dense(under(own, "mixer"), normed(own, "mixer_norm", x2), mask, layer.mixer))
+        x2 = x2 + gridded(fed(own, "mlp", normed(own, "mlp_norm", x1)))
+    return normed(w, "norm", (x1 + x2) / 2)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_stack_equals_the_equations(seed: int, chunks: int) -> None:
+    stack = build_stack(3, chunks=chunks, seed=seed)
+    x, mask = torch.randn(2, 40, 16), some_mask(2, 40, seed)
+    # Within 1e-10: a number on the border of two points of the grid may go to the other.
+    assert_equation(stack, partial(reversible, stack=stack), x, mask, double=1e-10, single=None)
+    with torch.no_grad():
+        exact = reversible({n: p.double() for n, p in stack.named_parameters()}, x.double(), mask, stack)
+        assert distance(stack.double()(x.double(), mask)[mask], exact[mask]) < 1e-10
 
 
 @pytest.mark.parametrize(("dropout", "chunks"), [(0.0, 1), (0.3, 1), (0.3, 3)])
