@@ -77,13 +77,16 @@ class RelativeAttention(MultiHead):
         length = x.shape[1]
         segment = min(self.segment, length)
         memory = min(self.memory, (length - 1) // segment * segment)
+        hidden = None if all_real(mask) else ~mask
+        if hidden is not None:
+            # A weight of zero does not stop a NaN in the padding.
+            x = x.masked_fill(hidden[..., None], 0)
         q = self.split(self.query(x))
         k, k_cached = (self.split(t) for t in StopAtMemory.apply(x, self.key.weight))
         v, v_cached = (self.split(t) for t in StopAtMemory.apply(x, self.value.weight))
         distances = torch.arange(memory + segment - 1, -segment, -1, device=x.device)
         r = self.split(self.position(signed_sinusoids(distances, x.shape[2], wide(x.dtype)).to(x.dtype))[None])[0]
         u, w = self.content_bias.to(q.dtype), self.position_bias.to(q.dtype)
-        hidden = None if all_real(mask) else ~mask
         options = hidden, segment, memory, self.dropout_now
         return self.out(self.join(SegmentAttention.apply(q, u, w, k, v, k_cached, v_cached, r, *options)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -99,19 +100,46 @@ def assert_close(ours: dict[str, Tensor], exact: dict[str, Tensor], bound: float
 def assert_equation(
     layer: nn.Module, slow: Slow, x: Tensor, mask: Tensor, *, double: float = 1e-11, single: float | None = 2e-5
 ) -> None:
-    """`layer` as it is (float32, to `single`) and in float64 (to `double`) against `slow`."""
-    real, before = mask[..., None], x.clone()
-    w, leaf = leaves(layer), x.detach().double().requires_grad_()
+    """`layer` as it is (float32, to `single`) and in float64 (to `double`) against `slow`.
+
+    x may be tokens instead, which have no gradient; of logits (B, C) all count.
+    """
+
+    def found(run: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype, parameters: dict[str, Tensor]) -> dict:
+        given = x.detach().to(dtype if x.is_floating_point() else x.dtype, copy=True)
+        inputs = {"x": given.clone().requires_grad_()} if x.is_floating_point() else {}
+        y = run(inputs.get("x", given), mask)
+        out = results(y, mask[..., None] if y.dim() == 3 else torch.tensor(True), inputs | parameters)
+        assert not inputs or torch.equal(inputs["x"], given), "the input was written to"
+        return out
+
+    w = leaves(layer)
     names = [name for name, _ in layer.named_parameters()]
-    exact = results(slow(w, leaf, mask), real, {"x": leaf, **{n: w[n] for n in names}})
+    exact = found(partial(slow, w), torch.float64, {n: w[n] for n in names})
     for module, bound in ((layer, single), (copy.deepcopy(layer).double(), double)):
-        if bound is None:
-            continue
-        leaf = x.detach().to(next(module.parameters()).dtype, copy=True).requires_grad_()
-        given = leaf.detach().clone()
-        ours = results(module(leaf, mask), real, {"x": leaf, **dict(module.named_parameters())})
-        assert torch.equal(leaf, given) and torch.equal(x, before), "the input was written to"
-        assert_close(ours, exact, bound)
+        if bound is not None:
+            parameters = dict(module.named_parameters())
+            assert_close(found(module, parameters[names[0]].dtype, parameters), exact, bound)
+
+
+def seeded(module: nn.Module, seed: int = 5) -> nn.Module:
+    """The module, with torch's seed set before each call: the same dropout every time."""
+    module.register_forward_pre_hook(lambda *_: torch.manual_seed(seed) and None)
+    return module
+
+
+def assert_xavier(weight: Tensor, rows: int, columns: int) -> None:
+    """Uniform within sqrt(6 / (rows + columns)) (Glorot and Bengio 2010, eq. 16)."""
+    bound, x = (6 / (rows + columns)) ** 0.5, weight.detach().flatten().double()
+    assert x.abs().max() <= bound * (1 + 1e-6)
+    assert abs(x.mean()) < 4 * bound / (3 * x.numel()) ** 0.5
+    assert abs(x.square().mean() / bound**2 * 3 - 1) < 4 * (0.8 / x.numel()) ** 0.5
+
+
+def assert_normal(weight: Tensor, std: float) -> None:
+    x = weight.detach().flatten().double() / std
+    assert abs(x.mean()) < 4 / x.numel() ** 0.5 and abs(x.square().mean() - 1) < 4 * (2 / x.numel()) ** 0.5
+    assert abs(x.abs().mean() - (2 / torch.pi) ** 0.5) < 4 * 0.61 / x.numel() ** 0.5
 
 
 def some_mask(batch: int, length: int, seed: int) -> Tensor:

@@ -17,6 +17,7 @@ from lra.models.classifier import Classifier
 from lra.models.parts.factory import build
 from lra.models.stack import ResidualStack
 from lra.models.transformer_xl import RelativeAttention
+from tests.help.compare import assert_mixer
 from tests.help.paper import assert_equation, fed, join, normed, split, under, wake
 
 DIM, QKV, HEADS = 12, 8, 2
@@ -169,6 +170,11 @@ def test_dropout_is_the_same_in_both_passes() -> None:
     difference = (run(x + 1e-6 * step) - run(x - 1e-6 * step)) / 2e-6
     assert abs((gradient * step).sum().item() / difference.item() - 1) < 1e-6
     assert run(x) != (torch.manual_seed(3), stack.layers[0].mixer(x, mask))[1].mul(mask[..., None]).sin().sum()
+
+
+def test_contract() -> None:
+    for segment, memory in ((16, 16), (8, 20), (64, 0)):
+        assert_mixer(partial(RelativeAttention, segment=segment, memory=memory))
 
 
 @pytest.mark.parametrize("field", ["segment", "memory"])
