@@ -49,6 +49,12 @@ def sees(
 @example(
     seed=7, length=120, block=8, window_blocks=3, global_blocks=2, random_blocks=3, extra_tokens=4, shared_links=False
 )
+@example(
+    seed=8, length=90, block=8, window_blocks=1, global_blocks=0, random_blocks=1, extra_tokens=4, shared_links=True
+)
+@example(
+    seed=9, length=113, block=8, window_blocks=3, global_blocks=3, random_blocks=1, extra_tokens=0, shared_links=False
+)
 def test_equals_its_pattern(seed, length, random_blocks, shared_links, **options) -> None:
     torch.manual_seed(seed)
     rotary = seed % 5 == 0
