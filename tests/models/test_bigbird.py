@@ -13,7 +13,7 @@ from torch import Tensor
 from lra.models.bigbird import BigBird, ExtraTokens
 from lra.models.classifier import Classifier
 from tests.help.compare import assert_mixer
-from tests.help.paper import assert_equation, patterned, some_mask
+from tests.help.paper import assert_equation, assert_normal, patterned, some_mask
 
 
 def sees(
@@ -135,6 +135,11 @@ def test_extra_tokens_go_through_the_layers() -> None:
     assert grad[0, 0].abs().sum() > 0 and (extra.abs().sum(-1) > 0).all()
     padded = mask & (torch.arange(64) < 40)
     torch.testing.assert_close(stack(leaf[:, :40], padded[:, :40]), stack(leaf, padded)[:, :40], rtol=0, atol=1e-5)
+
+
+def test_extra_tokens_start_like_positions() -> None:
+    torch.manual_seed(0)
+    assert_normal(ExtraTokens(lambda layer, shared: BigBird(64, 2, 8), 1, 64, 8, extra_tokens=40).extra, 0.02)
 
 
 def test_etc_classifies() -> None:

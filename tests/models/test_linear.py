@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lra.models.parts.tiles
-from lra.models.linear import LinearAttention
+from lra.models.linear import LinearAttention, kernel_attention
 from tests.help.compare import assert_mixer, assert_same, random_mask
-from tests.help.paper import assert_equation, join, projected, some_mask
+from tests.help.paper import assert_close, assert_equation, join, projected, results, some_mask
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -58,6 +58,21 @@ def test_the_layer_equals_the_equation(rotary: bool, block: int, monkeypatch: py
         layer = LinearAttention(15, 3, 70, qkv_dim=12, rotary=rotary)
         x = torch.randn(2, length, 15)
         assert_equation(layer, partial(equation, rotary=rotary), x, some_mask(2, length, seed))
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+def test_relu_features_of_a_projection(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other feature map, relu(w x) + 0.001 (Choromanski et al. 2021, section 2.2), which Performer takes."""
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    torch.manual_seed(0)
+    w, mask = torch.randn(7, 4, dtype=torch.float64), some_mask(2, 40, 2)
+    x = [torch.randn(2, 40, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    ours = kernel_attention(*x, mask, "relu", w)
+    q, k, v = (t.transpose(1, 2) for t in x)
+    sums = ((q @ w.T).clamp(min=0) + 1e-3) @ ((k @ w.T).clamp(min=0) + 1e-3).mT * mask[:, None, None]
+    exact = (sums @ v / (sums.sum(-1, keepdim=True) + 1e-6)).transpose(1, 2)
+    real, wanted = mask[..., None, None], dict(zip("qkv", x, strict=True))
+    assert_close(results(ours, real, wanted), results(exact, real, wanted), 1e-11)
 
 
 def test_keeps_the_contract() -> None:

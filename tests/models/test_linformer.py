@@ -14,7 +14,7 @@ from torch import Tensor
 from lra.models.linformer import SHARINGS, Linformer
 from lra.models.stack import ResidualStack
 from tests.help.compare import assert_mixer, distance
-from tests.help.paper import assert_equation, join, projected, softmax_over, some_mask
+from tests.help.paper import assert_equation, assert_xavier, join, projected, softmax_over, some_mask
 
 
 def explicit(w: dict[str, Tensor], x: Tensor, mask: Tensor, rotary: bool) -> Tensor:
@@ -63,6 +63,16 @@ def test_what_is_shared() -> None:
         return sum(p.numel() for name, p in stack.named_parameters() if ".mix_" in name)
 
     assert [count(s) // (5 * 50) for s in SHARINGS] == [12, 4, 2, 1]
+
+
+def test_mixtures_start_xavier_uniform() -> None:
+    torch.manual_seed(0)
+    for sharing in SHARINGS:
+        layer = Linformer(16, 2, 90, rank=40, sharing=sharing)
+        for mix in (layer.mix_keys, layer.mix_values):
+            assert_xavier(mix, 40, 90)
+        assert (layer.mix_keys is layer.mix_values) == (sharing in ("key-value", "layers"))
+    assert Linformer(16, 2, 90, rank=91).mix_keys.shape == (90, 90)
 
 
 def test_keeps_the_contract() -> None:

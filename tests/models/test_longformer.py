@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lra.models.longformer import Longformer
 from tests.help.compare import assert_mixer
-from tests.help.paper import assert_equation, join, projected, softmax_over, some_mask
+from tests.help.paper import assert_equation, assert_xavier, join, projected, softmax_over, some_mask
 
 
 def sees(length: int, window: int, dilation: list[int], global_tokens: int) -> Tensor:
@@ -73,6 +73,15 @@ def test_global_token_sees_and_is_seen() -> None:
         (grad,) = torch.autograd.grad(y[0, row].sum(), leaf, retain_graph=True)
         reach = grad[0].abs().sum(-1).nonzero().flatten().tolist()
         assert reach == (list(range(64)) if row == 0 else [0, 38, 39, 40, 41, 42])
+
+
+def test_global_projections_start_as_the_others() -> None:
+    torch.manual_seed(0)
+    layer = Longformer(96, 2, 64, qkv_dim=64)
+    for projection in (layer.query_global, layer.key_global, layer.value_global):
+        assert projection.bias is None
+        assert_xavier(projection.weight, 96, 64)
+    assert not hasattr(Longformer(8, 2, 64, global_tokens=0), "query_global")
 
 
 def test_width_of_each_layer() -> None:

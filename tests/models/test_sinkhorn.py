@@ -13,7 +13,7 @@ from torch import Tensor
 import lra.models.sinkhorn
 from lra.models.sinkhorn import Sinkhorn, SinkhornAttention, SortedAttention, attend_fused
 from tests.help.compare import assert_mixer
-from tests.help.paper import assert_equation, some_mask, turned, wake
+from tests.help.paper import assert_equation, assert_xavier, some_mask, turned, wake
 
 DIM, QKV, HEADS = 12, 8, 2
 
@@ -177,6 +177,16 @@ def test_dropout_is_the_same_in_both_passes() -> None:
 
     torch.autograd.gradcheck(run, x.requires_grad_(), fast_mode=True)
     assert run(x) != layer.eval()(x, mask).sin().sum()
+
+
+def test_where_it_starts_and_what_the_configuration_leaves_out() -> None:
+    torch.manual_seed(0)
+    layer = SinkhornAttention(48, 2, 100, block=4)
+    assert_xavier(layer.sort[0].weight, 48, 48)
+    assert_xavier(layer.sort[2].weight, 48, 50)
+    assert not layer.sort[0].bias.any() and not layer.sort[2].bias.any()
+    plain = SinkhornAttention(48, 2, 100)
+    assert (plain.block, plain.iterations, plain.temperature, plain.noise) == (64, 7, 0.75, True)
 
 
 def test_keeps_the_contract() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lra.models.synthesizer import KINDS, Synthesizer
 from tests.help.compare import assert_mixer
-from tests.help.paper import assert_equation, some_mask, turned, wake
+from tests.help.paper import assert_equation, assert_xavier, some_mask, turned, wake
 
 DIM, QKV, HEADS, MAX_LEN, RANK = 12, 8, 2, 20, 3
 
@@ -75,6 +75,26 @@ def test_equals_the_formulas(seed: int, length: int, kind: str, dot_product: boo
     layer = Synthesizer(DIM, HEADS, MAX_LEN, **options)
     wake(layer, seed, 0.5)
     assert_equation(layer, partial(dense, layer=layer), torch.randn(2, length, DIM), some_mask(2, length, seed))
+
+
+def test_where_it_starts() -> None:
+    """Logits and their factors Xavier uniform head by head, no bias, and as much of them as of the products."""
+    torch.manual_seed(0)
+    sizes = {"dim": 48, "heads": 3, "max_len": 50, "qkv_dim": 36}
+    made = {kind: Synthesizer(kind=kind, rank=20, **sizes) for kind in KINDS}
+    assert_xavier(made["random"].logits, 50, 50)
+    for factor in (made["factorized_random"].rows, made["factorized_random"].columns):
+        assert_xavier(factor, 50, 20)
+    factorized = made["factorized_dense"]
+    for network, outputs in (
+        (made["dense"].synthesize, 50),
+        (factorized.synthesize_inner, 8),
+        (factorized.synthesize_outer, 7),
+    ):
+        assert_xavier(network.hidden.weight, 48, 36)
+        assert_xavier(network.weight, outputs, 12)
+        assert not network.hidden.bias.any() and not network.bias.any()
+    assert all(layer.mixture.tolist() == [0, 0] for layer in made.values())
 
 
 @pytest.mark.parametrize("dot_product", [True, False])

@@ -18,7 +18,7 @@ from lra.models.parts.factory import build
 from lra.models.stack import ResidualStack
 from lra.models.transformer_xl import RelativeAttention
 from tests.help.compare import assert_mixer
-from tests.help.paper import assert_equation, fed, join, normed, split, under, wake
+from tests.help.paper import assert_equation, assert_normal, assert_xavier, fed, join, normed, split, under, wake
 
 DIM, QKV, HEADS = 12, 8, 2
 
@@ -170,6 +170,14 @@ def test_dropout_is_the_same_in_both_passes() -> None:
     difference = (run(x + 1e-6 * step) - run(x - 1e-6 * step)) / 2e-6
     assert abs((gradient * step).sum().item() / difference.item() - 1) < 1e-6
     assert run(x) != (torch.manual_seed(3), stack.layers[0].mixer(x, mask))[1].mul(mask[..., None]).sin().sum()
+
+
+def test_where_it_starts() -> None:
+    torch.manual_seed(0)
+    layer = RelativeAttention(96, 32, 8, qkv_dim=1024)
+    assert_xavier(layer.position.weight, 96, 1024)
+    assert_normal(layer.content_bias, 0.02)
+    assert_normal(layer.position_bias, 0.02)
 
 
 def test_contract() -> None:
