@@ -10,19 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from lra.models.parts.factory import build
+from lra.models.parts.tiles import wide
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
 POOLINGS = ("cls", "mean", "last")
 ANSWERS = ("sequence", "token")
 
 
-def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Fixed positions (L, D): even columns sin, odd columns cos of p 10000^(-2i/D).
+def sinusoids(length: int, dim: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """Fixed positions (L, D), in float32 at least: even columns sin, odd columns cos of p 10000^(-2i/D).
 
     Vaswani et al. 2017, section 3.5; for an odd D the last cosine is dropped.
     """
-    position = torch.arange(length, device=device, dtype=torch.float32)[:, None]
-    even = torch.arange(0, dim, 2, device=device, dtype=torch.float32)
+    position = torch.arange(length, device=device, dtype=wide(dtype))[:, None]
+    even = torch.arange(0, dim, 2, device=device, dtype=wide(dtype))
     angle = position * torch.exp(-even * (math.log(10_000.0) / dim))
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)[:, :dim]
 
@@ -99,7 +100,8 @@ class Classifier(nn.Module):
         if position == "learned":
             self.positions = nn.Parameter(torch.randn(positions, dim) * 0.02)
         elif position == "sinusoidal":
-            self.register_buffer("positions", sinusoids(positions, dim), persistent=False)
+            table = sinusoids(positions, dim, self.embedding.weight.dtype)
+            self.register_buffer("positions", table, persistent=False)
         else:
             self.positions = None
         self.dropout = nn.Dropout(dropout)
@@ -129,6 +131,14 @@ class Classifier(nn.Module):
             nn.Linear(mlp_dim, num_classes),
         )
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Classifier:
+        super()._apply(fn, recurse)
+        if self.position == "sinusoidal":
+            # The table follows the type of the model: one that was converted keeps the old type's rounding.
+            length, dim = self.positions.shape
+            self.positions = sinusoids(length, dim, self.positions.dtype).to(self.positions)
+        return self
+
     def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L), (B, L) -> (B, D), or (B, L, D) where answers stand at positions."""
         x = self.embedding(tokens)
@@ -141,7 +151,7 @@ class Classifier(nn.Module):
                 raise ValueError(f"length {tokens.shape[1]} is above the {self.max_len} positions that are learned")
             table = self.positions
             if length > len(table):
-                table = sinusoids(length, x.shape[-1], x.device)
+                table = sinusoids(length, x.shape[-1], x.dtype, x.device)
             x = x + table[:length].to(x.dtype)
         if self.answers == "token":
             return self.stack(self.dropout(x), mask)

@@ -140,18 +140,18 @@ def _slide(x: Tensor, kernel: Tensor) -> Tensor:
     return y.squeeze(2).transpose(1, 2).reshape(x.shape).to(x.dtype)
 
 
-def segments(mask: Tensor, landmarks: int) -> tuple[Tensor, Tensor]:
+def segments(mask: Tensor, landmarks: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Which token is averaged into which landmark, with which weight.
 
-    mask (B, L) -> weights (B, K, L) float, zero at padding, rows of sum 1 (0 for landmarks that are
-    left out); used (B, K) bool.
+    mask (B, L) -> weights (B, K, L) of `dtype`, zero at padding, rows of sum 1 (0 for landmarks that
+    are left out); used (B, K) bool.
     """
     rank = mask.long().cumsum(1) - 1
     count = mask.sum(1, keepdim=True)
     segment = rank * landmarks // count.clamp(min=1)
     member = (segment[:, None, :] == torch.arange(landmarks, device=mask.device)[:, None]) & mask[:, None, :]
     size = member.sum(-1, keepdim=True)
-    return member / size.clamp(min=1), size[..., 0] > 0
+    return member.to(dtype) / size.clamp(min=1), size[..., 0] > 0
 
 
 class Nystromformer(MultiHead):
@@ -195,10 +195,10 @@ class Nystromformer(MultiHead):
         keys = weights = columns = None
         if not all_real(mask):
             keys = mask[:, None, None, :]
-            weights, used = segments(mask, self.landmarks)
+            weights, used = segments(mask, self.landmarks, wide(q.dtype))
             columns = used[:, None, None, :]
         elif q.shape[2] % self.landmarks:
-            weights, used = segments(mask[:1], self.landmarks)
+            weights, used = segments(mask[:1], self.landmarks, wide(q.dtype))
             columns = used[:, None, None, :]
         if weights is None:
             (q, ql), (k, kl) = (_SegmentMeans.apply(x, self.landmarks) for x in (q, k))

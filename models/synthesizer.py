@@ -180,4 +180,8 @@ def plain(
         logits = logits + a @ b.mT
     if keys is not None:
         logits = logits.masked_fill(~keys, torch.finfo(logits.dtype).min)
-    return F.dropout(logits.softmax(-1), dropout) @ v.to(logits.dtype)
+    weights = logits.softmax(-1)
+    if dropout:
+        # Random logits alone are the same for all examples, but each of them drops by itself.
+        weights = F.dropout(weights.expand(len(v), -1, -1, -1), dropout)
+    return weights @ v.to(logits.dtype)

@@ -15,6 +15,12 @@ from lra.models.parts.heads import MultiHead, all_real
 class FullAttention(MultiHead):
     """softmax(Q K^T / sqrt(E)) V over the real keys, by `scaled_dot_product_attention`."""
 
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if not all_real(mask):
+            # A weight of zero does not stop a NaN in the padding.
+            x = x.masked_fill(~mask[..., None], 0)
+        return super().forward(x, mask)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         keys = None if all_real(mask) else mask[:, None, None, :]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=self.dropout_now)

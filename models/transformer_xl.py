@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.tiles import wide
 
 ROWS = 128  # queries to a block of scores
 # Scores held at once: on CPU what a core's cache takes, elsewhere what keeps the device busy.
@@ -76,20 +77,23 @@ class RelativeAttention(MultiHead):
         length = x.shape[1]
         segment = min(self.segment, length)
         memory = min(self.memory, (length - 1) // segment * segment)
+        hidden = None if all_real(mask) else ~mask
+        if hidden is not None:
+            # A weight of zero does not stop a NaN in the padding.
+            x = x.masked_fill(hidden[..., None], 0)
         q = self.split(self.query(x))
         k, k_cached = (self.split(t) for t in StopAtMemory.apply(x, self.key.weight))
         v, v_cached = (self.split(t) for t in StopAtMemory.apply(x, self.value.weight))
         distances = torch.arange(memory + segment - 1, -segment, -1, device=x.device)
-        r = self.split(self.position(signed_sinusoids(distances, x.shape[2]).to(x.dtype))[None])[0]
+        r = self.split(self.position(signed_sinusoids(distances, x.shape[2], wide(x.dtype)).to(x.dtype))[None])[0]
         u, w = self.content_bias.to(q.dtype), self.position_bias.to(q.dtype)
-        hidden = None if all_real(mask) else ~mask
         options = hidden, segment, memory, self.dropout_now
         return self.out(self.join(SegmentAttention.apply(q, u, w, k, v, k_cached, v_cached, r, *options)))
 
 
-def signed_sinusoids(distances: Tensor, dim: int) -> Tensor:
-    """R: (T,) signed distances -> (T, D), sines then cosines, float32 (Vaswani et al. 2017, 3.5)."""
-    even = torch.arange(0, dim, 2, device=distances.device, dtype=torch.float32)
+def signed_sinusoids(distances: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """R: (T,) signed distances -> (T, D), sines then cosines (Vaswani et al. 2017, 3.5)."""
+    even = torch.arange(0, dim, 2, device=distances.device, dtype=dtype)
     angle = distances.to(torch.float32)[:, None] * 10_000.0 ** (-even / dim)
     return torch.cat((angle.sin(), angle.cos()), dim=-1)[:, :dim]
 

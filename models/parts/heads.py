@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.tiles import wide
+
 
 def all_real(mask: Tensor) -> bool:
     """True if `mask` (any shape, bool) hides nothing, so that a cheaper path may be taken.
@@ -19,14 +21,14 @@ def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
     """Rotary positions (Su et al. 2021, arXiv 2104.09864, eq. 34).
 
     x (..., L, E) with E even; positions (L,), default 0..L-1. Pairs are (i, i + E/2). The angles
-    are computed in float32 whatever the dtype of x: in bf16 they are wrong beyond position 256.
+    are computed in float32 at least: in bf16 they are wrong beyond position 256.
     """
     length, width = x.shape[-2:]
     if positions is None:
         positions = torch.arange(length, device=x.device)
-    half = width // 2
-    frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = positions.to(torch.float32)[:, None] * frequency
+    half, dtype = width // 2, wide(x.dtype)
+    frequency = base ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
+    angle = positions.to(dtype)[:, None] * frequency
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)

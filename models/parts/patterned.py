@@ -213,6 +213,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, parts: Sequence[Part],
         return Attend.apply(q, k, v, hides, parts, dropout).transpose(1, 2)
 
 
+def same(made_from: Sequence[tuple[Tensor, int | None]], now: Sequence[tuple[Tensor, int | None]]) -> bool:
+    """Are these the very tensors, and known not to have been written to since?"""
+    return len(made_from) == len(now) and all(
+        old is new and count is not None and count == again
+        for (old, count), (new, again) in zip(made_from, now, strict=True)
+    )
+
+
 class Patterned(MultiHead):
     """Base of the mixers whose pattern depends on positions alone.
 
@@ -248,14 +256,23 @@ class Patterned(MultiHead):
         return seen.expand(self.heads, length, length)
 
     def parts_on(self, length: int, device: torch.device) -> list[Part]:
-        """`parts`, kept for the lengths that were seen last."""
-        key = (length, str(device))
-        if key not in self.patterns:
+        """`parts`, kept for the lengths that were seen last, as long as the buffers are what they were then."""
+        key, made_from = (length, str(device)), self.sources()
+        if key not in self.patterns or not same(self.patterns[key][0], made_from):
+            self.patterns.pop(key, None)
             while len(self.patterns) >= PATTERNS_KEPT:
                 self.patterns.pop(next(iter(self.patterns)))
             with torch.device("cpu"):
-                self.patterns[key] = [part.to(device) for part in self.parts(length)]
-        return self.patterns[key]
+                self.patterns[key] = made_from, [part.to(device) for part in self.parts(length)]
+        return self.patterns[key][1]
+
+    def sources(self) -> list[tuple[Tensor, int | None]]:
+        """What a pattern may be made from: the buffers, and how often each was written to (None: nobody counts)."""
+        return [(b, None if b.is_inference() else b._version) for b in self.buffers(recurse=False)]
+
+    def __getstate__(self) -> dict:
+        # The buffers of a copy are others, and count what is written to them from the start.
+        return self.__dict__ | {"patterns": {}}
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if not all_real(mask):

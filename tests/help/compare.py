@@ -85,6 +85,11 @@ def assert_mixer(build: Callable[..., nn.Module], bf16: float = 0.05) -> None:
     low[mask].float().square().sum().backward()
     assert torch.isfinite(leaf.grad).all()
     assert distance(low[mask], y[mask]) < bf16
-    meta = build(dim=32, heads=2, max_len=48).to("meta").train()
+    with torch.device("meta"):
+        meta = build(dim=32, heads=2, max_len=48).train()
     leaf = torch.zeros(2, 40, 32, device="meta", requires_grad=True)
     meta(leaf, torch.ones(2, 40, dtype=torch.bool, device="meta")).sum().backward()
+    build(dim=32, heads=2, max_len=48).to("meta")(leaf, torch.ones(2, 40, dtype=torch.bool, device="meta"))
+    # There the way is that of other devices.
+    for name, parameter in meta.named_parameters():
+        assert parameter.grad is not None, f"on the meta device no gradient reaches {name}"

@@ -79,7 +79,7 @@ class Undefined(FullAttention):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         share = mask.to(x.dtype)[..., None]
         x = x * share
-        return super().forward(x + x.sum(1, keepdim=True) / share.sum(1, keepdim=True), mask)
+        return super().forward(x, mask) + x.sum(1, keepdim=True) / share.sum(1, keepdim=True)
 
 
 class Hashed(FullAttention):

@@ -24,7 +24,7 @@ from lra.models.parts.pattern import Part, all_keys, open_to_all, starts, within
 from lra.models.parts.patterned import Patterned, attend
 from lra.models.sparse import Sparse
 from tests.bench.layers import step_peak_bytes, training_step
-from tests.help.dense import softmax_over
+from tests.help.paper import softmax_over
 
 MIXERS: dict[str, Callable[..., Patterned]] = {
     "local": lambda *sizes, **more: Local(*sizes, block=16, neighbours=1, **more),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lra.models.parts.tiles
-from lra.models.linear import LinearAttention
+from lra.models.linear import LinearAttention, kernel_attention
 from tests.help.compare import assert_mixer, assert_same, random_mask
+from tests.help.paper import assert_close, assert_equation, join, projected, results, some_mask
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -36,6 +39,40 @@ def test_equals_the_dense_weights(seed, length, heads, width, block) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)  # 1: blocks of 16 positions
         assert_same(lambda *x: layer.attend(*x, mask), lambda *x: dense(*x, mask), qkv, mask)
+
+
+def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, rotary: bool) -> Tensor:
+    """The layer: phi(x) = x + 1 above 0 and e^x below (eq. 7), sums over the real keys (eq. 4)."""
+    q, k, v = projected(w, x, 3, rotary=rotary)
+    q, k = (torch.where(t > 0, t + 1, t.clamp(max=0).exp()) for t in (q, k))
+    sums = torch.einsum("bhqe,bhke,bk->bhqk", q, k, mask.double())
+    return join(sums @ v / (sums.sum(-1, keepdim=True) + 1e-6)) @ w["out.weight"].T
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+@pytest.mark.parametrize("rotary", [False, True])
+def test_the_layer_equals_the_equation(rotary: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    for seed, length in enumerate((70, 41, 17)):
+        torch.manual_seed(seed)
+        layer = LinearAttention(15, 3, 70, qkv_dim=12, rotary=rotary)
+        x = torch.randn(2, length, 15)
+        assert_equation(layer, partial(equation, rotary=rotary), x, some_mask(2, length, seed))
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+def test_relu_features_of_a_projection(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other feature map, relu(w x) + 0.001 (Choromanski et al. 2021, section 2.2), which Performer takes."""
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    torch.manual_seed(0)
+    w, mask = torch.randn(7, 4, dtype=torch.float64), some_mask(2, 40, 2)
+    x = [torch.randn(2, 40, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    ours = kernel_attention(*x, mask, "relu", w)
+    q, k, v = (t.transpose(1, 2) for t in x)
+    sums = ((q @ w.T).clamp(min=0) + 1e-3) @ ((k @ w.T).clamp(min=0) + 1e-3).mT * mask[:, None, None]
+    exact = (sums @ v / (sums.sum(-1, keepdim=True) + 1e-6)).transpose(1, 2)
+    real, wanted = mask[..., None, None], dict(zip("qkv", x, strict=True))
+    assert_close(results(ours, real, wanted), results(exact, real, wanted), 1e-11)
 
 
 def test_keeps_the_contract() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,22 +12,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lra.models.linformer import SHARINGS, Linformer
-from lra.models.parts.heads import rotate
 from lra.models.stack import ResidualStack
-from tests.help.compare import assert_mixer, assert_same, distance, random_mask
+from tests.help.compare import assert_mixer, distance
+from tests.help.paper import assert_equation, assert_xavier, join, projected, softmax_over, some_mask
 
 
-def explicit(x: Tensor, mask: Tensor, layer: Linformer) -> Tensor:
+def explicit(w: dict[str, Tensor], x: Tensor, mask: Tensor, rotary: bool) -> Tensor:
     """Wang et al. 2020, eq. 7, in the order in which it is written."""
-    weights = {name: p.to(x.dtype) for name, p in layer.named_parameters(remove_duplicate=False)}
-    q, k, v = (layer.split(x @ weights[f"{name}.weight"].T) for name in ("query", "key", "value"))
-    if layer.rotary:
-        q, k = rotate(q), rotate(k)
-    k, v = (t * mask[:, None, :, None] for t in (k, v))
-    k = weights["mix_keys"][..., : x.shape[1]] @ k
-    v = weights["mix_values"][..., : x.shape[1]] @ v
-    attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
-    return layer.join(attention @ v) @ weights["out.weight"].T
+    q, k, v = projected(w, x, 3, rotary=rotary)
+    real = mask[:, None, :, None]
+    k = w["mix_keys"][..., : x.shape[1]] @ (k * real)
+    v = w["mix_values"][..., : x.shape[1]] @ (v * real)
+    return join(softmax_over(q, k, v, torch.tensor(True))) @ w["out.weight"].T
 
 
 @settings(max_examples=16, deadline=None, derandomize=True)
@@ -38,10 +36,9 @@ def explicit(x: Tensor, mask: Tensor, layer: Linformer) -> Tensor:
 )
 def test_equals_the_explicit_product(seed, length, rank, sharing, rotary) -> None:
     torch.manual_seed(seed)
-    layer = Linformer(12, 3, 50, rank=rank, sharing=sharing, rotary=rotary)
-    mask = random_mask(2, length, torch.Generator().manual_seed(seed), scattered=seed % 2 == 0)
-    x = torch.randn(2, length, 12)
-    assert_same(lambda x: layer(x, mask), lambda x: explicit(x, mask, layer), [x], mask)
+    layer = Linformer(15, 3, 50, qkv_dim=12, rank=rank, sharing=sharing, rotary=rotary)
+    x, mask = torch.randn(2, length, 15), some_mask(2, length, seed)
+    assert_equation(layer, partial(explicit, rotary=rotary), x, mask)
 
 
 def test_full_rank_is_softmax_attention() -> None:
@@ -66,6 +63,16 @@ def test_what_is_shared() -> None:
         return sum(p.numel() for name, p in stack.named_parameters() if ".mix_" in name)
 
     assert [count(s) // (5 * 50) for s in SHARINGS] == [12, 4, 2, 1]
+
+
+def test_mixtures_start_xavier_uniform() -> None:
+    torch.manual_seed(0)
+    for sharing in SHARINGS:
+        layer = Linformer(16, 2, 90, rank=40, sharing=sharing)
+        for mix in (layer.mix_keys, layer.mix_values):
+            assert_xavier(mix, 40, 90)
+        assert (layer.mix_keys is layer.mix_values) == (sharing in ("key-value", "layers"))
+    assert Linformer(16, 2, 90, rank=91).mix_keys.shape == (90, 90)
 
 
 def test_keeps_the_contract() -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lra.models.local import Local
 from tests.help.compare import assert_mixer
-from tests.help.dense import assert_dense
+from tests.help.paper import assert_equation, patterned, some_mask
+
+
+def sees(length: int, heads: int, block: int, neighbours: int) -> Tensor:
+    """(H, L, L): blocks that touch, or lie no more than `neighbours` apart."""
+    number = torch.tensor([i // block for i in range(length)])
+    return ((number[:, None] - number).abs() <= neighbours).expand(heads, -1, -1)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -20,9 +27,14 @@ from tests.help.dense import assert_dense
     neighbours=st.integers(0, 3),
     rotary=st.booleans(),
 )
+@example(seed=2, length=300, block=64, neighbours=1, rotary=True)
+@example(seed=1, length=270, block=200, neighbours=0, rotary=False)
 def test_equals_its_pattern(seed, length, block, neighbours, rotary) -> None:
     torch.manual_seed(seed)
-    assert_dense(Local(12, 3, 90, block=block, neighbours=neighbours, rotary=rotary), length, seed)
+    layer = Local(15, 3, 90, qkv_dim=12, block=block, neighbours=neighbours, rotary=rotary)
+    seen = sees(length, 3, block, neighbours)
+    assert torch.equal(layer.pattern(length), seen)
+    assert_equation(layer, patterned(3, seen, rotary), torch.randn(2, length, 15), some_mask(2, length, seed))
 
 
 def test_blocks_are_contiguous() -> None:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lra.models.longformer import Longformer
 from tests.help.compare import assert_mixer
-from tests.help.dense import assert_dense, projected, softmax_over
+from tests.help.paper import assert_equation, assert_xavier, join, projected, softmax_over, some_mask
 
 
-def two_projections(x: Tensor, mask: Tensor, layer: Longformer) -> Tensor:
+def sees(length: int, window: int, dilation: list[int], global_tokens: int) -> Tensor:
+    """(H, L, L), section 3.1, but for the rows of the global tokens: half the window on each side, `step` apart."""
+    i, j = torch.arange(length)[:, None], torch.arange(length)
+    near = [((i - j).abs() <= window // 2 * step) & ((i - j) % step == 0) for step in dilation]
+    return torch.stack(near) | (j < global_tokens)
+
+
+def two_projections(
+    w: dict[str, Tensor], x: Tensor, mask: Tensor, window: int, dilation: list[int], global_tokens: int, rotary: bool
+) -> Tensor:
     """Both attentions for all positions, then the rows of the global tokens from the second."""
-    seen = layer.pattern(x.shape[1]) & mask[:, None, None]
-    y = softmax_over(*projected(x, layer), seen)
-    if layer.global_tokens:
+    heads, keys = len(dilation), mask[:, None, None]
+    seen = sees(x.shape[1], window, dilation, global_tokens)
+    y = softmax_over(*projected(w, x, heads, rotary=rotary), seen & keys)
+    if global_tokens:
         names = ("query_global", "key_global", "value_global")
-        y_global = softmax_over(*projected(x, layer, names), mask[:, None, None].expand_as(seen))
-        first = torch.arange(x.shape[1])[:, None] < layer.global_tokens
-        y = torch.where(first, y_global, y)
-    return layer.join(y) @ layer.out.weight.to(x.dtype).T
+        y_global = softmax_over(*projected(w, x, heads, names, rotary), keys)
+        y = torch.cat((y_global[:, :, :global_tokens], y[:, :, global_tokens:]), 2)
+    return join(y) @ w["out.weight"].T
 
 
 def part_the_projections(layer: Longformer) -> None:
@@ -40,11 +51,18 @@ def part_the_projections(layer: Longformer) -> None:
     global_tokens=st.sampled_from([0, 1, 3, 7]),
     rotary=st.booleans(),
 )
-def test_equals_its_pattern(seed, length, window, dilation, global_tokens, rotary) -> None:
+@example(seed=4, length=400, window=300, dilation=[1, 1, 2], global_tokens=1, rotary=False)
+@example(seed=5, length=330, window=520, dilation=[3, 1, 1], global_tokens=7, rotary=True)
+def test_equals_its_pattern(seed, length, **options) -> None:
     torch.manual_seed(seed)
-    layer = Longformer(12, 3, 120, window=window, dilation=dilation, global_tokens=global_tokens, rotary=rotary)
+    layer = Longformer(15, 3, 120, qkv_dim=12, **options)
     part_the_projections(layer)
-    assert_dense(layer, length, seed, two_projections)
+    slow = partial(two_projections, **options)
+    assert_equation(layer, slow, torch.randn(2, length, 15), some_mask(2, length, seed))
+    del options["rotary"]
+    seen = sees(length, **options)
+    seen[:, : options["global_tokens"]] = True
+    assert torch.equal(layer.pattern(length), seen)
 
 
 def test_window_and_dilation() -> None:
@@ -66,29 +84,19 @@ def test_global_token_sees_and_is_seen() -> None:
 
 def test_global_projections_start_as_copies_and_part_in_training() -> None:
     torch.manual_seed(0)
-    layer = Longformer(8, 2, 16, window=4).double()
+    layer = Longformer(96, 2, 64, qkv_dim=64, window=4).double()
     pairs = [(getattr(layer, name), getattr(layer, f"{name}_global")) for name in ("query", "key", "value")]
-    assert all(torch.equal(local.weight, glob.weight) for local, glob in pairs)
-    x, mask = torch.randn(1, 16, 8, dtype=torch.float64), torch.ones(1, 16, dtype=torch.bool)
-    full = softmax_over(*projected(x, layer), mask[:, None, None].expand(1, 2, 16, 16))
-    torch.testing.assert_close(layer(x, mask)[:, 0], layer.out(layer.join(full))[:, 0])
+    for own, shared in pairs:
+        assert torch.equal(own.weight, shared.weight) and shared.bias is None
+        assert_xavier(shared.weight, 96, 64)
+    x, mask = torch.randn(1, 16, 96, dtype=torch.float64), torch.ones(1, 16, dtype=torch.bool)
+    w = dict(layer.named_parameters())
+    full = join(softmax_over(*projected(w, x, 2), mask[:, None, None].expand(1, 2, 16, 16))) @ w["out.weight"].T
+    torch.testing.assert_close(layer(x, mask)[:, 0], full[:, 0])
     layer(x, mask).square().sum().backward()
     torch.optim.SGD(layer.parameters(), 0.1).step()
-    assert not any(torch.equal(local.weight, glob.weight) for local, glob in pairs)
-
-
-def test_every_parameter_has_the_right_gradient() -> None:
-    """The folded projections of the global tokens, against the two written out."""
-    torch.manual_seed(1)
-    layer = Longformer(16, 2, 30, window=6, global_tokens=2).double()
-    part_the_projections(layer)
-    x, mask = torch.randn(2, 30, 16, dtype=torch.float64), torch.arange(30) < torch.tensor([[30], [17]])
-    back = torch.randn(2, 30, 16, dtype=torch.float64)[mask]
-    parameters = dict(layer.named_parameters())
-    fast = torch.autograd.grad(layer(x, mask)[mask], parameters.values(), back)
-    slow = torch.autograd.grad(two_projections(x, mask, layer)[mask], parameters.values(), back)
-    for name, ours, expected in zip(parameters, fast, slow, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+    assert not any(torch.equal(own.weight, shared.weight) for own, shared in pairs)
+    assert not hasattr(Longformer(8, 2, 64, global_tokens=0), "query_global")
 
 
 def test_width_of_each_layer() -> None:

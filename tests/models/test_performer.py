@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 import lra.models.parts.tiles
 from lra.models.performer import Performer, orthogonal_gaussian
 from tests.help.compare import assert_mixer, assert_same, distance, random_mask
+from tests.help.paper import assert_equation, join, projected, some_mask
 
 
 def favor(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: Performer) -> Tensor:
@@ -80,6 +82,24 @@ def test_scales_of_the_relu_kernel_are_no_more_than_another_shift() -> None:
     assert error(1 / ratio, 1e-3, 1) > 1e-3 and error(width**-0.25, 1e-3, 1) > 1e-3  # the authors' other forms
 
 
+def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, layer: Performer) -> Tensor:
+    """The layer: Lemma 1 between its projections, the random vectors its own."""
+    q, k, v = projected(w, x, layer.heads, rotary=layer.rotary)
+    return join(favor(q, k, v, mask, layer)) @ w["out.weight"].T
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+@pytest.mark.parametrize("options", [{}, {"rotary": True}, {"hyperbolic": True}, {"kernel": "relu"}], ids=str)
+def test_the_layer_equals_the_equation(options: dict, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    for seed, (length, heads) in enumerate(((70, 3), (41, 1), (17, 3))):
+        torch.manual_seed(seed)
+        layer = Performer(5 * heads, heads, 70, qkv_dim=4 * heads, features=10, **options)
+        x, mask = torch.randn(2, length, 5 * heads), some_mask(2, length, seed)
+        single = 2e-4 if "kernel" in options else 2e-5  # all ReLU features of a key may be the shift of 1e-3
+        assert_equation(layer, partial(equation, layer=layer), x, mask, single=single)
+
+
 def test_leading_blocks_of_padding_and_far_apart_norms_stay_finite() -> None:
     torch.manual_seed(0)
     layer = Performer(16, 1, 64, features=32)
@@ -112,9 +132,37 @@ def test_rows_of_a_block_are_orthogonal_with_gaussian_norms() -> None:
     for block in w[:592].split(16):
         unit = block / block.norm(dim=1, keepdim=True)
         torch.testing.assert_close(unit @ unit.T, torch.eye(16, dtype=torch.float64), rtol=0, atol=1e-5)
+    # Blocks are independent and Q is uniform (Haar): any entry of a unit row has mean 0 and variance 1/16, and so
+    # has the product of two rows of different blocks; the diagonal too, which bare QR leaves of one sign.
+    unit = (w / w.norm(dim=1, keepdim=True))[:592].unflatten(0, (-1, 16))
+    across = (unit[0::2][:18] @ unit[1::2][:18].mT).flatten()
+    assert abs(across.mean()) < 4 / (16 * across.numel()) ** 0.5 and abs(across.square().mean() * 16 - 1) < 0.1
+    for entries in (unit.diagonal(dim1=1, dim2=2), unit.mT.diagonal(dim1=1, dim2=2), unit[:, 0], unit[:, -1]):
+        assert abs(entries.mean()) < 4 / (16 * entries.numel()) ** 0.5
+        assert abs(entries.square().mean() * 16 - 1) < 0.25
+    # Norms go with the row and not with the block.
+    norms = w[:592].norm(dim=1).unflatten(0, (-1, 16))
+    assert norms.std(1).mean() > 0.5 and norms.std(0).mean() > 0.5
     # chi with 16 degrees of freedom: E[norm^2] = 16, with variance 32.
     assert abs(w.square().sum(1).mean() - 16) < 4 * (32 / 600) ** 0.5
+    assert abs(w.square().sum(1).var() - 32) < 4 * 32 * (2.75 / 600) ** 0.5  # kurtosis 3 + 12/16
     assert w.mean(0).abs().max() < 0.2
+
+
+def test_features_are_unbiased_over_draws() -> None:
+    """Lemma 1: the mean over the w is exp(q k / sqrt(E)), for one query and two keys, numerator by numerator."""
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 4, dtype=torch.float64) * 0.5, torch.randn(2, 4, dtype=torch.float64) * 0.5
+    for hyperbolic in (False, True):
+        layers = [Performer(4, 1, 8, features=8, hyperbolic=hyperbolic) for _ in range(600)]
+        w = torch.stack([layer.projection.double() for layer in layers])
+        phi_q, phi_k = (((t / 4**0.25) @ w.mT - t.square().sum(-1, keepdim=True) / 4).exp() for t in (q, k))
+        found = (phi_q * phi_k).mean(-1)
+        error = (found.mean(0) - (q @ k.T / 2).exp()[0]).abs()
+        assert (error < 4 * found.std(0) / 600**0.5).all()
+        if hyperbolic:
+            assert torch.equal(w[:, :4], -w[:, 4:])
+    assert len({float(layer.projection[0, 0]) for layer in layers}) == 600, "every layer draws for itself"
 
 
 def test_keeps_the_contract() -> None:

@@ -9,14 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.func import functional_call
 
 import lra.models.sinkhorn
-from lra.models.parts.heads import rotate
-from lra.models.sinkhorn import HIDDEN, Sinkhorn, SinkhornAttention, SortedAttention, attend_fused
-from tests.help.compare import assert_mixer, assert_same, random_mask
+from lra.models.sinkhorn import Sinkhorn, SinkhornAttention, SortedAttention, attend_fused
+from tests.help.compare import assert_mixer
+from tests.help.paper import assert_equation, assert_xavier, some_mask, turned, wake
 
-DIM, HEADS = 12, 2
+DIM, QKV, HEADS = 12, 8, 2
 
 
 def permutation(scores: Tensor, iterations: int) -> Tensor:
@@ -28,7 +27,15 @@ def permutation(scores: Tensor, iterations: int) -> Tensor:
     return p
 
 
-def dense(layer: SinkhornAttention, w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+def dense(
+    w: dict[str, Tensor], x: Tensor, mask: Tensor, layer: SinkhornAttention, noise: Tensor | None = None
+) -> Tensor:
+    """One example after the other; noise (B, H, S, S) is added to R."""
+    noises = [None] * len(x) if noise is None else noise
+    return torch.stack([one(layer, w, *row) for row in zip(x, mask, noises, strict=True)])
+
+
+def one(layer: SinkhornAttention, w: dict[str, Tensor], x: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
     """What the layer with parameters w must be on one example: x (L, D), mask (L,).
 
     With L made a multiple of the block, `sort` (L, L) is P for blocks and the identity within them.
@@ -41,54 +48,43 @@ def dense(layer: SinkhornAttention, w: dict[str, Tensor], x: Tensor, mask: Tenso
     real = mask.view(count, width).any(1)
     hidden = (x.view(count, width, -1).sum(1) @ w["sort.0.weight"].T + w["sort.0.bias"]).relu()
     r = (hidden @ w["sort.2.weight"].T + w["sort.2.bias"]).relu().view(count, layer.heads, -1)[:, :, :count]
-    heads = []
-    for h in range(layer.heads):
-        rows = slice(h * layer.head_dim, (h + 1) * layer.head_dim)
+    if noise is not None:
+        r = r + noise.permute(1, 0, 2)
+    heads, each = [], QKV // HEADS
+    for h in range(HEADS):
+        rows = slice(h * each, (h + 1) * each)
         q, k, v = (x @ w[f"{name}.weight"][rows].T for name in ("query", "key", "value"))
         if layer.rotary:
-            q, k = rotate(q), rotate(k)
-        q = q * layer.head_dim**-0.5
+            q, k = turned(q), turned(k)
+        q = q / each**0.5
         p = x.new_zeros(count, count)
         at = real.nonzero()
         p[at, at.T] = permutation(r[real, h][:, real] / layer.temperature, layer.iterations)
         sort = torch.kron(p, torch.eye(width, dtype=x.dtype)) * mask
         share = sort.sum(1) / p.sum(1).clamp(min=1e-30).repeat_interleave(width)
-        share = share.detach().log().clamp(min=HIDDEN)
-        scores = torch.cat((q @ (sort @ k).T + share, (q @ k.T).masked_fill(~mask, HIDDEN)), 1)
+        share = share.detach().log().clamp(min=-1e4)
+        scores = torch.cat((q @ (sort @ k).T + share, (q @ k.T).masked_fill(~mask, -1e4)), 1)
         scores = scores.masked_fill((block[:, None] != block).repeat(1, 2), -torch.inf)
         heads.append(scores.softmax(1) @ torch.cat((sort @ v, v)))
     return (torch.cat(heads, 1) @ w["out.weight"].T)[:length]
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 9), st.integers(1, 4), st.booleans(), st.booleans())
-def test_equals_the_dense_matrix(seed: int, length: int, block: int, iterations: int, rotary: bool, full: bool) -> None:
-    generator = torch.Generator().manual_seed(seed)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 9), st.integers(1, 4), st.booleans())
+def test_equals_the_dense_matrix(seed: int, length: int, block: int, iterations: int, rotary: bool) -> None:
     torch.manual_seed(seed)
-    layer = SinkhornAttention(DIM, HEADS, 40, block=block, iterations=iterations, rotary=rotary, noise=False)
-    mask = random_mask(2, length, generator, scattered=seed % 2 == 0) | torch.tensor(full)
-    compare(layer, mask, length, generator)
-
-
-def compare(layer: SinkhornAttention, mask: Tensor, length: int, generator: torch.Generator) -> None:
-    """Outputs, and gradients of the input and of all parameters."""
-    names = dict(layer.named_parameters())
-
-    def fast(x: Tensor, *values: Tensor) -> Tensor:
-        return functional_call(layer, dict(zip(names, values, strict=True)), (x, mask))
-
-    def slow(x: Tensor, *values: Tensor) -> Tensor:
-        w = dict(zip(names, values, strict=True))
-        return torch.stack([dense(layer, w, *one) for one in zip(x, mask, strict=True)])
-
-    assert_same(fast, slow, [torch.randn(2, length, DIM, generator=generator), *names.values()], mask)
+    options = {"block": block, "iterations": iterations, "rotary": rotary, "temperature": 0.5 + seed % 2}
+    layer = SinkhornAttention(DIM, HEADS, 40, qkv_dim=QKV, noise=False, **options)
+    wake(layer, seed, 0.1)
+    assert_equation(layer, partial(dense, layer=layer), torch.randn(2, length, DIM), some_mask(2, length, seed))
 
 
 def test_chunks_of_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lra.models.sinkhorn, "CPU_BLOCK", 2 * 2 * 8 * 8)
     torch.manual_seed(0)
-    layer = SinkhornAttention(DIM, HEADS, 40, block=8, noise=False)
-    compare(layer, torch.arange(37) < torch.tensor([[37], [20]]), 37, torch.Generator().manual_seed(0))
+    layer = SinkhornAttention(DIM, HEADS, 40, qkv_dim=QKV, block=8, noise=False)
+    mask = torch.arange(37) < torch.tensor([[37], [20]])
+    assert_equation(layer, partial(dense, layer=layer), torch.randn(2, 37, DIM), mask)
 
 
 @pytest.mark.parametrize("rotary", [False, True])
@@ -124,6 +120,37 @@ def test_a_sharp_sort_moves_whole_blocks() -> None:
     torch.testing.assert_close(Sinkhorn.apply(scores[None, None], None, 5)[0, 0], torch.eye(4)[order])
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_noise_is_gumbel_and_under_the_temperature(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(R + G) / temperature, G = -log(-log u): with u given, in outputs and gradients."""
+    torch.manual_seed(0)
+    layer = SinkhornAttention(DIM, HEADS, 40, qkv_dim=QKV, block=8, temperature=0.6).double()
+    mask = torch.arange(40) < torch.tensor([[40], [40 if full else 20]])
+    uniform = torch.rand(2, HEADS, 5, 5, dtype=torch.float64)
+    monkeypatch.setattr(torch, "rand_like", lambda like: uniform.to(like, copy=True))
+    slow = partial(dense, layer=layer, noise=-(-uniform.log()).log())
+    assert_equation(layer, slow, torch.randn(2, 40, DIM), mask, single=None)
+
+
+def test_noise_by_its_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added to R is Gumbel's: mean 0.5772, variance pi^2 / 6, and the long tail above."""
+    torch.manual_seed(0)
+    layer = SinkhornAttention(DIM, HEADS, 64, block=2, temperature=0.6)
+    monkeypatch.setattr(Sinkhorn, "apply", lambda scores, *rest: scores)
+    x = torch.randn(4, 32, 2, DIM)
+    with torch.no_grad():
+        still = layer.eval().order(x, None)
+        noise = ((layer.train().order(x, None) - still) * 0.6).double()
+    count = noise.numel()
+    assert abs(noise.mean() - 0.5772) < 4 * (torch.pi**2 / 6 / count) ** 0.5
+    assert abs(noise.var() - torch.pi**2 / 6) < 4 * torch.pi**2 / 6 * (4.4 / count) ** 0.5
+    steps = (-(-noise).exp()).exp().flatten().sort().values  # Gumbel's distribution function makes it uniform
+    assert (steps - torch.arange(count) / count).abs().max() < 2 / count**0.5
+    for axis in range(4):
+        first, second = noise.select(axis, 0), noise.select(axis, 1)
+        assert abs(((first - 0.5772) * (second - 0.5772)).mean()) < 4.5 * 1.645 / first.numel() ** 0.5
+
+
 def test_noise_is_for_training_and_from_the_seed() -> None:
     torch.manual_seed(0)
     layer = SinkhornAttention(DIM, HEADS, 32, block=4)
@@ -150,6 +177,16 @@ def test_dropout_is_the_same_in_both_passes() -> None:
 
     torch.autograd.gradcheck(run, x.requires_grad_(), fast_mode=True)
     assert run(x) != layer.eval()(x, mask).sin().sum()
+
+
+def test_where_it_starts_and_what_the_configuration_leaves_out() -> None:
+    torch.manual_seed(0)
+    layer = SinkhornAttention(48, 2, 100, block=4)
+    assert_xavier(layer.sort[0].weight, 48, 48)
+    assert_xavier(layer.sort[2].weight, 48, 50)
+    assert not layer.sort[0].bias.any() and not layer.sort[2].bias.any()
+    plain = SinkhornAttention(48, 2, 100)
+    assert (plain.block, plain.iterations, plain.temperature, plain.noise) == (64, 7, 0.75, True)
 
 
 def test_keeps_the_contract() -> None:

@@ -9,21 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.func import functional_call
 
-from lra.models.parts.heads import rotate
 from lra.models.synthesizer import KINDS, Synthesizer
-from tests.help.compare import assert_mixer, assert_same, random_mask
+from tests.help.compare import assert_mixer
+from tests.help.paper import assert_equation, assert_xavier, some_mask, turned, wake
 
-DIM, HEADS, MAX_LEN, RANK = 12, 2, 20, 3
+DIM, QKV, HEADS, MAX_LEN, RANK = 12, 8, 2, 20, 3
 
 
 def synthesized(layer: Synthesizer, w: dict[str, Tensor], x: Tensor) -> Tensor:
     """Logits (H, L, L) of one example x (L, D), by the formulas of section 3."""
-    length = len(x)
+    length, width = len(x), QKV // HEADS
 
     def feed_forward(name: str, h: int) -> Tensor:
-        rows = slice(h * layer.head_dim, (h + 1) * layer.head_dim)
+        rows = slice(h * width, (h + 1) * width)
         hidden = (x @ w[f"{name}.hidden.weight"][rows].T + w[f"{name}.hidden.bias"][rows]).relu()
         return hidden @ w[f"{name}.weight"][h].T + w[f"{name}.bias"][h, :, 0]
 
@@ -39,13 +38,20 @@ def synthesized(layer: Synthesizer, w: dict[str, Tensor], x: Tensor) -> Tensor:
             logits = w["rows"][h, :length] @ w["columns"][h, :length].T
         else:
             a, b = feed_forward("synthesize_inner", h), feed_forward("synthesize_outer", h)
-            logits = torch.stack([a[:, j % layer.inner] * b[:, j // layer.inner] for j in range(length)], 1)
+            inner = next(a for a in range(1, MAX_LEN + 1) if a * a >= MAX_LEN)
+            assert a.shape[1] == inner and inner * (b.shape[1] - 1) < MAX_LEN <= inner * b.shape[1]
+            logits = torch.stack([a[:, j % inner] * b[:, j // inner] for j in range(length)], 1)
         heads.append(logits)
     return torch.stack(heads)
 
 
-def dense(layer: Synthesizer, w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
-    """One example x (L, D), mask (L,)."""
+def dense(w: dict[str, Tensor], x: Tensor, mask: Tensor, layer: Synthesizer) -> Tensor:
+    """One example after the other."""
+    return torch.stack([one(layer, w, *row) for row in zip(x, mask, strict=True)])
+
+
+def one(layer: Synthesizer, w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+    """x (L, D), mask (L,) -> (L, D)."""
     x = x * mask[:, None]
     logits = synthesized(layer, w, x)
 
@@ -55,30 +61,42 @@ def dense(layer: Synthesizer, w: dict[str, Tensor], x: Tensor, mask: Tensor) -> 
     if layer.mixture is not None:
         q, k = split("query"), split("key")
         if layer.rotary:
-            q, k = rotate(q), rotate(k)
-        share = w["mixture"].softmax(0)
-        logits = share[0] * logits + share[1] * q @ k.mT * layer.head_dim**-0.5
-    weights = logits.masked_fill(~mask, -1e30).softmax(-1)
+            q, k = turned(q), turned(k)
+        share = w["mixture"].exp() / w["mixture"].exp().sum()
+        logits = share[0] * logits + share[1] * (q @ k.mT) / (QKV / HEADS) ** 0.5
+    weights = logits.masked_fill(~mask, -1e300).softmax(-1)
     return (weights @ split("value")).transpose(0, 1).flatten(1) @ w["out.weight"].T
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, MAX_LEN), st.sampled_from(KINDS), st.booleans(), st.booleans())
-def test_equals_the_formulas(seed: int, length: int, kind: str, dot_product: bool, full: bool) -> None:
+@given(st.integers(0, 10**6), st.integers(1, MAX_LEN), st.sampled_from(KINDS), st.booleans())
+def test_equals_the_formulas(seed: int, length: int, kind: str, dot_product: bool) -> None:
     torch.manual_seed(seed)
     rotary = dot_product and seed % 3 == 0
-    layer = Synthesizer(DIM, HEADS, MAX_LEN, rotary=rotary, kind=kind, dot_product=dot_product, rank=RANK)
-    mask = random_mask(2, length, torch.Generator().manual_seed(seed), scattered=seed % 2 == 0) | torch.tensor(full)
-    names = {name: torch.randn_like(p) * 0.5 for name, p in layer.named_parameters()}
+    options = {"qkv_dim": QKV, "rotary": rotary, "kind": kind, "dot_product": dot_product, "rank": RANK}
+    layer = Synthesizer(DIM, HEADS, MAX_LEN, **options)
+    wake(layer, seed, 0.5)
+    assert_equation(layer, partial(dense, layer=layer), torch.randn(2, length, DIM), some_mask(2, length, seed))
 
-    def fast(x: Tensor, *values: Tensor) -> Tensor:
-        return functional_call(layer, dict(zip(names, values, strict=True)), (x, mask))
 
-    def slow(x: Tensor, *values: Tensor) -> Tensor:
-        w = dict(zip(names, values, strict=True))
-        return torch.stack([dense(layer, w, *one) for one in zip(x, mask, strict=True)])
-
-    assert_same(fast, slow, [torch.randn(2, length, DIM), *names.values()], mask)
+def test_where_it_starts() -> None:
+    """Logits and their factors Xavier uniform head by head, no bias, and as much of them as of the products."""
+    torch.manual_seed(0)
+    sizes = {"dim": 48, "heads": 3, "max_len": 50, "qkv_dim": 36}
+    made = {kind: Synthesizer(kind=kind, rank=20, **sizes) for kind in KINDS}
+    assert_xavier(made["random"].logits, 50, 50)
+    for factor in (made["factorized_random"].rows, made["factorized_random"].columns):
+        assert_xavier(factor, 50, 20)
+    factorized = made["factorized_dense"]
+    for network, outputs in (
+        (made["dense"].synthesize, 50),
+        (factorized.synthesize_inner, 8),
+        (factorized.synthesize_outer, 7),
+    ):
+        assert_xavier(network.hidden.weight, 48, 36)
+        assert_xavier(network.weight, outputs, 12)
+        assert not network.hidden.bias.any() and not network.bias.any()
+    assert all(layer.mixture.tolist() == [0, 0] for layer in made.values())
 
 
 def test_fixed_random_is_from_the_seed_stays_as_drawn_and_is_no_mean() -> None:

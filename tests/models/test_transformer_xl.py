@@ -10,72 +10,73 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from lra.models import transformer_xl
 from lra.models.classifier import Classifier
 from lra.models.parts.factory import build
 from lra.models.stack import ResidualStack
-from lra.models.transformer_xl import RelativeAttention, signed_sinusoids
+from lra.models.transformer_xl import RelativeAttention
+from tests.help.compare import assert_mixer
+from tests.help.paper import assert_equation, assert_normal, assert_xavier, fed, join, normed, split, under, wake
 
-DIM, HEADS = 12, 2
+DIM, QKV, HEADS = 12, 8, 2
 
 
-def attend(layer: RelativeAttention, x: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
-    """One segment x (B, n, D) with its cache (B, m, D), mask (B, m + n): every R_(i-j) written out."""
+def sinusoids(distance: Tensor) -> Tensor:
+    """R (N, D) of signed distances (N,): sines, then cosines, of d 10000^(-2i/D)."""
+    angles = [distance.double() / 10_000 ** (2 * i / DIM) for i in range(DIM // 2)]
+    return torch.stack([a.sin() for a in angles] + [a.cos() for a in angles], -1)
+
+
+def attend(w: dict[str, Tensor], x: Tensor, cache: Tensor, mask: Tensor) -> Tensor:
+    """One segment x (B, n, D) with its cache (B, m, D), mask (B, m + n): every R_(i-j) written out.
+
+    Section 3.3: A_ij = q_i k_j + q_i W_kR R_(i-j) + u k_j + v W_kR R_(i-j), over the root of the head's width.
+    """
     seen = torch.cat((cache, x), 1)
-    q, k, v = (layer.split(f(t)) for f, t in ((layer.query, x), (layer.key, seen), (layer.value, seen)))
+    q, k, v = (split(t @ w[f"{n}.weight"].T, HEADS) for n, t in (("query", x), ("key", seen), ("value", seen)))
     i = torch.arange(x.shape[1])[:, None] + cache.shape[1]
-    distance = (i - torch.arange(seen.shape[1])).flatten()
-    r = layer.position(signed_sinusoids(distance, x.shape[2]).to(x))
-    r = r.unflatten(-1, (layer.heads, layer.head_dim)).unflatten(0, (x.shape[1], -1))
-    score = torch.einsum("bhie,bhje->bhij", q + layer.content_bias, k)
-    score = score + torch.einsum("bhie,ijhe->bhij", q + layer.position_bias, r)
-    score = (score * layer.head_dim**-0.5).masked_fill(~mask[:, None, None], -1e30)
-    return layer.out(layer.join(score.softmax(-1) @ v))
+    r = sinusoids((i - torch.arange(seen.shape[1])).flatten()) @ w["position.weight"].T
+    r = r.view(x.shape[1], seen.shape[1], HEADS, -1)
+    content, position = w["content_bias"][:, 0], w["position_bias"][:, 0]  # u and v
+    score = torch.einsum("bhie,bhje->bhij", q, k) + torch.einsum("bhie,ijhe->bhij", q, r)
+    score = score + torch.einsum("he,bhje->bhj", content, k)[:, :, None] + torch.einsum("he,ijhe->hij", position, r)
+    score = (score / (QKV / HEADS) ** 0.5).masked_fill(~mask[:, None, None], -1e300)
+    return join(score.softmax(-1) @ v) @ w["out.weight"].T
 
 
-def recurrence(stack: ResidualStack, x: Tensor, mask: Tensor) -> Tensor:
+def segmented(w: dict[str, Tensor], x: Tensor, mask: Tensor, depth: int, segment: int, memory: int) -> Tensor:
     """The stack as the paper runs it, memory growing from nothing to its full length."""
-    mixer = stack.layers[0].mixer
-    caches = [x[:, :0] for _ in stack.layers]
+    layers = [under(w, f"layers.{n}") for n in range(depth)]
+    caches = [x[:, :0] for _ in layers]
     done, out = 0, []
-    for h in x.split(mixer.segment, 1):
-        for n, layer in enumerate(stack.layers):
-            y = layer.mixer_norm(h)
+    for h in x.split(segment, 1):
+        for n, own in enumerate(layers):
+            y = normed(own, "mixer_norm", h)
             seen = mask[:, done - caches[n].shape[1] : done + h.shape[1]]
-            h = h + attend(layer.mixer, y, caches[n], seen)
-            h = h + layer.mlp(layer.mlp_norm(h))
+            h = h + attend(under(own, "mixer"), y, caches[n], seen)
+            h = h + fed(own, "mlp", normed(own, "mlp_norm", h))
             kept = torch.cat((caches[n], y.detach()), 1)
-            caches[n] = kept[:, max(kept.shape[1] - mixer.memory, 0) :]
-        out.append(stack.norm(h))
+            caches[n] = kept[:, max(kept.shape[1] - memory, 0) :]
+        out.append(normed(w, "norm", h))
         done += h.shape[1]
     return torch.cat(out, 1)
 
 
-def make(depth: int, dtype: torch.dtype = torch.float32, **options) -> ResidualStack:
+def mixed(w: dict[str, Tensor], x: Tensor, mask: Tensor, segment: int, memory: int) -> Tensor:
+    """One mixer by itself."""
+    out = []
+    for start in range(0, x.shape[1], segment):
+        first, end = max(start - memory, 0), start + segment
+        out.append(attend(w, x[:, start:end], x[:, first:start].detach(), mask[:, first:end]))
+    return torch.cat(out, 1)
+
+
+def make(depth: int, **options) -> ResidualStack:
     torch.manual_seed(0)
-    mixer = partial(build, partial(RelativeAttention, **options), dim=DIM, heads=HEADS, max_len=64)
-    return ResidualStack(mixer, depth, DIM, 16).to(dtype)
-
-
-def gradients(module: nn.Module, run, x: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Outputs at real positions, and the gradients of a fixed function of them."""
-    x = x.clone().requires_grad_()
-    y = run(x, mask) * mask[..., None]
-    weight = torch.arange(y.numel(), dtype=torch.float64).sin().to(y).view_as(y)
-    wanted = {"x": x, **dict(module.named_parameters())}
-    found = torch.autograd.grad((y * weight).sum(), list(wanted.values()), materialize_grads=True)
-    return {"y": y, **dict(zip(wanted, found, strict=True))}
-
-
-def compare(fast: dict[str, Tensor], slow: dict[str, Tensor], tolerance: float) -> None:
-    """Errors of norms, relative. What vanishes (a gradient through a single key, say) is what cancels
-    of the others' size, and is held to a tenth of that instead."""
-    floor = 0.1 * max(float(expected.detach().norm()) for expected in slow.values())
-    for name, expected in slow.items():
-        error = (fast[name].detach().double() - expected.detach()).norm() / expected.detach().norm().clamp(min=floor)
-        assert error < tolerance, name
+    mixer = partial(build, partial(RelativeAttention, **options), dim=DIM, qkv_dim=QKV, heads=HEADS, max_len=64)
+    return ResidualStack(mixer, depth, DIM, 16)
 
 
 def batch(length: int, reals: list[int]) -> tuple[Tensor, Tensor]:
@@ -99,30 +100,25 @@ def small_blocks(rows: int, elements: int) -> Iterator[None]:
 @settings(max_examples=12, deadline=None)
 @given(lengths, st.integers(1, 3), st.integers(1, 14), st.integers(0, 30), st.sampled_from([1, 3, 128]))
 def test_stack_equals_the_recurrence_of_the_paper(shape, depth: int, segment: int, memory: int, rows: int) -> None:
-    stack = make(depth, torch.float64, segment=segment, memory=memory)
+    stack, (x, mask) = make(depth, segment=segment, memory=memory), batch(*shape)
+    wake(stack)
     with small_blocks(rows, 2**20):
-        fast = gradients(stack, stack, *batch(*shape))
-    compare(fast, gradients(stack, partial(recurrence, stack), *batch(*shape)), 1e-10)
+        slow = partial(segmented, depth=depth, segment=segment, memory=memory)
+        assert_equation(stack, slow, x, mask, double=1e-10, single=None)
 
 
 @settings(max_examples=12, deadline=None)
 @given(lengths, st.integers(1, 14), st.integers(0, 30), st.sampled_from([1, 3, 128]), st.sampled_from([1, 2**20]))
 def test_mixer_in_float32(shape, segment: int, memory: int, rows: int, elements: int) -> None:
-    stack = make(1, torch.float64, segment=segment, memory=memory)
-    stack.layers[0].mixer_norm = stack.norm = stack.layers[0].mlp = nn.Identity()
-    stack.layers[0].mlp_norm = nn.Threshold(torch.inf, 0)
-    x, mask = batch(*shape)
-    slow = gradients(stack, partial(recurrence, stack), x, mask)
+    layer, (x, mask) = make(1, segment=segment, memory=memory).layers[0].mixer, batch(*shape)
     with small_blocks(rows, elements):
-        compare(gradients(stack.float(), stack, x.float(), mask), slow, 1e-5)
+        assert_equation(layer, partial(mixed, segment=segment, memory=memory), x.float(), mask)
 
 
 def test_blocks_of_full_size_equal_the_recurrence() -> None:
-    stack = make(2, torch.float64, segment=150, memory=260)
-    shape = 437, [437, 160]
-    compare(
-        gradients(stack, stack, *batch(*shape)), gradients(stack, partial(recurrence, stack), *batch(*shape)), 1e-10
-    )
+    stack, (x, mask) = make(2, segment=150, memory=260), batch(437, [437, 160])
+    wake(stack)
+    assert_equation(stack, partial(segmented, depth=2, segment=150, memory=260), x, mask, double=1e-10, single=None)
 
 
 def test_gradient_stops_at_the_segment_but_states_do_not() -> None:
@@ -174,6 +170,19 @@ def test_dropout_is_the_same_in_both_passes() -> None:
     difference = (run(x + 1e-6 * step) - run(x - 1e-6 * step)) / 2e-6
     assert abs((gradient * step).sum().item() / difference.item() - 1) < 1e-6
     assert run(x) != (torch.manual_seed(3), stack.layers[0].mixer(x, mask))[1].mul(mask[..., None]).sin().sum()
+
+
+def test_where_it_starts() -> None:
+    torch.manual_seed(0)
+    layer = RelativeAttention(96, 32, 8, qkv_dim=1024)
+    assert_xavier(layer.position.weight, 96, 1024)
+    assert_normal(layer.content_bias, 0.02)
+    assert_normal(layer.position_bias, 0.02)
+
+
+def test_contract() -> None:
+    for segment, memory in ((16, 16), (8, 20), (64, 0)):
+        assert_mixer(partial(RelativeAttention, segment=segment, memory=memory))
 
 
 @pytest.mark.parametrize("field", ["segment", "memory"])
