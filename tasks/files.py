@@ -74,8 +74,13 @@ def parsed(file: Path) -> Any:
 
 
 def shown(value: object, most: int = 40) -> str:
-    """`repr`, cut for a message."""
-    text = repr(value[: most + 1] if isinstance(value, (str, bytes)) else value)
+    """A text or number as a message shows it, cut; of anything else its type, whose `repr` may have no end."""
+    if isinstance(value, (str, bytes)):
+        text = repr(value[: most + 1])
+    elif value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 10**most):
+        text = repr(value)
+    else:
+        text = f"a {type(value).__name__}"
     return text if len(text) <= most + 2 else f"{text[:most]}..."
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lra.tasks import hub, store
 from lra.tasks.base import BYTE_VOCABULARY, DataError, Ragged, Split, Subset, Task
-from lra.tasks.sampling import check_count, content_keys, few, stratified
+from lra.tasks.sampling import check_classes, check_count, content_keys, few, stratified, under_two_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,6 +95,7 @@ class Text(Task):
     def load(self) -> Mapping[str, Split]:
         reviews, source = self._read()
         train, test = reviews["train"], reviews["test"]
+        check_classes(train.labels, f"{self.path or self.hub}, train")
         self._rows = {name: len(r.labels) for name, r in reviews.items()}
         self._contents = {name: content_digest(r) for name, r in reviews.items()}
         train_keys, test_keys = train.keys(self.split_seed), test.keys(self.split_seed)
@@ -103,6 +104,7 @@ class Text(Task):
         self._notes = {
             "source": source,
             "train_texts_also_in_test": int(np.isin(train_keys, test_keys).sum()),
+            "train_texts_under_two_labels": under_two_labels(train_keys, train.labels),
             "train_texts_repeated": len(train_keys) - len(np.unique(train_keys)),
             "test_texts_cut": whole["test"].truncated,
             "test_items": len(exam),

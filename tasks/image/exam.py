@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lra.tasks import hub, store
+from lra.tasks import hub, png, store
 from lra.tasks.base import BYTE_VOCABULARY, DataError, Ragged, Split, Task, digest
 from lra.tasks.image.cifar_batches import read_batches
-from lra.tasks.sampling import check_count, content_keys, few
+from lra.tasks.sampling import check_classes, check_count, content_keys, few, under_two_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +93,7 @@ class Image(Task):
         pictures, source = self._read()
         folder = store.data_dir(self.data_dir) / f"image-{digest([VERSION, source_digest(pictures)])}"
         store.ensure(folder, lambda draft: write(draft, pictures))
-        facts = store.manifest(folder)["facts"]
+        facts = store.facts(folder, {"contents": str, "jpeg": int})
         pixels = {name: store.array(folder, f"{name}_pixels") for name in ROWS}
         labels = {name: np.asarray(store.array(folder, f"{name}_labels")) for name in ROWS}
         self._rows = {name: len(labels[name]) for name in ROWS}
@@ -105,6 +104,9 @@ class Image(Task):
             return Ragged(flat, np.arange(len(classes) + 1) * PIXELS, classes, self.max_len, shift=1)
 
         cut = len(labels["train"]) * 9 // 10
+        if not 0 < cut < len(labels["train"]):
+            raise DataError(f"{pictures['train'].where}: {len(labels['train'])} images are too few to split off 10 %")
+        check_classes(labels["train"][:cut], pictures["train"].where)
         keys = {name: content_keys(pixels[name], self.split_seed) for name in ROWS}
         exam = few(part("test", 0, None), keys["test"], self.eval_items)
         self._identity = {
@@ -115,6 +117,7 @@ class Image(Task):
         self._notes = {
             "source": source,
             "jpeg_images": facts["jpeg"],
+            "train_images_under_two_labels": under_two_labels(keys["train"], labels["train"]),
             "train_images_also_in_test": int(np.isin(keys["train"], keys["test"]).sum()),
             "test_items": len(exam),
         }
@@ -211,18 +214,18 @@ def from_tables(tables: Mapping[str, pa.Table], where: str) -> dict[str, Picture
 
 
 def decode(encoded: bytes, where: str) -> np.ndarray:
-    """uint8 (32, 32, 3) of a PNG or JPEG. Raises DataError."""
-    from PIL import Image as Pillow
-
+    """uint8 (32, 32, 3) of a PNG of 8-bit RGB or of a JPEG. Raises DataError."""
     try:
-        with Pillow.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
-            if image.size != (SIDE, SIDE):
-                raise DataError(f"{where}: the image is {image.width}x{image.height}; {SIDE}x{SIDE} is needed")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
+        if len(encoded) > png.LARGEST:
+            raise ValueError(f"{len(encoded):,} bytes are more than an image of {SIDE}x{SIDE} can have")
+        if encoded.startswith(JPEG):
+            return png.pixels(encoded, SIDE, "RGB", "JPEG")
+        header = png.header(encoded)
+        if header == (SIDE, SIDE, 8, png.RGB):
+            return png.pixels(encoded, SIDE, "RGB")
+    except ValueError as error:
         raise DataError(f"{where}: the image cannot be decoded ({error})") from error
+    raise DataError(f"{where}: the image is {header}; {SIDE}x{SIDE} of 8-bit RGB is needed")
 
 
 def rgb_chunks(pictures: Pictures, size: int = 1000) -> Iterator[np.ndarray]:
