@@ -28,7 +28,15 @@ MANIFEST = "manifest.json"
 
 def data_dir(given: str | Path | None = None) -> Path:
     """The folder given, else $LRA_DATA, else the user's cache folder."""
-    return Path(given or os.environ.get("LRA_DATA") or user_cache_dir("lra")).expanduser()
+    return path(given or os.environ.get("LRA_DATA") or user_cache_dir("lra"), "data_dir (or LRA_DATA)")
+
+
+def path(given: str | Path, field: str = "task.path") -> Path:
+    """A path of the user's, its ~ resolved. Raises DataError for the home of a user that there is not."""
+    try:
+        return Path(str(given)).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{field}: {str(given)[:100]!r}: {error}") from error
 
 
 def fsync_dir(folder: Path) -> None:
@@ -67,12 +75,12 @@ def _build(folder: Path, build: Callable[[Path], dict[str, Any] | None]) -> None
     try:
         told = build(draft) or {}
         sizes, sums = {}, {}
-        for path in sorted(p for p in draft.rglob("*") if p.is_file()):
-            name = path.relative_to(draft).as_posix()
-            with path.open("rb") as handle:
+        for each in sorted(p for p in draft.rglob("*") if p.is_file()):
+            name = each.relative_to(draft).as_posix()
+            with each.open("rb") as handle:
                 os.fsync(handle.fileno())
                 sums[name] = hashlib.file_digest(handle, "sha256").hexdigest()
-            sizes[name] = path.stat().st_size
+            sizes[name] = each.stat().st_size
         with (draft / MANIFEST).open("w") as handle:
             json.dump({"files": sizes, "sha256": sums, "facts": told}, handle, indent=1, sort_keys=True)
             handle.flush()
@@ -128,10 +136,10 @@ def fits(value: Any, kind: Any) -> bool:
 def check(folder: Path) -> None:
     """Raise DataError if a file is missing or does not have its size."""
     for name, size in manifest(folder)["files"].items():
-        path = folder / name
-        found = path.stat().st_size if path.exists() else 0
+        file = folder / name
+        found = file.stat().st_size if file.exists() else 0
         if found != size:
-            raise DataError(f"{path} has {found} bytes instead of {size}; delete {folder} to rebuild it")
+            raise DataError(f"{file} has {found} bytes instead of {size}; delete {folder} to rebuild it")
 
 
 def verify(folder: Path) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lra.tasks import files
 from lra.tasks.base import DataError
-from lra.tasks.hub import unreadable
+from lra.tasks.parquet import unreadable
 
 FILES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 LARGEST = 1 << 27  # bytes of a file; an original one has 31 million

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lra.tasks import hub, png, store
+from lra.tasks import hub, parquet, png, store
 from lra.tasks.base import BYTE_VOCABULARY, DataError, Ragged, Split, Task, digest
 from lra.tasks.image.cifar_batches import read_batches
 from lra.tasks.sampling import check_classes, check_count, content_keys, few, under_two_labels
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+HUB = "uoft-cs/cifar10"
 ROWS = {"train": 50_000, "test": 10_000}
 SIDE = 32
 PIXELS = SIDE * SIDE
@@ -60,7 +61,7 @@ class Image(Task):
         name: str = "image",
         max_len: int = PIXELS,
         path: str | None = None,
-        hub: str = "uoft-cs/cifar10",
+        hub: str = HUB,
         split_seed: int = 0,
         eval_items: int | None = None,
         **common: Any,
@@ -140,7 +141,7 @@ class Image(Task):
     def describe(self) -> dict[str, Any]:
         """Where the data come from, for `lra.data list`. Reads no data."""
         unpacked = store.data_dir(self.data_dir) / BATCHES
-        found = Path(self.path).expanduser() if self.path is not None else hub.cached(self.hub) or unpacked
+        found = store.path(self.path) if self.path is not None else hub.cached(self.hub) or unpacked
         return {
             "source": f"hub: {self.hub}" if self.path is None else "local files",
             "found": found if found.exists() else None,
@@ -156,11 +157,12 @@ class Image(Task):
     def _read(self) -> tuple[dict[str, Pictures], str]:
         unpacked = store.data_dir(self.data_dir) / BATCHES
         if self.path is not None:
-            return read_folder(Path(self.path).expanduser()), "local files"
+            return read_folder(store.path(self.path)), "local files"
         try:
             tables = hub.fetch(self.hub)
         except hub.Unreachable:
-            if not unpacked.is_dir():
+            # Another data set than the exam's own is not what lies there.
+            if self.hub != HUB or not unpacked.is_dir():
                 raise
             return from_batches(unpacked), "local files"
         return from_tables(tables, self.hub), f"hub: {self.hub}"
@@ -187,7 +189,7 @@ def read_folder(folder: Path) -> dict[str, Pictures]:
         raise DataError(f"task.path: {folder} is not a folder")
     if not any(folder.rglob("*.parquet")):
         raise DataError(f"task.path: {folder} holds neither train*.parquet and test*.parquet nor data_batch_1")
-    return from_tables(hub.read(folder), str(folder))
+    return from_tables(parquet.read(folder), str(folder))
 
 
 def from_batches(folder: Path) -> dict[str, Pictures]:
@@ -202,14 +204,16 @@ def from_tables(tables: Mapping[str, pa.Table], where: str) -> dict[str, Picture
     pictures = {}
     for name, table in tables.items():
         at = f"{where}, {name}"
-        hub.require_columns(table, ("img", "label"), at)
+        parquet.require_columns(table, ("img", "label"), at)
         kind = table["img"].type
         if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
             raise DataError(f"{at}: img is {kind}, an image (struct<bytes, path>) is needed")
+        if not pa.types.is_binary(kind.field("bytes").type) and not pa.types.is_large_binary(kind.field("bytes").type):
+            raise DataError(f"{at}: img.bytes is {kind.field('bytes').type}, binary is needed")
         encoded = pc.struct_field(table["img"], "bytes")
         if encoded.null_count:
             raise DataError(f"{at}: {encoded.null_count} images have no bytes")
-        pictures[name] = Pictures(encoded.to_pylist(), hub.labels(table, Image.num_classes, at), at)
+        pictures[name] = Pictures(encoded.to_pylist(), parquet.labels(table, Image.num_classes, at), at)
     return pictures
 
 

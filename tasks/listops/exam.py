@@ -164,7 +164,7 @@ class ListOps(Task):
 
     def find(self) -> dict[str, Path]:
         """The three TSV files below `path`."""
-        root = Path(str(self.path)).expanduser()
+        root = store.path(str(self.path))
         nested = ("", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
         held = {f: [file for file in FILES.values() if (f / file).is_file()] for f in (root / n for n in nested)}
         for folder, present in sorted(held.items(), key=lambda item: -len(item[1])):

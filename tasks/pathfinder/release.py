@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lra.tasks import files, png
+from lra.tasks import files, png, store
 from lra.tasks.base import DataError, digest
 
 DIFFICULTIES = {6: "curv_baseline", 9: "curv_contour_length_9", 14: "curv_contour_length_14"}
@@ -41,7 +41,7 @@ def find(path: str | Path, resolution: int, contour_length: int) -> Path:
     google-research/long-range-arena); the inner one, which the official setup script takes, is
     found first.
     """
-    root, wanted = Path(path).expanduser(), DIFFICULTIES[contour_length]
+    root, wanted = store.path(path), DIFFICULTIES[contour_length]
     if not root.is_dir():
         raise DataError(f"task.path: {root} is not a folder")
     size = f"pathfinder{resolution}"

@@ -85,7 +85,7 @@ class Retrieval(Task):
     @property
     def root(self) -> Path:
         """Where the pairs are looked for."""
-        return Path(self.path).expanduser() if self.path is not None else store.data_dir(self.data_dir) / self.home
+        return store.path(self.path) if self.path is not None else store.data_dir(self.data_dir) / self.home
 
     def load(self) -> Mapping[str, Split]:
         source = find(self.root, "task.path" if self.path is not None else f"task={self.name}", self.instead())
