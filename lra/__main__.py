@@ -73,6 +73,7 @@ def main() -> None:
         guarded(say_help)
     import hydra
 
+    from lra.settings.compose import with_paths
     from lra.settings.explain import explained
     from lra.settings.typed import register
 
@@ -82,6 +83,8 @@ def main() -> None:
     def entry() -> int:
         words = [part for w in sys.argv for part in (w.split("=", 1) if w.startswith("--config-dir=") else [w])]
         config_dir = next((b for a, b in pairwise(words) if a in ("--config-dir", "-cd")), None)
+
+        sys.argv[1:] = with_paths(sys.argv[1:])
 
         def call(cfg: Any) -> Any:
             return job(cfg, codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lra.settings.sources import sources
 from lra.settings.typed import register, typed
 from lra.settings.words import GROUPS, choices
 
+PATHS = ("task.path", "task.data_dir", "data_dir", "results_dir", "output_dir")
 OPTIONAL = ("pair", "scale")
 STANDARD = ("task", "model", "budget", "sweep")  # groups whose choice is no departure from the budget
 
@@ -83,7 +85,20 @@ def _hydra(words: Sequence[str], folders: Sequence[str]) -> Any:
     path = [f"hydra.searchpath=[{','.join(map(quoted, folders))}]"] if folders else []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydras("config", overrides=[*path, *words], return_hydra_config=True)
+        return hydras("config", overrides=[*path, *with_paths(words)], return_hydra_config=True)
+
+
+def with_paths(words: Sequence[str]) -> list[str]:
+    """The words, each that gives a path written so that Hydra's grammar takes the path as it stands. A comma of
+    a path that is not there may be a sweep's."""
+    out = []
+    for word in words:
+        key, given, value = word.partition("=")
+        plain = key.lstrip("+") in PATHS and value not in ("", "null") and value[0] not in "'\"[" and "${" not in value
+        # os.path, because a pathlib that may not look raises.
+        whole = plain and ("," not in value or os.path.exists(os.path.expanduser(value)))  # noqa: PTH110, PTH111
+        out.append(f"{key}{given}{quoted(value)}" if whole else word)
+    return out
 
 
 def quoted(path: str) -> str:
