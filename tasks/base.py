@@ -212,7 +212,11 @@ class Task:
         if name not in SPLITS:
             raise DataError(f"split: {name!r} is not one of {', '.join(SPLITS)}")
         if self._splits is None:
-            self._splits = dict(self.load())
+            try:
+                self._splits = dict(self.load())
+            except OSError as error:  # a path too long, a folder that may not be entered
+                what = f"{str(error.filename)[:100]}: " if error.filename else ""
+                raise DataError(f"task={self.name}: {what}{error.strerror or error}") from error
         return self._splits[name]
 
     def fingerprint(self) -> str:

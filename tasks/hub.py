@@ -1,8 +1,7 @@
-"""Tables of a data set: from the hub by name, or from a folder laid out as on the hub.
+"""Tables of a data set from the hub, by name.
 
 A name goes through `datasets`, which keeps what it fetched below HF_HOME, whole or not at all, and
-obeys HF_ENDPOINT and HF_HUB_OFFLINE. A folder's parquet files are read as they stand, because
-`datasets` would keep a second copy of them. No token is asked for.
+obeys HF_ENDPOINT and HF_HUB_OFFLINE. No token is asked for.
 """
 
 from __future__ import annotations
@@ -21,21 +20,23 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import numpy as np
-
 from lra.tasks.base import DataError
+from lra.tasks.parquet import SPLITS, read, shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-SPLITS = ("train", "test")
 WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds before each new attempt
 PATIENCE = 30.0  # seconds after which no new attempt is made: huggingface_hub has its own retries
 CONNECT_TIMEOUT = 4.0
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+NETWORK = ("http", "requests.", "urllib3", "aiohttp", "anyio")  # how modules begin whose errors are a connection's
+BROKEN = ("FileMetadataError", "LocalEntryNotFoundError", "XetDownloadError")  # of huggingface_hub, after bad answers
+AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers after which a new attempt may succeed
 INSTEAD = "or give a local copy with task.path=FOLDER"
+REPORT = f"tell whoever keeps it, check task.hub, {INSTEAD}"
 
-SHARD = re.compile(r"(?P<split>train|test)(-(?P<index>\d+)-of-(?P<count>\d+))?(-[0-9a-f]+)?\.parquet")
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +53,15 @@ def fetch(name: str) -> dict[str, pa.Table]:
     """
     import datasets
 
+    if not NAME.fullmatch(name):
+        raise DataError(f"task.hub: {name!r} is not a name of the hub, NAMESPACE/NAME; a folder is given by task.path")
     endpoint = datasets.config.HF_ENDPOINT
     with _quiet():
         if datasets.config.HF_HUB_OFFLINE:
-            why = f"HF_HUB_OFFLINE is set and {name} is not in the cache ({_cache()}); unset it, {INSTEAD}"
-            return _cached(name, why)
+            return _cached(name, "HF_HUB_OFFLINE is set", "unset it")
         trouble = _unreachable(endpoint)
         if trouble:
-            why = f"{endpoint} cannot be reached ({trouble}) and {name} is not in the cache ({_cache()});"
-            tables = _cached(name, f"{why} connect, {INSTEAD}")
+            tables = _cached(name, f"{endpoint} cannot be reached ({trouble})", "connect")
             log.warning("hub: %s cannot be reached (%s); taking %s from the cache", endpoint, trouble, name)
             return tables
         return _fetch(name, endpoint)
@@ -72,9 +73,8 @@ def _fetch(name: str, endpoint: str) -> dict[str, pa.Table]:
         try:
             return _load(name)
         except Exception as error:
-            permanent = _permanent(error, name, endpoint)
-            if permanent:
-                raise DataError(f"hub: {permanent}") from error
+            if not _transient(error):
+                raise DataError(f"hub: {_permanent(error, name, endpoint)}") from error
             if wait is None or time.monotonic() - started > PATIENCE:
                 raise Unreachable(
                     f"hub: {name} could not be fetched from {endpoint} in {attempt} attempts"
@@ -88,16 +88,22 @@ def _load(name: str) -> dict[str, pa.Table]:
     """What `datasets` has under `name`, memory-mapped from its cache."""
     import datasets
 
-    found = datasets.load_dataset(name)
+    # It takes a folder of that name, where one is, for what is asked for; and it has loaders with names of their own.
+    here = Path(name).exists() or name in getattr(datasets.load, "_PACKAGED_DATASETS_MODULES", ())
+    if here and "/" not in name:
+        raise DataError(f"hub: {name} is a loader's or a local file's name; give NAMESPACE/NAME by task.hub")
+    found = datasets.load_dataset(f"hf://datasets/{name}" if here else name)
     missing = [s for s in SPLITS if s not in found]
     if missing:
         raise DataError(f"hub: {name} has no split {missing[0]}, only {', '.join(found)}")
     return {split: found[split].with_format("arrow")[:] for split in SPLITS}
 
 
-def _cached(name: str, why: str) -> dict[str, pa.Table]:
-    """The cached copy without a word to the network; Unreachable(why) if there is none."""
+def _cached(name: str, why: str, mend: str) -> dict[str, pa.Table]:
+    """The cached copy without a word to the network: what `datasets` made, else a snapshot of the hub's files.
+    Raises Unreachable if there is neither."""
     import datasets
+    from huggingface_hub import snapshot_download
 
     before, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True
     try:
@@ -105,17 +111,36 @@ def _cached(name: str, why: str) -> dict[str, pa.Table]:
     except DataError:
         raise
     except Exception as error:
-        raise Unreachable(f"hub: {why}") from error
+        first = error
     finally:
         datasets.config.HF_HUB_OFFLINE = before
+    try:
+        folder = snapshot_download(name, repo_type="dataset", local_files_only=True)
+    except Exception:  # there is none, or a part of one
+        raise Unreachable(f"hub: {why} and {name} is not in the cache ({_cache()}); {mend}, {INSTEAD}") from first
+    try:
+        return read(Path(folder), "hub")
+    except DataError as error:
+        what = str(error).removeprefix("hub: ")
+        raise Unreachable(f"hub: {why} and the cache holds {name} in part ({what}); {mend}, {INSTEAD}") from error
 
 
 def cached(name: str) -> Path | None:
-    """The folder in which `datasets` keeps a whole copy of `name`, if it does. Imports nothing."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    folder = Path(os.environ.get("HF_DATASETS_CACHE") or Path(home) / "datasets") / name.replace("/", "___")
+    """The folder in which `datasets` keeps a whole copy of `name`, or the hub's client files of it, if one does.
+    Imports nothing."""
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    folder = Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets") / name.replace("/", "___")
     whole = (f.parent for f in folder.expanduser().rglob("dataset_info.json") if ".incomplete" not in f.parent.name)
-    return next(whole, None)
+    of_client = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"datasets--{name.replace('/', '--')}"
+    snapshots = (of_client.expanduser() / "snapshots").glob("*")
+    return next(whole, None) or next((f for f in snapshots if _both_splits(f)), None)
+
+
+def _both_splits(folder: Path) -> bool:
+    try:
+        return bool(shards(folder))
+    except DataError:
+        return False
 
 
 def _unreachable(endpoint: str) -> str | None:
@@ -139,25 +164,56 @@ def _unreachable(endpoint: str) -> str | None:
     return trouble
 
 
-def _permanent(error: Exception, name: str, endpoint: str) -> str | None:
-    """A line for what another attempt cannot mend; None for a bad connection, known or not."""
+def _transient(error: Exception) -> bool:
+    """Whether a new attempt may succeed: connections and servers fail for a time, data and disks do not."""
+    from datasets import exceptions
+
+    settled = (DataError, exceptions.SplitsVerificationError, exceptions.DatasetNotFoundError)
+    chain = list(_chain(error))
+    if any(isinstance(e, settled) for e in chain):
+        return False
+    for e in chain:
+        status = getattr(getattr(e, "response", None), "status_code", None)
+        if status is not None and status not in AGAIN:
+            continue  # such as the 404 of a file that need not be there, after which all else is raised
+        if isinstance(e, (ConnectionError, TimeoutError, socket.gaierror)):
+            return True
+        if any(base.__module__.startswith(NETWORK) for base in type(e).__mro__):
+            return True
+        if type(e).__name__ in BROKEN or "Consistency check failed" in str(e):
+            return True
+    return False
+
+
+def _permanent(error: Exception, name: str, endpoint: str) -> str:
+    """A line for what another attempt cannot mend."""
     from datasets import exceptions
     from pyarrow import ArrowInvalid
 
-    for e in _chain(error):
+    chain = list(_chain(error))
+    for e in chain:
         if isinstance(e, DataError):
             return str(e).removeprefix("hub: ")
+        if isinstance(e, exceptions.SplitsVerificationError):
+            return f"the card of {name} on {endpoint} says other splits than its files hold ({_brief(e)}); {REPORT}"
         if isinstance(e, exceptions.DatasetNotFoundError):
             return f"{endpoint} has no data set {name} that can be read without a token; check task.hub, {INSTEAD}"
         if isinstance(e, exceptions.DataFilesNotFoundError):
             return f"{name} on {endpoint} holds no data files; check task.hub, {INSTEAD}"
         if isinstance(e, OSError) and e.errno == errno.ENOSPC:
             return f"no space left below {_cache()}; free some or set HF_HOME to another disk"
-        if isinstance(e, OSError) and e.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if isinstance(e, OSError) and e.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             return f"{e.filename or _cache()} cannot be written or read; set HF_HOME to a folder that can"
         if isinstance(e, ArrowInvalid):
             return f"{name} on {endpoint} cannot be read ({_first_line(e)}); delete it from {_cache()}, {INSTEAD}"
-    return None
+    return f"{name} on {endpoint} cannot be read ({_brief(error)}); {REPORT}"
+
+
+def _brief(error: BaseException) -> str:
+    """The cause at the bottom."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -200,84 +256,3 @@ def _quiet() -> Iterator[None]:
         if bars:
             datasets.enable_progress_bars()
             hub.enable_progress_bars()
-
-
-def read(folder: Path) -> dict[str, pa.Table]:
-    """{"train": table, "test": table} of the parquet files below `folder`.
-
-    They are named as on the hub: train.parquet or train-00000-of-00002.parquet, in one folder at
-    any depth. Raises DataError for a shard that is missing and for a file that cannot be read.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    tables = {}
-    for split, files in shards(folder).items():
-        parts = []
-        for file in files:
-            try:
-                parts.append(pq.read_table(file))
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(unreadable(file, error)) from error
-        try:
-            tables[split] = pa.concat_tables(parts)
-        except pa.ArrowException as error:
-            raise DataError(f"task.path: the {split} files in {files[0].parent} have different columns") from error
-    return tables
-
-
-def shards(folder: Path) -> dict[str, list[Path]]:
-    """The parquet files of each split below `folder`, complete and in order. Raises DataError."""
-    found: dict[str, dict[Path, re.Match]] = {split: {} for split in SPLITS}
-    try:
-        for file in sorted(folder.rglob("*.parquet")):
-            match = SHARD.fullmatch(file.name)
-            if match:
-                found[match["split"]][file] = match
-    except OSError as error:
-        raise DataError(unreadable(folder, error)) from error
-    for split, files in found.items():
-        if not files:
-            raise DataError(f"task.path: {folder} holds no {split}*.parquet")
-        if len({f.parent for f in files}) > 1:
-            raise DataError(f"task.path: {folder} holds several data sets; give the folder of one of them")
-        numbered = sorted((int(m["index"] or 0), int(m["count"] or 1)) for m in files.values())
-        if numbered != [(i, len(files)) for i in range(len(files))]:
-            raise DataError(f"task.path: {folder} does not hold each shard of {split} once, as their names count them")
-    return {split: list(files) for split, files in found.items()}
-
-
-def unreadable(file: Path, error: Exception) -> str:
-    """One line for a file of the user's that cannot be read."""
-    if isinstance(error, PermissionError):
-        return f"task.path: no permission to read {file}"
-    if isinstance(error, FileNotFoundError):
-        return f"task.path: {file} does not exist"
-    return f"task.path: {file} cannot be read ({_first_line(error)}); it may be cut short: fetch it again"
-
-
-def require_columns(table: pa.Table, columns: tuple[str, ...], where: str) -> None:
-    """Raise DataError unless the table has rows and these columns, without a null in them."""
-    missing = [c for c in columns if c not in table.column_names]
-    if missing:
-        raise DataError(f"{where}: columns are {', '.join(table.column_names)}; {', '.join(columns)} are needed")
-    if not table.num_rows:
-        raise DataError(f"{where}: no rows")
-    for column in columns:
-        if table[column].null_count:
-            raise DataError(f"{where}: column {column} has {table[column].null_count} empty cells")
-
-
-def labels(table: pa.Table, num_classes: int, where: str) -> np.ndarray:
-    """Column `label` as int64 (N,), each in [0, num_classes). Raises DataError naming the row."""
-    import pyarrow as pa
-
-    column = table["label"]
-    if not pa.types.is_integer(column.type):
-        raise DataError(f"{where}: label is {column.type}, a whole number from 0 to {num_classes - 1} is needed")
-    values = column.to_numpy().astype(np.int64)
-    wrong = np.flatnonzero((values < 0) | (values >= num_classes))
-    if len(wrong):
-        row = wrong[0]
-        raise DataError(f"{where}, row {row}: label {values[row]} is not one of 0 to {num_classes - 1}")
-    return values

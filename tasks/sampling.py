@@ -54,3 +54,16 @@ def check_count(field: str, value: int | None) -> None:
     """Raise DataError unless `value` is None or a positive number."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise DataError(f"{field}: {value!r} is not a positive number, nor null for all")
+
+
+def check_classes(labels: Iterable[int] | np.ndarray, where: str) -> None:
+    """Raise DataError for training data of one class, from which nothing can be learnt."""
+    found = np.unique(np.asarray(labels))
+    if len(found) == 1:
+        raise DataError(f"{where}: every training item has label {found[0]}; two classes at least are needed")
+
+
+def under_two_labels(keys: np.ndarray, labels: np.ndarray) -> int:
+    """How many contents, told apart by `keys` (N,), stand under more than one of `labels` (N,)."""
+    pairs = np.unique(np.stack([keys.astype(np.uint64), labels.astype(np.uint64)]), axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
+from lra.tasks import files
 from lra.tasks.base import DataError
 
 MANIFEST = "manifest.json"
@@ -27,7 +28,15 @@ MANIFEST = "manifest.json"
 
 def data_dir(given: str | Path | None = None) -> Path:
     """The folder given, else $LRA_DATA, else the user's cache folder."""
-    return Path(given or os.environ.get("LRA_DATA") or user_cache_dir("lra")).expanduser()
+    return path(given or os.environ.get("LRA_DATA") or user_cache_dir("lra"), "data_dir (or LRA_DATA)")
+
+
+def path(given: str | Path, field: str = "task.path") -> Path:
+    """A path of the user's, its ~ resolved. Raises DataError for the home of a user that there is not."""
+    try:
+        return Path(str(given)).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{field}: {str(given)[:100]!r}: {error}") from error
 
 
 def fsync_dir(folder: Path) -> None:
@@ -64,16 +73,16 @@ def _build(folder: Path, build: Callable[[Path], dict[str, Any] | None]) -> None
     shutil.rmtree(folder, ignore_errors=True)
     draft.mkdir()
     try:
-        facts = build(draft) or {}
-        files, sums = {}, {}
-        for path in sorted(p for p in draft.rglob("*") if p.is_file()):
-            name = path.relative_to(draft).as_posix()
-            with path.open("rb") as handle:
+        told = build(draft) or {}
+        sizes, sums = {}, {}
+        for each in sorted(p for p in draft.rglob("*") if p.is_file()):
+            name = each.relative_to(draft).as_posix()
+            with each.open("rb") as handle:
                 os.fsync(handle.fileno())
                 sums[name] = hashlib.file_digest(handle, "sha256").hexdigest()
-            files[name] = path.stat().st_size
+            sizes[name] = each.stat().st_size
         with (draft / MANIFEST).open("w") as handle:
-            json.dump({"files": files, "sha256": sums, "facts": facts}, handle, indent=1, sort_keys=True)
+            json.dump({"files": sizes, "sha256": sums, "facts": told}, handle, indent=1, sort_keys=True)
             handle.flush()
             os.fsync(handle.fileno())
         fsync_dir(draft)
@@ -85,20 +94,52 @@ def _build(folder: Path, build: Callable[[Path], dict[str, Any] | None]) -> None
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """{"files": {name: bytes}, "sha256": {name: hex}, "facts": {...}}. Raises DataError if it cannot be read."""
+    """{"files": {name: bytes}, "sha256": {name: hex}, "facts": {...}}. Raises DataError if it cannot be read or
+    is anything else."""
+    file = folder / MANIFEST
     try:
-        return json.loads((folder / MANIFEST).read_text())
+        found = files.parsed(file)
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / MANIFEST} cannot be read ({error}); delete {folder} to rebuild it") from error
+        raise DataError(f"{file} cannot be read ({error}); delete {folder} to rebuild it") from error
+    if not fits(found, {"files": {"*": int}, "facts": {}}) or not fits(found.get("sha256", {}), {"*": str}):
+        raise DataError(f"{file} is not the manifest of a store; delete {folder} to rebuild it")
+    if any(size < 0 or Path(name).is_absolute() or ".." in Path(name).parts for name, size in found["files"].items()):
+        raise DataError(f"{file} names what cannot be a file of this store; delete {folder} to rebuild it")
+    return found
+
+
+def facts(folder: Path, kind: Mapping[str, Any]) -> dict[str, Any]:
+    """What `build` returned for this store, if it `fits` a `kind` such as {"bounds": [int], "content": str}.
+    Raises DataError."""
+    found = manifest(folder)["facts"]
+    if not fits(found, kind):
+        raise DataError(
+            f"{folder / MANIFEST}: facts are not {', '.join(kind)} of the right type; delete {folder} to rebuild it"
+        )
+    return found
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether JSON is of a kind: a type; [kind], a list of them; {"key": kind}, a dict with these keys at least;
+    {"*": kind}, a dict of them. A bool is no int."""
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            return False
+        if "*" in kind:
+            return all(fits(each, kind["*"]) for each in value.values())
+        return all(key in value and fits(value[key], each) for key, each in kind.items())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(fits(each, kind[0]) for each in value)
+    return type(value) is kind
 
 
 def check(folder: Path) -> None:
     """Raise DataError if a file is missing or does not have its size."""
     for name, size in manifest(folder)["files"].items():
-        path = folder / name
-        found = path.stat().st_size if path.exists() else 0
+        file = folder / name
+        found = file.stat().st_size if file.exists() else 0
         if found != size:
-            raise DataError(f"{path} has {found} bytes instead of {size}; delete {folder} to rebuild it")
+            raise DataError(f"{file} has {found} bytes instead of {size}; delete {folder} to rebuild it")
 
 
 def verify(folder: Path) -> int:
@@ -106,9 +147,15 @@ def verify(folder: Path) -> int:
     check(folder)
     listed = manifest(folder)
     for name, known in listed.get("sha256", {}).items():
-        with (folder / name).open("rb") as handle:
-            if hashlib.file_digest(handle, "sha256").hexdigest() != known:
-                raise DataError(f"{folder / name} is not as it was written; delete {folder} to rebuild it")
+        try:
+            with (folder / name).open("rb") as handle:
+                found = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(
+                f"{folder / name} cannot be read ({error.strerror}); delete {folder} to rebuild it"
+            ) from error
+        if found != known:
+            raise DataError(f"{folder / name} is not as it was written; delete {folder} to rebuild it")
     return sum(listed["files"].values())
 
 
@@ -122,8 +169,9 @@ def array(folder: Path, name: str) -> np.ndarray:
 
 def explain(error: OSError, folder: Path) -> str:
     """One line for the user about an OSError met while writing below `folder`."""
+    instead = "set data_dir (or LRA_DATA)"
     if error.errno == errno.ENOSPC:
-        return f"data_dir: no space left in {folder}; free some or set data_dir (or LRA_DATA) to another disk"
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"data_dir: {folder} cannot be written; set data_dir (or LRA_DATA) to a folder that can"
-    return f"data_dir: {folder}: {error.strerror or error}"
+        return f"data_dir: no space left in {folder}; free some or {instead} to another disk"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENOENT):
+        return f"data_dir: {folder} cannot be written; {instead} to a folder that can"
+    return f"data_dir: {folder}: {error.strerror or error}; {instead} to choose another place"

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lra.tasks import hub, store
+from lra.tasks import files, hub, parquet, store
 from lra.tasks.base import BYTE_VOCABULARY, DataError, Ragged, Split, Subset, Task
-from lra.tasks.sampling import check_count, content_keys, few, stratified
+from lra.tasks.sampling import check_classes, check_count, content_keys, few, stratified, under_two_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+HUB = "stanfordnlp/imdb"
 ROWS = {"train": 25_000, "test": 25_000}
 VALIDATIONS = ("held_out", "test")
+LONGEST = 1 << 20  # bytes of a review's file; the longest has 14 thousand
 HELD_OUT = 0.1  # of train
 REVIEW_FILE = re.compile(r"(\d+)_\d+\.txt")
 TAR_BLOCK = 128  # the archive, and so the hub, holds ids 127..0, 255..128, ...
@@ -64,7 +66,7 @@ class Text(Task):
         name: str = "text",
         max_len: int = 4096,
         path: str | None = None,
-        hub: str = "stanfordnlp/imdb",
+        hub: str = HUB,
         validation: str = "held_out",
         split_seed: int = 0,
         eval_items: int | None = None,
@@ -95,6 +97,7 @@ class Text(Task):
     def load(self) -> Mapping[str, Split]:
         reviews, source = self._read()
         train, test = reviews["train"], reviews["test"]
+        check_classes(train.labels, f"{self.path or self.hub}, train")
         self._rows = {name: len(r.labels) for name, r in reviews.items()}
         self._contents = {name: content_digest(r) for name, r in reviews.items()}
         train_keys, test_keys = train.keys(self.split_seed), test.keys(self.split_seed)
@@ -103,6 +106,7 @@ class Text(Task):
         self._notes = {
             "source": source,
             "train_texts_also_in_test": int(np.isin(train_keys, test_keys).sum()),
+            "train_texts_under_two_labels": under_two_labels(train_keys, train.labels),
             "train_texts_repeated": len(train_keys) - len(np.unique(train_keys)),
             "test_texts_cut": whole["test"].truncated,
             "test_items": len(exam),
@@ -136,7 +140,7 @@ class Text(Task):
     def describe(self) -> dict[str, Any]:
         """Where the data come from, for `lra.data list`. Reads no data."""
         unpacked = store.data_dir(self.data_dir) / "aclImdb"
-        found = Path(self.path).expanduser() if self.path is not None else hub.cached(self.hub) or unpacked
+        found = store.path(self.path) if self.path is not None else hub.cached(self.hub) or unpacked
         return {
             "source": f"hub: {self.hub}" if self.path is None else "local files",
             "found": found if found.exists() else None,
@@ -152,11 +156,12 @@ class Text(Task):
     def _read(self) -> tuple[dict[str, Reviews], str]:
         unpacked = store.data_dir(self.data_dir) / "aclImdb"
         if self.path is not None:
-            return read_folder(Path(self.path).expanduser()), "local files"
+            return read_folder(store.path(self.path)), "local files"
         try:
             tables = hub.fetch(self.hub)
         except hub.Unreachable:
-            if not unpacked.is_dir():
+            # Another data set than the exam's own is not what lies there.
+            if self.hub != HUB or not unpacked.is_dir():
                 raise
             return read_unpacked(unpacked), "local files"
         return from_tables(tables, self.hub), f"hub: {self.hub}"
@@ -179,7 +184,7 @@ def read_folder(folder: Path) -> dict[str, Reviews]:
         raise DataError(f"task.path: {folder} is not a folder")
     if not any(folder.rglob("*.parquet")):
         raise DataError(f"task.path: {folder} holds neither train*.parquet and test*.parquet nor train/pos/*.txt")
-    return from_tables(hub.read(folder), str(folder))
+    return from_tables(parquet.read(folder), str(folder))
 
 
 def from_tables(tables: Mapping[str, pa.Table], where: str) -> dict[str, Reviews]:
@@ -189,11 +194,11 @@ def from_tables(tables: Mapping[str, pa.Table], where: str) -> dict[str, Reviews
     reviews = {}
     for split, table in tables.items():
         at = f"{where}, {split}"
-        hub.require_columns(table, ("text", "label"), at)
+        parquet.require_columns(table, ("text", "label"), at)
         column = table["text"]
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             raise DataError(f"{at}: text is {column.type}, string is needed")
-        labels = hub.labels(table, Text.num_classes, at)
+        labels = parquet.labels(table, Text.num_classes, at)
         texts = pa.concat_arrays(column.cast(pa.large_string()).chunks)
         _, offsets, data = texts.buffers()
         bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
@@ -214,13 +219,13 @@ def _read_reviews(folder: Path) -> Reviews:
     texts, labels = [], []
     for label, sentiment in enumerate(("neg", "pos")):
         try:
-            files = [f for f in (folder / sentiment).iterdir() if f.suffix == ".txt"]
-            for file in sorted(files, key=_archive_order):
-                texts.append(file.read_bytes())
+            found = [f for f in (folder / sentiment).iterdir() if f.suffix == ".txt"]
+            for file in sorted(found, key=_archive_order):
+                texts.append(files.whole(file, LONGEST))
                 labels.append(label)
         except OSError as error:
-            raise DataError(hub.unreadable(Path(error.filename or folder), error)) from error
-        if not files:
+            raise DataError(parquet.unreadable(Path(error.filename or folder), error)) from error
+        if not found:
             raise DataError(f"task.path: {folder / sentiment} holds no reviews (ID_RATING.txt)")
     offsets = np.cumsum([0, *map(len, texts)])
     return checked(Reviews(np.frombuffer(b"".join(texts), np.uint8), offsets, np.array(labels)), str(folder))

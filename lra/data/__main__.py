@@ -9,6 +9,7 @@ python -m lra.data fetch lra_release --only retrieval
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,8 +120,10 @@ def fetch(arguments: argparse.Namespace) -> int:
     from lra.tasks import store
 
     to = arguments.to.expanduser() if arguments.to else store.data_dir()
+    if arguments.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", arguments.sha256):
+        raise UserError(f"--sha256: {arguments.sha256!r} is not 64 hexadecimal digits")
     try:
-        done = release.fetch(to, arguments.url or release.URL, arguments.only, arguments.sha256, arguments.discard)
+        done = release.fetch(to, arguments.url, arguments.only, arguments.sha256, arguments.discard)
     except KeyboardInterrupt:
         print("lra: what has come is kept; the same command goes on from there", file=sys.stderr)
         raise

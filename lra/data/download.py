@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import shutil
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lra.errors import UserError
+from lra.tasks import files
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
@@ -61,7 +63,8 @@ def download(url: str, target: Path, sha256: str | None = None, wait: float = 1.
             raise UserError(f"{url}: its SHA-256 is {facts['sha256']}, not {sha256}; what came has been deleted")
         part.rename(target)
     except OSError as error:
-        raise UserError(f"{part} cannot be written ({error.strerror or error}); what has come is kept") from error
+        why = f"{part} cannot be written ({error.strerror or error}); what has come is kept"
+        raise UserError(f"{why}; another place is chosen with --to or LRA_DATA") from error
     _notes(part).unlink(missing_ok=True)
     return facts
 
@@ -106,6 +109,8 @@ def _attempt(url: str, part: Path) -> Version:
     if known is not None and have and have == known.bytes:
         return known
     # The bytes as they are stored: a coding made for the transfer has no ranges.
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"{url!r} is not a URL of http or https")
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "lra", "Accept-Encoding": "identity"})
     except ValueError as error:
@@ -124,8 +129,10 @@ def _attempt(url: str, part: Path) -> Version:
             version = known
         else:
             have = 0
-            length = headers.get("Content-Length")
-            version = Version(url, int(length) if length else None, headers.get("ETag"), headers.get("Last-Modified"))
+            length = headers.get("Content-Length") or ""
+            version = Version(
+                url, int(length) if length.isdecimal() else None, headers.get("ETag"), headers.get("Last-Modified")
+            )
             _notes(part).write_text(json.dumps(asdict(version)))
             part.write_bytes(b"")
         room(part.parent, (version.bytes or 0) - have, "the download")
@@ -146,7 +153,13 @@ def _opened(request: urllib.request.Request, part: Path) -> Any:
         if error.code in TRANSIENT:
             raise Broken(f"the server answered {error.code} {error.reason}") from error
         raise UserError(f"{url}: the server answered {error.code} {error.reason}") from error
+    except http.client.InvalidURL as error:
+        raise UserError(f"{url!r} is not a URL ({error})") from error
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
+            raise UserError(
+                f"{url}: the server's certificate is not valid ({getattr(error, 'reason', error)})"
+            ) from error
         raise Broken(f"no connection ({getattr(error, 'reason', None) or error})") from error
 
 
@@ -173,10 +186,12 @@ def _content_range(headers: Message) -> tuple[int, int | None]:
 def _known(part: Path, url: str) -> Version | None:
     """Of which version of which file `part` is a beginning; None where nothing tells."""
     try:
-        version = Version(**json.loads(_notes(part).read_text()))
+        version = Version(**files.parsed(_notes(part)))
     except (OSError, ValueError, TypeError):
         return None
-    return version if version.url == url else None
+    texts = (version.etag, version.modified)
+    whole = type(version.bytes) in (int, type(None)) and all(type(text) in (str, type(None)) for text in texts)
+    return version if version.url == url and whole else None
 
 
 def _notes(part: Path) -> Path:

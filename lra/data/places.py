@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def described(exam: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"source": "-", "found": None, "bytes": None, "licence": "-", "how": "-"}
     try:
         facts |= exam.describe() if hasattr(exam, "describe") else {}
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         facts["how"] = str(error)
     if isinstance(facts["found"], (str, Path)):
         facts["found"] = Path(facts["found"])
@@ -40,12 +41,14 @@ def described(exam: Any) -> dict[str, Any]:
 
 
 def occupied(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+    """Bytes of a file, or of all files below a folder that can be looked at; a link to a folder is not followed."""
     if path.is_file():
         return path.stat().st_size
     total = 0
-    for entry in os.scandir(path):
-        total += occupied(Path(entry.path)) if entry.is_dir() else entry.stat().st_size
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(folder, name).stat().st_size
     return total
 
 

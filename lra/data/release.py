@@ -16,6 +16,7 @@ from typing import Any
 
 from lra.data.download import bar, digest, download, room
 from lra.errors import UserError, nearest
+from lra.tasks import files, store
 
 URL = "https://storage.googleapis.com/long-range-arena/lra_release.gz"
 FOLDER = "lra_release"
@@ -51,34 +52,34 @@ def parts(only: str | None) -> list[str]:
 
 
 def fetch(
-    to: Path, url: str = URL, only: str | None = None, sha256: str | None = None, discard: bool = False
+    to: Path, url: str | None = None, only: str | None = None, sha256: str | None = None, discard: bool = False
 ) -> dict[str, Any]:
     """Have the `only` parts of the release in TO/lra_release, fetching the archive if it must be.
 
-    `url` may be a file at hand. The archive stays at TO/lra_release.gz for the parts not asked for
-    yet, unless `discard`. Returns {"folder", "new": parts unpacked now, "known": parts that were
-    there}. Raises UserError.
+    `url` may be a file at hand; None: the official one. The archive stays at TO/lra_release.gz for the parts not
+    asked for yet, unless `discard`. Returns {"folder", "new": parts unpacked now, "known": parts that were there}.
+    Raises UserError, also where what is there came from another `url` or has another `sha256`.
     """
     from filelock import FileLock, Timeout
 
     wanted = parts(only)
     root = to / FOLDER
+    local = _local(url)
     try:
         to.mkdir(parents=True, exist_ok=True)
         with FileLock(to / f".{FOLDER}.lock", timeout=0):
             notes = _read(to / NOTES)
             known = [p for p in wanted if p in notes["parts"] and (root / p).is_dir()]
             new = [p for p in wanted if p not in known]
+            if known:
+                _agree([root / p for p in known], notes["archive"], str(local or url or "") or None, sha256)
             if new:
-                local = Path(url).expanduser()
-                archive = local if local.is_file() else to / ARCHIVE
-                if local.is_file():
-                    notes["archive"] = {"url": str(local.resolve()), "bytes": local.stat().st_size}
-                    if sha256 is not None and digest(local) != sha256.lower():
-                        raise UserError(f"{local}: its SHA-256 is not {sha256}")
-                elif not archive.exists():
-                    notes["archive"] = download(url, archive, sha256)
-                    _write(to / NOTES, notes)
+                archive = local or to / ARCHIVE
+                if local or archive.exists():
+                    notes["archive"] = _at_hand(archive, local, notes["archive"] or {}, url, sha256)
+                else:
+                    notes["archive"] = download(url or URL, archive, sha256)
+                _write(to / NOTES, notes)
                 notes["parts"] |= unpack(archive, root, new)
                 _write(to / NOTES, notes)
             if discard:
@@ -86,8 +87,51 @@ def fetch(
     except Timeout as error:
         raise UserError(f"{to}: another process is fetching the release there") from error
     except OSError as error:
-        raise UserError(f"{error.filename or to} cannot be written ({error.strerror or error})") from error
+        why = f"{error.filename or to} cannot be written ({error.strerror or error})"
+        raise UserError(f"{why}; choose another place with --to or LRA_DATA") from error
     return {"folder": root, "new": new, "known": known, "archive": notes["archive"]}
+
+
+def _local(url: str | None) -> Path | None:
+    """The file that a URL is the path of; None for the address of another machine."""
+    if url is None or "://" in url:
+        return None
+    file = Path(url).expanduser() if not url.startswith("~") or url.startswith("~/") else Path(url)
+    if not file.is_file():
+        raise UserError(f"--url: {url!r} is neither an address (https://...) nor a file on this machine")
+    return file.resolve()
+
+
+def _at_hand(
+    archive: Path, local: Path | None, known: dict[str, Any], url: str | None, sha256: str | None
+) -> dict[str, Any]:
+    """Facts of an archive that is there, held against the `url` and `sha256` asked for. Raises UserError."""
+    origin = str(local) if local else known.get("url")
+    if url is not None and not local and origin != url:
+        whence = f"from {origin}" if origin else "from where, nothing says"
+        raise UserError(f"--url: {archive} is here already, {whence}; delete it to fetch {url}, or leave --url out")
+    facts = {"url": origin or str(archive), "bytes": archive.stat().st_size}
+    if sha256 is not None:
+        facts["sha256"] = digest(archive)
+        if facts["sha256"] != sha256.lower():
+            mend = "give another file by --url" if local else "delete it to fetch it again"
+            raise UserError(f"--sha256: {archive}: its SHA-256 is not {sha256} but {facts['sha256']}; {mend}")
+    same = known if (known.get("url"), known.get("bytes")) == (facts["url"], facts["bytes"]) else {}
+    return same | facts
+
+
+def _agree(folders: list[Path], known: dict[str, Any] | None, url: str | None, sha256: str | None) -> None:
+    """Raise UserError where parts that are there came from elsewhere than asked for."""
+    there, known = ", ".join(map(str, folders)), known or {}
+    for option, asked, noted in (
+        ("--url", url, known.get("url")),
+        ("--sha256", sha256 and sha256.lower(), known.get("sha256")),
+    ):
+        if asked is not None and asked != noted:
+            whence = f"from an archive with {noted}" if noted else "and nothing says of which archive"
+            raise UserError(
+                f"{option}: {there}: here already, {whence}; delete it to have it of {asked}, or leave {option} out"
+            )
 
 
 def unpack(archive: Path, root: Path, wanted: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -127,7 +171,7 @@ def _unpack(
         with (
             archive.open("rb") as raw,
             bar(archive.stat().st_size, f"unpacking {archive.name}") as progress,
-            tarfile.open(fileobj=raw, mode="r|*") as tar,
+            tarfile.open(fileobj=raw, mode="r|*", tarinfo=files.Member) as tar,
         ):
             for member in tar:
                 progress.update(raw.tell() - progress.n)
@@ -193,11 +237,17 @@ def _replace(target: Path, new: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What was noted of an earlier fetch; nothing where that cannot be read or is something else."""
     try:
-        notes = json.loads(path.read_text())
+        notes = files.parsed(path)
     except (OSError, ValueError):
         notes = {}
-    return {"archive": notes.get("archive"), "parts": dict(notes.get("parts", {}))}
+    notes = notes if isinstance(notes, dict) else {}
+    archive, unpacked = notes.get("archive"), notes.get("parts")
+    return {
+        "archive": archive if store.fits(archive, {"url": str, "bytes": int}) else None,
+        "parts": unpacked if store.fits(unpacked, {"*": {"files": int, "bytes": int}}) else {},
+    }
 
 
 def _write(path: Path, notes: dict[str, Any]) -> None:

@@ -13,6 +13,9 @@ import numpy as np
 
 from lra.data.release import FOLDER, PARTS
 from lra.errors import UserError
+from lra.tasks import files, png
+from lra.tasks.base import DataError
+from lra.tasks.retrieval.pairs import LONGEST_ROW
 
 LISTOPS = {"basic_train.tsv": 96_000, "basic_val.tsv": 2_000, "basic_test.tsv": 2_000}
 PAIRS = {"new_aan_pairs.train.tsv": 147_086, "new_aan_pairs.eval.tsv": 18_090, "new_aan_pairs.test.tsv": 17_437}
@@ -77,8 +80,11 @@ def table(
     """A TSV: every row has its columns, the first and the last match, and there are as many as released."""
     rows = 0
     try:
-        with file.open("rb") as handle:
-            for number, line in enumerate(handle, start=1):
+        with files.opened(file) as handle:
+            for number, line in enumerate(iter(lambda: handle.readline(LONGEST_ROW + 1), b""), start=1):
+                if len(line) > LONGEST_ROW or line.count(b"\t") >= 2 * columns:
+                    yield Finding("bad", file, f"line {number} is longer or of more columns than any row of this file")
+                    return
                 cells = line.rstrip(b"\r\n").split(b"\t")
                 if number == 1 and header is not None:
                     if line.rstrip(b"\r\n") != header:
@@ -114,18 +120,14 @@ def pathfinder(folder: Path) -> Iterator[Finding]:
 def images(subset: Path) -> Iterator[Finding]:
     """One difficulty: every image listed is there and has bytes, and shows what its label says."""
     try:
-        rows = [
-            line.split()
-            for file in sorted((subset / "metadata").glob("*.npy"))
-            for line in file.read_text(encoding="ascii").splitlines()
-        ]
+        rows = [line.split() for file in sorted((subset / "metadata").glob("*.npy")) for _, line in files.lines(file)]
         sizes = {
             f"{batch.name}/{entry.name}": entry.stat().st_size
             for batch in (subset / "imgs").iterdir()
             if batch.is_dir()
             for entry in os.scandir(batch)
         }
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, DataError) as error:
         yield Finding("bad", subset, f"metadata or images cannot be read ({error})")
         return
     if not rows or any(len(r) < 4 or r[3] not in ("0", "1") for r in rows):
@@ -161,7 +163,7 @@ def learnable(subset: Path, labelled: list[tuple[Path, int]]) -> Iterator[Findin
         return
     try:
         area = roc_auc_score(labels, [-widest_gap(labelled[i][0]) for i in chosen])
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, ValueError) as error:
         yield Finding("bad", subset, f"images cannot be read ({error})")
         return
     if area < UNRELATED:
@@ -174,11 +176,9 @@ def learnable(subset: Path, labelled: list[tuple[Path, int]]) -> Iterator[Findin
 def widest_gap(file: Path, bright: int = 64, radius: float = 3.0) -> float:
     """How far apart the paddles are that lead from one disc to the other, at the widest place of the
     best way, in pixels: small where one curve joins the discs. For images of 128 x 128."""
-    from PIL import Image
     from scipy import ndimage
 
-    with Image.open(file) as image:
-        pixels = np.asarray(image.convert("L"))
+    pixels = png.pixels(files.whole(file, png.LARGEST), 128, "L")
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     filled = ndimage.convolve(pixels.astype(float), (y * y + x * x <= radius * radius).astype(float), mode="constant")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -78,10 +79,11 @@ def _quoted(word: str, several: set[str]) -> str:
     key, equals, value = word.partition("=")
     if equals and not key.lstrip("+~"):
         raise UserError(f"{word!r} is not an option; write key=value, for instance task=listops or train.steps=100")
-    plain = not value or value[0] in "'\"" or re.fullmatch(r"[\w./-]*|null|\$\{.*\}", value, re.ASCII)
+    plain = not value or value[0] in "'\"[" or re.fullmatch(r"[\w./-]*|null|\$\{.*\}", value, re.ASCII)
     if not equals or key.lstrip("+") not in AS_TYPED or plain:
         return word
-    if several and "," in value and not Path(value).expanduser().exists():
+    if several and "," in value and not os.path.exists(os.path.expanduser(value)):  # noqa: PTH110, PTH111
+        # not pathlib's, which raises where it may not look
         return word
     return f"{key}={quoted(value)}"
 

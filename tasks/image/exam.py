@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lra.tasks import hub, store
+from lra.tasks import hub, parquet, png, store
 from lra.tasks.base import BYTE_VOCABULARY, DataError, Ragged, Split, Task, digest
 from lra.tasks.image.cifar_batches import read_batches
-from lra.tasks.sampling import check_count, content_keys, few
+from lra.tasks.sampling import check_classes, check_count, content_keys, few, under_two_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+HUB = "uoft-cs/cifar10"
 ROWS = {"train": 50_000, "test": 10_000}
 SIDE = 32
 PIXELS = SIDE * SIDE
@@ -61,7 +61,7 @@ class Image(Task):
         name: str = "image",
         max_len: int = PIXELS,
         path: str | None = None,
-        hub: str = "uoft-cs/cifar10",
+        hub: str = HUB,
         split_seed: int = 0,
         eval_items: int | None = None,
         **common: Any,
@@ -94,7 +94,7 @@ class Image(Task):
         pictures, source = self._read()
         folder = store.data_dir(self.data_dir) / f"image-{digest([VERSION, source_digest(pictures)])}"
         store.ensure(folder, lambda draft: write(draft, pictures))
-        facts = store.manifest(folder)["facts"]
+        facts = store.facts(folder, {"contents": str, "jpeg": int})
         pixels = {name: store.array(folder, f"{name}_pixels") for name in ROWS}
         labels = {name: np.asarray(store.array(folder, f"{name}_labels")) for name in ROWS}
         self._rows = {name: len(labels[name]) for name in ROWS}
@@ -105,6 +105,9 @@ class Image(Task):
             return Ragged(flat, np.arange(len(classes) + 1) * PIXELS, classes, self.max_len, shift=1)
 
         cut = len(labels["train"]) * 9 // 10
+        if not 0 < cut < len(labels["train"]):
+            raise DataError(f"{pictures['train'].where}: {len(labels['train'])} images are too few to split off 10 %")
+        check_classes(labels["train"][:cut], pictures["train"].where)
         keys = {name: content_keys(pixels[name], self.split_seed) for name in ROWS}
         exam = few(part("test", 0, None), keys["test"], self.eval_items)
         self._identity = {
@@ -115,6 +118,7 @@ class Image(Task):
         self._notes = {
             "source": source,
             "jpeg_images": facts["jpeg"],
+            "train_images_under_two_labels": under_two_labels(keys["train"], labels["train"]),
             "train_images_also_in_test": int(np.isin(keys["train"], keys["test"]).sum()),
             "test_items": len(exam),
         }
@@ -137,7 +141,7 @@ class Image(Task):
     def describe(self) -> dict[str, Any]:
         """Where the data come from, for `lra.data list`. Reads no data."""
         unpacked = store.data_dir(self.data_dir) / BATCHES
-        found = Path(self.path).expanduser() if self.path is not None else hub.cached(self.hub) or unpacked
+        found = store.path(self.path) if self.path is not None else hub.cached(self.hub) or unpacked
         return {
             "source": f"hub: {self.hub}" if self.path is None else "local files",
             "found": found if found.exists() else None,
@@ -153,11 +157,12 @@ class Image(Task):
     def _read(self) -> tuple[dict[str, Pictures], str]:
         unpacked = store.data_dir(self.data_dir) / BATCHES
         if self.path is not None:
-            return read_folder(Path(self.path).expanduser()), "local files"
+            return read_folder(store.path(self.path)), "local files"
         try:
             tables = hub.fetch(self.hub)
         except hub.Unreachable:
-            if not unpacked.is_dir():
+            # Another data set than the exam's own is not what lies there.
+            if self.hub != HUB or not unpacked.is_dir():
                 raise
             return from_batches(unpacked), "local files"
         return from_tables(tables, self.hub), f"hub: {self.hub}"
@@ -184,7 +189,7 @@ def read_folder(folder: Path) -> dict[str, Pictures]:
         raise DataError(f"task.path: {folder} is not a folder")
     if not any(folder.rglob("*.parquet")):
         raise DataError(f"task.path: {folder} holds neither train*.parquet and test*.parquet nor data_batch_1")
-    return from_tables(hub.read(folder), str(folder))
+    return from_tables(parquet.read(folder), str(folder))
 
 
 def from_batches(folder: Path) -> dict[str, Pictures]:
@@ -199,30 +204,32 @@ def from_tables(tables: Mapping[str, pa.Table], where: str) -> dict[str, Picture
     pictures = {}
     for name, table in tables.items():
         at = f"{where}, {name}"
-        hub.require_columns(table, ("img", "label"), at)
+        parquet.require_columns(table, ("img", "label"), at)
         kind = table["img"].type
         if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
             raise DataError(f"{at}: img is {kind}, an image (struct<bytes, path>) is needed")
+        if not pa.types.is_binary(kind.field("bytes").type) and not pa.types.is_large_binary(kind.field("bytes").type):
+            raise DataError(f"{at}: img.bytes is {kind.field('bytes').type}, binary is needed")
         encoded = pc.struct_field(table["img"], "bytes")
         if encoded.null_count:
             raise DataError(f"{at}: {encoded.null_count} images have no bytes")
-        pictures[name] = Pictures(encoded.to_pylist(), hub.labels(table, Image.num_classes, at), at)
+        pictures[name] = Pictures(encoded.to_pylist(), parquet.labels(table, Image.num_classes, at), at)
     return pictures
 
 
 def decode(encoded: bytes, where: str) -> np.ndarray:
-    """uint8 (32, 32, 3) of a PNG or JPEG. Raises DataError."""
-    from PIL import Image as Pillow
-
+    """uint8 (32, 32, 3) of a PNG of 8-bit RGB or of a JPEG. Raises DataError."""
     try:
-        with Pillow.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
-            if image.size != (SIDE, SIDE):
-                raise DataError(f"{where}: the image is {image.width}x{image.height}; {SIDE}x{SIDE} is needed")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
+        if len(encoded) > png.LARGEST:
+            raise ValueError(f"{len(encoded):,} bytes are more than an image of {SIDE}x{SIDE} can have")
+        if encoded.startswith(JPEG):
+            return png.pixels(encoded, SIDE, "RGB", "JPEG")
+        header = png.header(encoded)
+        if header == (SIDE, SIDE, 8, png.RGB):
+            return png.pixels(encoded, SIDE, "RGB")
+    except ValueError as error:
         raise DataError(f"{where}: the image cannot be decoded ({error})") from error
+    raise DataError(f"{where}: the image is {header}; {SIDE}x{SIDE} of 8-bit RGB is needed")
 
 
 def rgb_chunks(pictures: Pictures, size: int = 1000) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import count
 from os import cpu_count
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from lra.tasks import store
+from lra.tasks import files, store
 from lra.tasks.base import SPLITS, DataError, Ragged, Split, Task, digest, majority
+from lra.tasks.sampling import check_classes
 
 SYMBOLS = ("[MIN", "[MAX", "[MED", "[SM", *"0123456789", "X")  # X: "]", as in the official code
 IDS = {symbol: i for i, symbol in enumerate(SYMBOLS, start=1)} | {"]": len(SYMBOLS)}
 FILES = {"train": "basic_train.tsv", "valid": "basic_val.tsv", "test": "basic_test.tsv"}
+INDEX = 1  # of what a store of files holds; raise it when that changes
+FACTS = {"content": str}
 SHARD = 1_000  # trees drawn from one seed; part of what the seed means
 
 
@@ -71,7 +75,8 @@ class ListOps(Task):
 
     def identity(self) -> Any:
         if self.path is not None:
-            return {"files": content_hash(self.find())}
+            self.split("train")
+            return {"content": store.facts(self.place(), FACTS)["content"]}
         from lra.tasks.listops.generator import VERSION
 
         return {
@@ -85,7 +90,7 @@ class ListOps(Task):
 
     def describe(self) -> dict[str, Any]:
         """Where the data come from, for `lra.data list`."""
-        where = store.data_dir(self.data_dir) / self.folder() if self.path is None else self.find()
+        where = self.place() if self.path is None else self.find()["train"].parent
         return {
             "source": "generated here" if self.path is None else "release files",
             "found": where if where.exists() else None,
@@ -93,20 +98,26 @@ class ListOps(Task):
             "how": "python -m lra.data prepare task=listops",
         }
 
-    def folder(self) -> str:
-        """Name of the store below the data folder."""
-        return f"listops-{digest(self.identity())}"
+    @cached_property
+    def state(self) -> str:
+        """Digest of the files as they stand, which may differ where what is read of them does not."""
+        return content_hash(self.find())
+
+    def place(self) -> Path:
+        """Where the arrays are, or will be, below the data folder."""
+        what = self.identity() if self.path is None else ["release", INDEX, self.state]
+        return store.data_dir(self.data_dir) / f"listops-{digest(what)}"
 
     def load(self) -> Mapping[str, Split]:
         if self.path is None:
             build = self.generate
         else:
-            files = self.find()
+            found = self.find()
 
-            def build(draft: Path) -> None:
-                write(draft, index(files))
+            def build(draft: Path) -> dict[str, Any]:
+                return write(draft, index(found))
 
-        folder = store.ensure(store.data_dir(self.data_dir) / self.folder(), build)
+        folder = store.ensure(self.place(), build)
         tokens, offsets, labels, sizes = (store.array(folder, n) for n in ("tokens", "offsets", "labels", "sizes"))
         starts = np.concatenate(([0], np.cumsum(sizes)))
         return {
@@ -114,7 +125,7 @@ class ListOps(Task):
             for name, a, b in zip(SPLITS, starts[:-1], starts[1:], strict=True)
         }
 
-    def generate(self, draft: Path) -> None:
+    def generate(self, draft: Path) -> dict[str, Any]:
         """Draw shard after shard, drop repetitions in shard order, cut into the three splits.
 
         A shard depends on the seed and its number only, so the number of threads changes nothing.
@@ -135,7 +146,7 @@ class ListOps(Task):
                     f"task.sizes: {wanted} distinct expressions of {self.min_length + 1} to {self.max_len - 1}"
                     f" tokens are not to be had; {len(kept)} came out of {(shard + 1) * SHARD}"
                 )
-        write(draft, (kept[:wanted], self.sizes))
+        return write(draft, (kept[:wanted], self.sizes))
 
     def shards(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         from lra.tasks.listops.generator import draw_many
@@ -153,12 +164,17 @@ class ListOps(Task):
 
     def find(self) -> dict[str, Path]:
         """The three TSV files below `path`."""
-        root = Path(str(self.path)).expanduser()
+        root = store.path(str(self.path))
         nested = ("", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
-        for folder in (root / n for n in nested):
-            files = {split: folder / file for split, file in FILES.items()}
-            if all(f.is_file() for f in files.values()):
-                return files
+        held = {f: [file for file in FILES.values() if (f / file).is_file()] for f in (root / n for n in nested)}
+        for folder, present in sorted(held.items(), key=lambda item: -len(item[1])):
+            if len(present) == len(FILES):
+                return {split: folder / file for split, file in FILES.items()}
+            if present:
+                missing = ", ".join(file for file in FILES.values() if file not in present)
+                raise DataError(f"task.path: {folder} holds no {missing}")
+        if not root.is_dir():
+            raise DataError(f"task.path: {root} is not a folder")
         raise DataError(f"task.path: {root} holds no {', '.join(FILES.values())}, nor does a listops-1000 folder in it")
 
     def rules(self) -> dict[str, Callable[[Split, Split], np.ndarray]]:
@@ -169,14 +185,14 @@ class ListOps(Task):
         }
 
 
-def content_hash(files: Mapping[str, Path]) -> str:
+def content_hash(found: Mapping[str, Path]) -> str:
     whole = hashlib.sha256()
     for split in SPLITS:
         try:
-            with files[split].open("rb") as handle:
+            with files.opened(found[split]) as handle:
                 whole.update(hashlib.file_digest(handle, "sha256").digest())
         except OSError as error:
-            raise DataError(f"task.path: {files[split]} cannot be read ({error.strerror})") from error
+            raise DataError(f"task.path: {found[split]} cannot be read ({error.strerror})") from error
     return whole.hexdigest()[:16]
 
 
@@ -194,20 +210,17 @@ def read(file: Path) -> Iterator[tuple[np.ndarray, int]]:
     from lra.tasks.listops.generator import evaluate
 
     nothing = np.zeros(len(SYMBOLS), np.int64)
-    try:
-        lines = file.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"task.path: {file} cannot be read ({error})") from error
-    if not lines or lines[0].split("\t") != ["Source", "Target"]:
+    lines = files.lines(file)
+    if next(lines, (1, ""))[1].split("\t") != ["Source", "Target"]:
         raise DataError(f"{file}:1: the header is not Source<TAB>Target")
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in lines:
         source, tab, target = line.partition("\t")
         if not tab or target not in IDS or not target.isdigit():
             raise DataError(f"{file}:{number}: not an expression, a tab and a target from 0 to 9")
         try:
             tokens = tokenize(source)
         except KeyError as error:
-            raise DataError(f"{file}:{number}: {error.args[0]!r} is not a ListOps token") from error
+            raise DataError(f"{file}:{number}: {files.shown(error.args[0])} is not a ListOps token") from error
         value = evaluate(tokens, 0, nothing)
         if value != int(target):
             what = "is not a whole expression" if value < 0 else f"has the value {value}, not {target}"
@@ -215,20 +228,30 @@ def read(file: Path) -> Iterator[tuple[np.ndarray, int]]:
         yield tokens, int(target)
 
 
-def index(files: Mapping[str, Path]) -> tuple[list[tuple[np.ndarray, int]], list[int]]:
-    rows = [list(read(files[split])) for split in SPLITS]
+def index(found: Mapping[str, Path]) -> tuple[list[tuple[np.ndarray, int]], list[int]]:
+    rows = [list(read(found[split])) for split in SPLITS]
     for split, part in zip(SPLITS, rows, strict=True):
         if not part:
-            raise DataError(f"{files[split]}: no rows")
+            raise DataError(f"{found[split]}: no rows")
+    check_classes([label for _, label in rows[0]], str(found["train"]))
     return [row for part in rows for row in part], [len(part) for part in rows]
 
 
-def write(draft: Path, data: tuple[list[tuple[np.ndarray, int]], Any]) -> None:
+def write(draft: Path, data: tuple[list[tuple[np.ndarray, int]], Any]) -> dict[str, Any]:
+    """Store tokens uint8 (T,), offsets (N + 1,), labels uint8 (N,) and sizes (3,); returns the facts: `content`,
+    a digest of all four."""
     rows, sizes = data
-    np.save(draft / "tokens.npy", np.concatenate([t for t, _ in rows]))
-    np.save(draft / "offsets.npy", np.cumsum([0, *(len(t) for t, _ in rows)]))
-    np.save(draft / "labels.npy", np.array([label for _, label in rows], np.uint8))
-    np.save(draft / "sizes.npy", np.array(sizes))
+    arrays = {
+        "tokens": np.concatenate([t for t, _ in rows]),
+        "offsets": np.cumsum([0, *(len(t) for t, _ in rows)]).astype(np.int64),
+        "labels": np.array([label for _, label in rows], np.uint8),
+        "sizes": np.array(sizes, np.int64),
+    }
+    whole = hashlib.sha256()
+    for name, values in arrays.items():
+        np.save(draft / f"{name}.npy", values)
+        whole.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")))
+    return {"content": whole.hexdigest()[:16]}
 
 
 def first_operator(train: Split, test: Split) -> np.ndarray:

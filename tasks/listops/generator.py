@@ -14,9 +14,8 @@ Tokens are uint8: 1..4 the operators MIN MAX MED SM (each with its bracket), 5..
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from lra.tasks.stream import below, uniform
+from lra.tasks.stream import below, compiled, uniform
 
 VERSION = 1  # raise it whenever the same seed gives other data
 MIN, MAX, MED, SM = 1, 2, 3, 4
@@ -25,7 +24,7 @@ CLOSE = 15
 DEEPEST = 64  # levels that can be open at once
 
 
-@njit(cache=True)
+@compiled()
 def apply(operator: int, values: np.ndarray, count: int) -> int:
     """Value of an operator over values[:count]. MED averages the middle two and truncates."""
     if operator == MIN:
@@ -38,7 +37,7 @@ def apply(operator: int, values: np.ndarray, count: int) -> int:
     return (ordered[(count - 1) // 2] + ordered[count // 2]) // 2
 
 
-@njit(cache=True)
+@compiled()
 def draw(state: np.ndarray, out: np.ndarray, max_depth: int, max_args: int, max_length: int) -> tuple[int, int]:
     """Draw one tree into `out`; (length, value), or (0, 0) if it reaches `max_length`."""
     operators, missing = np.empty(max_depth, np.int64), np.empty(max_depth, np.int64)
@@ -74,7 +73,7 @@ def draw(state: np.ndarray, out: np.ndarray, max_depth: int, max_args: int, max_
             return length, value
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def draw_many(
     state: np.ndarray, count: int, min_length: int, max_length: int, max_depth: int, max_args: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,7 +90,7 @@ def draw_many(
     return tokens[:used].copy(), lengths, labels
 
 
-@njit(cache=True)
+@compiled()
 def evaluate(tokens: np.ndarray, limit: int, stand_in: np.ndarray) -> int:
     """Value of an expression; -1 if it is not one whole well-formed expression.
 
@@ -130,7 +129,7 @@ def evaluate(tokens: np.ndarray, limit: int, stand_in: np.ndarray) -> int:
     return -1
 
 
-@njit(cache=True)
+@compiled()
 def count_values(tokens: np.ndarray, depth: int, table: np.ndarray) -> None:
     """Add to table (5, 10) how often each operator at `depth` has each value."""
     level = 0

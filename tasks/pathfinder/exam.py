@@ -25,8 +25,12 @@ from lra.tasks.base import SPLITS, DataError, Ragged, Split, Subset, Task, diges
 from lra.tasks.pathfinder import release
 from lra.tasks.pathfinder.parameters import RESOLUTIONS as DRAWN
 from lra.tasks.pathfinder.parameters import SHORT_CONTOURS, Parameters, parameters
+from lra.tasks.sampling import check_classes, under_two_labels
 
 RESOLUTIONS = {"pathfinder": 32, "pathx": 128, "pathx256": 256}  # the exam's own, by name
+INDEX = 1  # of what a store of the release holds; raise it when that changes
+FACTS = {"bounds": [int], "content": str}
+ODDITIES = {"skipped": [str], "unlisted": int, "repeated": int, "both": int}
 SHARD = 500  # images drawn from one seed; part of what the seed means
 
 
@@ -125,7 +129,22 @@ class Pathfinder(Task):
         if self.path is None:
             return self.generated
         images = {split: len(self.split(split)) for split in SPLITS}
-        return {"content": store.manifest(self.folder())["facts"]["content"], "images": images}
+        return {"content": store.facts(self.folder(), FACTS)["content"], "images": images}
+
+    def notes(self) -> dict[str, Any]:
+        """Of the release: images that are empty and skipped, that no line of the metadata names, that several
+        do, and that stand under both labels, pixel for pixel."""
+        self.split("train")
+        if self.path is None:
+            return {"source": "generated here"}
+        facts = store.facts(self.folder(), FACTS | ODDITIES)
+        return {
+            "source": "release files",
+            "images_skipped": len(facts["skipped"]),
+            "images_unlisted": facts["unlisted"],
+            "images_listed_again": facts["repeated"],
+            "images_under_both_labels": facts["both"],
+        }
 
     def describe(self) -> dict[str, Any]:
         """Where the data come from, for `lra.data list`."""
@@ -140,9 +159,13 @@ class Pathfinder(Task):
     def find(self) -> Path:
         return release.find(str(self.path), self.resolution, self.contour_length)
 
+    @cached_property
+    def state(self) -> str:
+        return digest([INDEX, release.state(self.find())])
+
     def folder(self) -> Path:
         """The store of the images in order of their hashes."""
-        what = digest(self.generated) if self.path is None else f"release-{release.state(self.find())}"
+        what = digest(self.generated) if self.path is None else f"release-{self.state}"
         return store.data_dir(self.data_dir) / f"pathfinder{self.resolution}-{self.contour_length}-{what}"
 
     def load(self) -> Mapping[str, Split]:
@@ -154,7 +177,7 @@ class Pathfinder(Task):
         everything = Ragged(
             images.reshape(-1), np.arange(len(labels) + 1) * images.shape[1], labels, self.max_len, shift=1
         )
-        bounds = [0, *store.manifest(folder)["facts"]["bounds"], len(labels)]
+        bounds = [0, *store.facts(folder, FACTS)["bounds"], len(labels)]
         share = min(1.0, self.num_images / len(labels))
         return {
             name: Subset(everything, order[a : a + round((b - a) * share)])
@@ -163,9 +186,12 @@ class Pathfinder(Task):
 
     def index(self, draft: Path) -> dict[str, Any]:
         """Build the store from the release."""
-        listed, skipped = release.without_empty(release.rows(self.find(), self.contour_length))
-        blocks = release.images(listed, self.resolution)
-        return write(draft, progress(blocks, len(listed), self.name), len(listed), self.max_len) | {"skipped": skipped}
+        listed = release.rows(self.find(), self.contour_length)
+        kept, skipped = release.without_empty(listed)
+        check_classes([row.label for row in kept], str(self.find()))
+        blocks = release.images(kept, self.resolution)
+        facts = write(draft, progress(blocks, len(kept), self.name), len(kept), self.max_len)
+        return facts | {"skipped": skipped} | release.oddities(self.find(), listed)
 
     def generate(self, draft: Path, shards: Path) -> dict[str, Any]:
         """Build the store by drawing the shards that are not yet in the folder `shards`."""
@@ -258,9 +284,9 @@ def read_shard(file: Path) -> tuple[np.ndarray, np.ndarray]:
 def write(draft: Path, blocks: Iterable[tuple[np.ndarray, np.ndarray]], count: int, length: int) -> dict[str, Any]:
     """Write images.npy (N, L) uint8, labels.npy (N,) uint8 and order.npy (N,), the images by hash.
 
-    Returns facts: `bounds`, where valid and test begin in that order, and `content`, a digest of
-    the set of images and labels. Written block by block, not through a memory map, for which a
-    full disk would be the end of the process.
+    Returns facts: `bounds`, where valid and test begin in that order, `content`, a digest of the
+    set of images and labels, and `both`, how many images stand under two labels. Written block by
+    block, not through a memory map, for which a full disk would be the end of the process.
     """
     labels, hashes = [], []
     with (draft / "images.npy").open("wb") as handle:
@@ -276,7 +302,11 @@ def write(draft: Path, blocks: Iterable[tuple[np.ndarray, np.ndarray]], count: i
     np.save(draft / "labels.npy", every)
     np.save(draft / "order.npy", order.astype(np.uint32))
     content = hashlib.sha256(keys[order].tobytes() + every[order].tobytes()).hexdigest()[:16]
-    return {"bounds": [bound(keys[order], share) for share in (8, 9)], "content": content}
+    return {
+        "bounds": [bound(keys[order], share) for share in (8, 9)],
+        "content": content,
+        "both": under_two_labels(keys[:, 0], every),
+    }
 
 
 def bound(keys: np.ndarray, tenths: int) -> int:

@@ -16,11 +16,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from lra.tasks.pathfinder.parameters import Parameters
 from lra.tasks.pathfinder.sprites import DEGREES, FREE, OVERLAP, SOLID, Tables, build
-from lra.tasks.stream import below, seeded, uniform
+from lra.tasks.stream import below, compiled, seeded, uniform
 
 VERSION = 1  # of what a seed means
 SPRITE, ROW, COLUMN = 0, 1, 2
@@ -41,19 +40,19 @@ class Settings(NamedTuple):
     paddle_contrasts: np.ndarray
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def choose(state, values):
     """One of `values`; nothing is drawn where there is no choice."""
     return values[0] if len(values) == 1 else values[below(state, len(values))]
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def flat(t, y, x):
     """Index of an image position on the flat canvas."""
     return (y + t.frame) * t.stride + x + t.frame
 
 
-@njit(cache=True)
+@compiled()
 def plant(t, size, pivot, snake, direction, y, x):
     """Lay the first paddle of a snake from tail (y, x); False if its head or pivot is outside."""
     at = t.first + 6 * direction
@@ -64,7 +63,7 @@ def plant(t, size, pivot, snake, direction, y, x):
     return inside and 0 <= pivot[0] < size and 0 <= pivot[1] < size
 
 
-@njit(cache=True)
+@compiled()
 def plant_pair(t, s, state, pivots, snakes, scale, ink):
     """Lay the first paddles of both target snakes; the number of tries it took. (spec 3.4)
 
@@ -106,7 +105,7 @@ def plant_pair(t, s, state, pivots, snakes, scale, ink):
                 return tries
 
 
-@njit(cache=True)
+@compiled()
 def plant_distractor(t, s, state, taken, free, pivots, snakes):
     """Lay the first paddle of a snake anywhere; False if there is no room. (spec 3.6)"""
     for _ in range(s.paddle_tries):
@@ -119,7 +118,7 @@ def plant_distractor(t, s, state, taken, free, pivots, snakes):
     return False
 
 
-@njit(cache=True)
+@compiled()
 def grow(t, s, state, canvas, before, pivots, snakes, scale, contrasts, ink, totals):
     """Let planted snakes grow in turn, a paddle at a time, on a canvas that starts as `before`;
     False if one of them finds no room. (spec 3.5)
@@ -194,7 +193,7 @@ def grow(t, s, state, canvas, before, pivots, snakes, scale, contrasts, ink, tot
     return True
 
 
-@njit(cache=True)
+@compiled()
 def take(t, canvas, taken):
     """Mark in `taken` what is not free and the outermost pixels; the number of pixels free.
 
@@ -216,7 +215,7 @@ def take(t, canvas, taken):
     return free
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def popcount(x):
     x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
@@ -224,7 +223,7 @@ def popcount(x):
     return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@njit(cache=True)
+@compiled()
 def draw_tail(t, state, taken, free, direction):
     """One of the tails (row x size + column) around which the footprint is free; -1 if none is.
 
@@ -270,7 +269,7 @@ def draw_tail(t, state, taken, free, direction):
     return y * size + w * 64 + popcount((bits & (~bits + np.uint64(1))) - np.uint64(1))
 
 
-@njit(cache=True)
+@compiled()
 def paint(t, image, snakes, ink):
     """image = max(image, the lines of the snakes' paddles), cropped at the borders."""
     size, width = image.shape[0], 2 * t.half + 1
@@ -284,7 +283,7 @@ def paint(t, image, snakes, ink):
                     image[y, x] = max(image[y, x], value)
 
 
-@njit(cache=True)
+@compiled()
 def paint_marker(t, image, y, x):
     """image = max(image, a disc at (y, x))."""
     size, width, classes = image.shape[0], 2 * t.marker_half + 1, 2 * t.marker_safe + 1
@@ -297,7 +296,7 @@ def paint_marker(t, image, y, x):
             image[i, j] = max(image[i, j], t.bytes[disc + (i - top) * width + j - left] / 255.0)
 
 
-@njit(cache=True)
+@compiled()
 def develop(image, pixels):
     """Stretch the image from its least to its greatest value onto 0 to 255, and clear it."""
     low = high = image[0, 0]
@@ -311,7 +310,7 @@ def develop(image, pixels):
             image[y, x] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def draw_many(tables, s, state, images, labels, tries, placed):
     """Fill images (N, size^2) uint8 and labels (N,), one image after the other from `state`.
 

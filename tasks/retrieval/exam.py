@@ -13,6 +13,11 @@ from lra.tasks.base import BYTE_VOCABULARY, SPLITS, DataError, Ragged, Split, Ta
 from lra.tasks.retrieval.pairs import RELEASE, VERSION, FileBytes, find, index
 from lra.tasks.sampling import check_count, few
 
+OF_SPLIT = {"sha256": str} | dict.fromkeys(("pairs", "positives", "bytes_literals", "empty_documents"), int)
+FACTS = {"splits": dict.fromkeys(SPLITS, OF_SPLIT)} | dict.fromkeys(
+    ("pairs_in_two_splits", "test_papers", "test_papers_also_in_train"), int
+)
+
 
 class Retrieval(Task):
     """Pairs of papers and whether a citation links them: label, id1, id2, text1, text2 in the
@@ -41,7 +46,6 @@ class Retrieval(Task):
     documents = 2
     standard_len = 4000
     symbols = tuple(f"0x{b:02x}" for b in range(256))
-    local_rules = ("majority", "length_and_histogram", "tfidf_cosine")
     local_rules = ("majority", "length_and_histogram", "tfidf_cosine")
 
     def __init__(
@@ -81,15 +85,17 @@ class Retrieval(Task):
     @property
     def root(self) -> Path:
         """Where the pairs are looked for."""
-        return Path(self.path).expanduser() if self.path is not None else store.data_dir(self.data_dir) / self.home
+        return store.path(self.path) if self.path is not None else store.data_dir(self.data_dir) / self.home
 
     def load(self) -> Mapping[str, Split]:
         source = find(self.root, "task.path" if self.path is not None else f"task={self.name}", self.instead())
         keep = max(self.max_len, self.standard_len) + 1  # one more, so that a cut can be told
-        stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in source.files]
+        stamps = [
+            (str(f.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns) for f, found in source.stats()
+        ]
         folder = store.data_dir(self.data_dir) / f"pairs-{digest([VERSION, keep, self.decode, stamps])}"
         store.ensure(folder, lambda draft: index(source, draft, keep, self.decode))
-        self._facts = store.manifest(folder)["facts"]
+        self._facts = store.facts(folder, FACTS)
         splits: dict[str, Split] = {}
         for name in SPLITS:
             offsets, labels, keys = (store.array(folder, f"{name}.{part}") for part in ("offsets", "labels", "keys"))

@@ -16,14 +16,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lra.tasks import files
 from lra.tasks.base import DataError
+from lra.tasks.sampling import check_classes
 
-VERSION = 1  # of the index below; another one is built anew
+VERSION = 2  # of the index below; another one is built anew
 FILES = {"train": "new_aan_pairs.train.tsv", "valid": "new_aan_pairs.eval.tsv", "test": "new_aan_pairs.test.tsv"}
 RELEASE = (147_086, 18_090, 17_437)  # pairs of train, valid, test (spec 1.5)
 NESTED = ("", "tsv_data", "lra_release", "lra_release/tsv_data", "lra_release/lra_release/tsv_data")
 ARCHIVES = ("tsv_data.tar.xz", "tsv_data.tar.gz", "tsv_data.tgz", "tsv_data.tar")
 LABELS = {b"0.0": 0, b"1.0": 1, b"0": 0, b"1": 1}
+CANONICAL = (b"0.0", b"1.0")  # as the release writes a label
 LONGEST_ROW = 1 << 26  # bytes; a file that is no TSV must not be read into memory whole
 DAMAGED = (EOFError, lzma.LZMAError, zlib.error, tarfile.TarError)
 
@@ -62,12 +65,20 @@ class Source:
         self.packed = root.is_file()
         self.files = [root] if self.packed else [root / file for file in FILES.values()]
 
+    def stats(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Each file with its size and times. Raises DataError."""
+        for file in self.files:
+            try:
+                yield file, file.stat()
+            except OSError as error:
+                raise DataError(f"task.path: {file} cannot be read ({error.strerror})") from error
+
     def streams(self) -> Iterator[tuple[str, str, BinaryIO, int]]:
         """(split, name for messages, open file, bytes) of each. Raises DataError."""
         if not self.packed:
             for split, path in zip(FILES, self.files, strict=True):
                 try:
-                    handle = path.open("rb")
+                    handle = files.opened(path)
                 except OSError as error:
                     raise DataError(f"task.path: {path} cannot be read ({error.strerror})") from error
                 with handle:
@@ -75,11 +86,13 @@ class Source:
             return
         wanted = {file: split for split, file in FILES.items()}
         try:
-            with tarfile.open(self.root, "r|*") as tar:
+            with tarfile.open(self.root, "r|*", tarinfo=files.Member) as tar:
                 for member in tar:
                     split = wanted.pop(Path(member.name).name, None) if member.isfile() else None
                     if split:
                         yield split, f"{self.root}:{member.name}", tar.extractfile(member), member.size
+                        if not wanted:
+                            break
         except OSError as error:
             raise DataError(f"task.path: {self.root} cannot be read ({error.strerror or error})") from error
         except DAMAGED as error:
@@ -95,12 +108,12 @@ def find(root: Path, field: str, instead: str) -> Source:
             return Source(root)
         folders = [root / n for n in NESTED]
         held = {f: [file for file in FILES.values() if (f / file).is_file()] for f in folders}
-        for folder, files in held.items():
-            if len(files) == len(FILES):
+        for folder, present in held.items():
+            if len(present) == len(FILES):
                 return Source(folder)
-        for folder, files in held.items():
-            if files:
-                missing = ", ".join(file for file in FILES.values() if file not in files)
+        for folder, present in held.items():
+            if present:
+                missing = ", ".join(file for file in FILES.values() if file not in present)
                 raise DataError(f"{field}: {folder} holds no {missing}")
         for folder in folders:
             for archive in ARCHIVES:
@@ -112,8 +125,8 @@ def find(root: Path, field: str, instead: str) -> Source:
     raise DataError(f"{field}: {root} {what}; {instead}")
 
 
-def rows(handle: BinaryIO, where: str) -> Iterator[tuple[bytes, int, tuple[bytes, bytes]]]:
-    """(line, label, texts) of each row, texts as they stand. Raises DataError, naming the line."""
+def rows(handle: BinaryIO, where: str) -> Iterator[tuple[int, tuple[bytes, bytes], tuple[bytes, bytes], int]]:
+    """(label, ids, texts as they stand, bytes in the file) of each row. Raises DataError, naming the line."""
     number = 0
     while True:
         try:
@@ -125,26 +138,24 @@ def rows(handle: BinaryIO, where: str) -> Iterator[tuple[bytes, int, tuple[bytes
         if not line:
             break
         number += 1
+        if number == 1:
+            files.check_mark(line, where)
         if len(line) > LONGEST_ROW:
             raise DataError(f"{where}:{number}: longer than {LONGEST_ROW >> 20} MiB, which no row is")
+        if (count := line.count(b"\t") + 1) != 5:  # counted first: a row may be 64 MiB of tabs
+            raise DataError(f"{where}:{number}: {count} fields instead of 5 (label, id1, id2, text1, text2)")
         fields = line.rstrip(b"\r\n").split(b"\t")
-        if len(fields) != 5:
-            raise DataError(f"{where}:{number}: {len(fields)} fields instead of 5 (label, id1, id2, text1, text2)")
         label = LABELS.get(fields[0])
         if label is None:
             hint = "; these files have no header" if number == 1 else ""
-            raise DataError(f"{where}:{number}: label {shown(fields[0])} is not 0.0 or 1.0{hint}")
+            found = files.shown(fields[0][:41].decode("ascii", "replace"))
+            raise DataError(f"{where}:{number}: label {found} is not 0.0 or 1.0{hint}")
         for name, text in (("text1", fields[3]), ("text2", fields[4])):
             if text[:2] in (b"b'", b'b"') and (len(text) < 3 or text[-1:] != text[1:2]):
                 raise DataError(f"{where}:{number}: {name} opens as a bytes literal and has no end: a row cut short")
-        yield line, label, (fields[3], fields[4])
+        yield label, (fields[1], fields[2]), (fields[3], fields[4]), len(line)
     if not number:
         raise DataError(f"{where}: no rows")
-
-
-def shown(field: bytes) -> str:
-    """A field's beginning, for a message."""
-    return repr(field[:30].decode("ascii", "replace"))
 
 
 def is_literal(text: bytes) -> bool:
@@ -159,8 +170,10 @@ def decoded(text: bytes, where: str) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about escapes that Python does not know, which it keeps
             value = ast.literal_eval(text.decode("ascii"))
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise DataError(f"{where}: a text opens as a bytes literal and is none; set task.decode=false") from error
+    if not isinstance(value, bytes):
+        raise DataError(f"{where}: a text opens as a bytes literal and is none; set task.decode=false")
     return value
 
 
@@ -197,20 +210,23 @@ def index_split(
     literals = empty = 0
     bar = tqdm(total=size, unit="B", unit_scale=True, desc=f"reading {FILES[split]}", disable=None, leave=False)
     with bar, (draft / f"{split}.bin").open("wb") as out:
-        for line, label, texts in rows(handle, where):
-            contents.update(line)
+        for label, ids, texts, length in rows(handle, where):
             labels.append(label)
+            literals += sum(map(is_literal, texts))
+            if decode:
+                texts = tuple(decoded(text, f"{where}:{len(labels)}") for text in texts)
+            # As the release's own line stands, however this file ends its lines and writes its labels.
+            contents.update(b"\t".join((CANONICAL[label], *ids, *texts)) + b"\n")
             for text in texts:
-                literals += is_literal(text)
-                if decode:
-                    text = decoded(text, f"{where}:{len(labels)}")
                 papers.append(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
                 if not text:
                     empty += 1
                     text = b" "
                 out.write(text[:keep])
                 offsets.append(offsets[-1] + min(len(text), keep))
-            bar.update(len(line))
+            bar.update(length)
+    if split == "train":
+        check_classes(labels, where)
     np.save(draft / f"{split}.offsets.npy", np.frombuffer(offsets, np.int64))
     np.save(draft / f"{split}.labels.npy", np.frombuffer(labels, np.uint8).astype(np.int64))
     facts = {

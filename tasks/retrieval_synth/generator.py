@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from lra.tasks.retrieval_synth.words import COMMON, LONGEST, SUBJECTS, SYLLABLES
-from lra.tasks.stream import below, next_u64
+from lra.tasks.stream import below, compiled, next_u64
 
 NAME_EVERY = 4  # filler words, on average
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -23,7 +22,7 @@ COMMON_BYTES, COMMON_BOUNDS = table(COMMON)
 SYLLABLE_BYTES, SYLLABLE_BOUNDS = table(SYLLABLES)
 
 
-@njit(cache=True)
+@compiled()
 def opened(base: np.uint64, index: int, shortest: int, longest: int, ends: np.ndarray) -> tuple[np.ndarray, int]:
     """The state of item `index`, its label, and into ends (2,) the lengths of its documents."""
     state = np.empty(1, np.uint64)
@@ -38,7 +37,7 @@ def opened(base: np.uint64, index: int, shortest: int, longest: int, ends: np.nd
     return state, label
 
 
-@njit(cache=True)
+@compiled()
 def headers(base: np.uint64, count: int, shortest: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """labels int64 (N,) and lengths int64 (N, 2) of the first `count` items."""
     labels, lengths = np.empty(count, np.int64), np.empty((count, 2), np.int64)
@@ -47,7 +46,7 @@ def headers(base: np.uint64, count: int, shortest: int, longest: int) -> tuple[n
     return labels, lengths
 
 
-@njit(cache=True)
+@compiled()
 def shuffled(state: np.ndarray, count: int) -> np.ndarray:
     order = np.arange(count)
     for i in range(count - 1, 0, -1):
@@ -56,7 +55,7 @@ def shuffled(state: np.ndarray, count: int) -> np.ndarray:
     return order
 
 
-@njit(cache=True)
+@compiled()
 def put(out: np.ndarray, at: int, end: int, letters: np.ndarray, bounds: np.ndarray, word: int) -> int:
     """Write a word at `at`, cut at `end`; where it stops."""
     for i in range(bounds[word], bounds[word + 1]):
@@ -66,7 +65,7 @@ def put(out: np.ndarray, at: int, end: int, letters: np.ndarray, bounds: np.ndar
     return at
 
 
-@njit(cache=True)
+@compiled()
 def paragraph(
     state: np.ndarray, out: np.ndarray, at: int, end: int, fact: int, mentions: int, names: np.ndarray
 ) -> None:
@@ -92,7 +91,7 @@ def paragraph(
             at += 1
 
 
-@njit(cache=True)
+@compiled()
 def document(state: np.ndarray, length: int, told: np.ndarray, mentions: int, names: np.ndarray) -> np.ndarray:
     """uint8 (length,): a paragraph for each subject, told[subject] the word it repeats."""
     facts = len(told)
@@ -112,7 +111,7 @@ def document(state: np.ndarray, length: int, told: np.ndarray, mentions: int, na
     return out
 
 
-@njit(cache=True)
+@compiled()
 def draw(
     base: np.uint64, index: int, shortest: int, longest: int, facts: int, values: int, mentions: int, names: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -379,6 +379,116 @@ def test_bad_input_is_one_line(words: list[str], message: str, tmp_path: Path, m
     assert re.search(message, error) and error.count("\n") == 1
 
 
+def test_an_archive_that_is_there_is_held_against_what_is_asked(server: Server, tmp_path: Path) -> None:
+    digest = hashlib.sha256(server.content).hexdigest()
+    other = "http://127.0.0.1:9/another.gz"
+    with serving(server) as url:
+        release.fetch(tmp_path, url, "listops", sha256=digest)
+        archive = tmp_path / "lra_release.gz"
+        for part in ("listops", "retrieval"):  # there already, and still to be unpacked
+            with pytest.raises(UserError, match=f"--url: .* here already, .*from .*{url}.*leave --url out"):
+                release.fetch(tmp_path, other, part)
+            with pytest.raises(
+                UserError, match="--sha256: .*" + (digest if part == "listops" else "SHA-256 is not 00")
+            ):
+                release.fetch(tmp_path, url, part, sha256="00" * 32)
+            assert release.fetch(tmp_path, url, part, sha256=digest.upper())["folder"].is_dir()
+        (tmp_path / "lra_release.json").unlink()
+        with pytest.raises(
+            UserError, match="--url: .*lra_release.gz is here already, from where, nothing says; delete"
+        ):
+            release.fetch(tmp_path, url, "pathfinder128")
+        archive.write_bytes(b"something else")
+        with pytest.raises(UserError, match="--sha256: .*lra_release.gz: its SHA-256 is not .*; delete it to fetch it"):
+            release.fetch(tmp_path, None, "pathfinder128", sha256=digest)
+    assert len(server.log) == 1
+
+
+@pytest.mark.parametrize(
+    "notes", ["[]", "[" * 100_000, '{"parts": []}', '{"parts": {"listops-1000": 3}, "archive": 7}']
+)
+def test_notes_of_another_type_are_no_notes(server: Server, tmp_path: Path, notes: str) -> None:
+    (tmp_path / "lra_release.json").write_text(notes)
+    (tmp_path / "file.part").write_bytes(b"x")
+    (tmp_path / "file.part.json").write_text(notes)
+    archive = tmp_path / "mine.gz"
+    archive.write_bytes(server.content)
+    assert release.fetch(tmp_path, str(archive), "listops")["new"] == ["listops-1000"]
+    with serving(server) as url:
+        download.download(url, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == server.content
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://host/x", "is not a URL of http or https"),
+        ("file:///etc/passwd", "is not a URL of http or https"),
+        ("http://host:port/x", "is not a URL"),
+        ("http://a b/x", "is not a URL"),
+        ("nowhere.gz", "--url: 'nowhere.gz' is neither an address .* nor a file"),
+        ("~nobody-here/x", "--url: .* is neither an address"),
+    ],
+)
+def test_an_address_that_is_none_is_said_at_once(tmp_path: Path, url: str, message: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match=message):
+        release.fetch(tmp_path, url, "listops")
+    assert time.monotonic() - started < 5
+
+
+def test_a_place_that_cannot_be_written_says_what_chooses_it(tmp_path: Path, monkeypatch, capsys) -> None:
+    """A home that is no folder: root may write everywhere else."""
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("LRA_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for words in (
+        ["prepare", "task=listops", "task.max_len=24", "task.min_length=3", "task.sizes=[30,6,6]"],
+        ["fetch", "lra_release", "--only", "listops"],
+    ):
+        assert run(monkeypatch, *words) == 2
+        error = capsys.readouterr().err
+        assert "LRA_DATA" in error and error.count("\n") == 1, error
+
+
+LISTOPS_ROWS = "Source\tTarget\n( ( ( [MAX 2 ) 9 ) ] )\t9\n( ( ( [MIN 2 ) 9 ) ] )\t2\n"
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "ü", "a,b", "a=b", "it's", "[x]"])
+def test_a_copy_of_the_release_is_prepared_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch, capsys, name: str
+) -> None:
+    monkeypatch.setenv("LRA_DATA", str(tmp_path / "data"))
+    (tmp_path / name).mkdir()
+    for file in traps.LISTOPS:
+        (tmp_path / name / file).write_text(LISTOPS_ROWS)
+    assert run(monkeypatch, "prepare", "task=listops", f"task.path={tmp_path / name}") == 0
+    out = capsys.readouterr().out
+    assert "2 train, 2 valid, 2 test" in out and f"where: {tmp_path / name} (" in out
+
+
+def test_a_local_folder_of_the_hubs_name_is_not_the_source(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "stanfordnlp" / "imdb").mkdir(parents=True)
+    table = pa.table({"text": [f"a review {i}" for i in range(40)], "label": [0, 1] * 20})
+    for name in ("train", "test"):
+        pq.write_table(table, tmp_path / "stanfordnlp" / "imdb" / f"{name}.parquet")
+    done = subprocess.run(
+        [sys.executable, "-m", "lra.data", "prepare", "task=text"],
+        env=environment(
+            LRA_DATA=str(tmp_path / "d"), HF_HOME=str(tmp_path / "h"), HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT)
+        ),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
+    assert "stanfordnlp/imdb is not in the cache" in done.stderr
+
+
 def listops_release(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in traps.LISTOPS:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lra.tasks import hub
+from lra.tasks import hub, parquet
 from lra.tasks.base import SPLITS, DataError
 from lra.tasks.image.exam import Image
 from lra.tasks.text import Text
@@ -213,6 +213,10 @@ def caused(outer: Exception, inner: Exception) -> Exception:
     return outer
 
 
+class CastError(Exception):
+    """As `datasets` raises where files have other columns than their card says."""
+
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 FORBIDDEN = PermissionError(errno.EACCES, "Permission denied", "/cache/datasets")
 
@@ -221,7 +225,10 @@ FORBIDDEN = PermissionError(errno.EACCES, "Permission denied", "/cache/datasets"
     ("error", "calls", "message"),
     [
         (ConnectionError("gone\nfor good"), 3, "could not be fetched from .* in 3 attempts .the last: gone.;"),
-        (RuntimeError("odd"), 3, "in 3 attempts"),
+        (caused(RuntimeError("generation"), TimeoutError("slow")), 3, "in 3 attempts .the last: generation"),
+        (RuntimeError("odd\nand more"), 1, "a/b on .* cannot be read .RuntimeError: odd and more.; tell whoever"),
+        (ValueError("yaml"), 1, "cannot be read .ValueError: yaml."),
+        (caused(RuntimeError("generation"), CastError("columns")), 1, "cannot be read .CastError: columns."),
         (caused(RuntimeError("generation"), FULL), 1, "no space left below .*HF_HOME"),
         (caused(RuntimeError("generation"), FORBIDDEN), 1, "/cache/datasets cannot be written or read; set HF_HOME"),
         (caused(RuntimeError("generation"), pa.ArrowInvalid("no footer")), 1, r"cannot be read \(no footer\)"),
@@ -232,6 +239,15 @@ def test_errors_become_one_line(online: None, monkeypatch, error: Exception, cal
     with pytest.raises(DataError, match="hub: .*" + message) as caught:
         hub.fetch("a/b")
     assert len(made) == calls and "\n" not in str(caught.value)
+
+
+def test_a_card_of_other_splits_is_not_tried_again(online: None, monkeypatch) -> None:
+    from datasets.exceptions import NonMatchingSplitsSizesError
+
+    made = fail_with(monkeypatch, NonMatchingSplitsSizesError("[{'expected': 9,\n'recorded': 8}]"))
+    with pytest.raises(DataError, match="hub: the card of a/b on .* says other splits than its files hold"):
+        hub.fetch("a/b")
+    assert len(made) == 1
 
 
 def test_a_second_attempt_may_succeed(online: None, monkeypatch) -> None:
@@ -274,6 +290,106 @@ def test_others_settings_are_as_before(online: None, monkeypatch) -> None:
         datasets.logging.set_verbosity_warning()
 
 
+def hub_copy(root: Path, name: str, *names: str) -> Path:
+    """What huggingface_hub's client keeps of a data set whose files were downloaded one by one."""
+    folder = root / "hub" / f"datasets--{name.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    for file in names:
+        pq.write_table(TABLE, folder / "snapshots" / ("0" * 40) / file)
+    return folder / "snapshots" / ("0" * 40)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+    import huggingface_hub
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("went to the network"))
+
+
+def test_a_snapshot_in_the_cache_is_a_cached_copy(offline: None, tmp_path: Path) -> None:
+    folder = hub_copy(tmp_path, "a/b", "train.parquet", "test.parquet")
+    assert hub.fetch("a/b")["test"]["text"].to_pylist() == ["a", "b"] and hub.cached("a/b") == folder
+    hub_copy(tmp_path, "a/c", "train.parquet")
+    with pytest.raises(hub.Unreachable, match=r"the cache holds a/c in part \(.* holds no test\*.parquet\); unset it"):
+        hub.fetch("a/c")
+    assert hub.cached("a/c") is None
+
+
+def test_a_local_folder_of_the_hubs_name_is_not_the_hub(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`datasets` takes the folder for what was asked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("train", "test"):
+        pq.write_table(TABLE, tmp_path / "a" / "b" / f"{name}.parquet")
+    with pytest.raises(hub.Unreachable, match="a/b is not in the cache"):
+        hub.fetch("a/b")
+    assert hub.cached("a/b") is None
+
+
+@pytest.mark.parametrize("name", ["../b", "/a/b", "a/b/c", "./a", "", "a b", "csv", "parquet"])
+def test_what_is_no_name_of_the_hub_is_refused(offline: None, name: str) -> None:
+    with pytest.raises(DataError, match="by task.hub|task.hub: .* is not a name of the hub"):
+        hub.fetch(name)
+
+
+@pytest.mark.parametrize("task", [Text, Image])
+def test_another_data_set_is_not_what_the_data_folder_holds(monkeypatch, tmp_path: Path, task: type) -> None:
+    def unreachable(name: str) -> None:
+        raise hub.Unreachable(f"hub: no {name}")
+
+    monkeypatch.setattr(hub, "fetch", unreachable)
+    for folder in ("aclImdb", "cifar-10-batches-py"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(DataError, match="hub: no a/b"):
+        task(data_dir=str(tmp_path), hub="a/b").split("train")
+
+
+@pytest.mark.shared
+def test_a_card_that_disagrees_with_its_files_is_said_at_once(shared_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "hub" / "stanfordnlp" / "imdb"
+    (folder / "plain_text").mkdir(parents=True)
+    (folder / "README.md").write_bytes((shared_data / "hub/stanfordnlp/imdb/README.md").read_bytes())
+    for name in ("train", "test"):
+        pq.write_table(TABLE, folder / "plain_text" / f"{name}-00000-of-00001.parquet")
+    with mirror(tmp_path / "hub", "--log", str(tmp_path / "log")) as endpoint:
+        started = time.monotonic()
+        (said,) = load(endpoint, tmp_path)
+    assert "the card of stanfordnlp/imdb on" in said and time.monotonic() - started < 60
+    asked = [line for line in (tmp_path / "log").read_text().splitlines() if "/resolve/" in line and "train-0" in line]
+    assert len(asked) <= 3, asked  # HEAD, GET and a redirection: one attempt
+
+
+@pytest.mark.parametrize("name", ["with space", "ü", "a,b", "label=3", "100%", "[x]", "a'b"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    for split in ("train", "test"):
+        pq.write_table(TABLE, tmp_path / name / f"{split}.parquet")
+    for table in parquet.read(tmp_path / name).values():
+        assert table.column_names == ["text", "label"]
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "LARGEST", 1 << 24)
+    pq.write_table(TABLE, tmp_path / "test.parquet")
+    for table in (
+        pa.table({"text": ["x" * (1 << 26)], "label": [0]}),
+        pa.table({"text": ["x" * (1 << 16)] * 4000, "label": [0] * 4000}),  # by its dictionary 64 KiB
+    ):
+        pq.write_table(table, tmp_path / "train.parquet", compression="gzip")
+        assert (tmp_path / "train.parquet").stat().st_size < 1 << 20
+        with pytest.raises(DataError, match="task.path: .*train.parquet unpacks to more than"):
+            parquet.read(tmp_path)
+
+
 def test_a_folder_is_read_whatever_its_depth_and_shards(tmp_path: Path) -> None:
     inner = tmp_path / "plain_text"
     inner.mkdir()
@@ -281,7 +397,7 @@ def test_a_folder_is_read_whatever_its_depth_and_shards(tmp_path: Path) -> None:
     pq.write_table(TABLE.slice(0, 1), inner / "train-00000-of-00002.parquet")
     pq.write_table(TABLE, inner / "test.parquet")
     pq.write_table(TABLE, inner / "unsupervised-00000-of-00001.parquet")
-    tables = hub.read(tmp_path)
+    tables = parquet.read(tmp_path)
     assert {k: v["text"].to_pylist() for k, v in tables.items()} == {"train": ["a", "b"], "test": ["a", "b"]}
 
 
@@ -325,7 +441,7 @@ def spoil(folder: Path, case: str) -> None:
 def test_a_spoilt_folder_gets_one_clear_line(tmp_path: Path, case: str, message: str) -> None:
     spoil(tmp_path, case)
     with pytest.raises(DataError, match="task.path: .*" + message) as caught:
-        hub.read(tmp_path)
+        parquet.read(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -336,6 +452,6 @@ def test_no_read_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(file: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(file))
 
-    monkeypatch.setattr(pq, "read_table", refuse)
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
     with pytest.raises(DataError, match=r"task.path: no permission to read .*train-00000-of-00001.parquet"):
-        hub.read(tmp_path)
+        parquet.read(tmp_path)

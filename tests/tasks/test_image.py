@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Pillow
 
 from lra.tasks.base import DataError
-from lra.tasks.image import exam
+from lra.tasks.image import cifar_batches, exam
 from lra.tasks.image.exam import Image, grey
 
 # SHA-256 of what tf.image.rgb_to_grayscale of TensorFlow 2.21.0 made of all 2^24 colours, in order.
@@ -111,7 +111,7 @@ def test_pixels_are_tokens_row_by_row(small: Path) -> None:
 
 
 def test_black_is_a_pixel_and_no_padding(tmp_path: Path) -> None:
-    black = np.zeros((20, 32, 32, 3), np.uint8), [0] * 20
+    black = np.zeros((20, 32, 32, 3), np.uint8), [0, 1] * 10
     task = task_of(write(tmp_path / "black", train=black, test=black))
     batch = task.collate([task.split("test")[0]])
     assert (batch.tokens == 1).all() and batch.mask.all()
@@ -217,7 +217,10 @@ BATCHES = {
     "empty": (b"", "is not a CIFAR-10 batch"),
     "list": (pickle.dumps([1], protocol=2), "has no data of 3072 bytes an image"),
     "shape": (pickle.dumps({b"data": np.zeros((2, 784), np.uint8), b"labels": [0, 1]}, protocol=2), "3072 bytes"),
-    "type": (pickle.dumps({b"data": np.zeros((2, 3072)), b"labels": [0, 1]}, protocol=2), "3072 bytes"),
+    "type": (
+        pickle.dumps({b"data": np.zeros((2, 3072)), b"labels": [0, 1]}, protocol=2),
+        "an array is of type 'f8', not of bytes .u1.",
+    ),
     "count": (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]}, protocol=2), "one label an image"),
     "label": (
         pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 10]}, protocol=2),
@@ -252,7 +255,7 @@ BAD = {
     "no_bytes": ({"img": [{"bytes": None, "path": "a.png"}], "label": [0]}, "1 images have no bytes"),
     "size": (
         {"img": [GOOD, {"bytes": encode(np.zeros((28, 24, 3), np.uint8)), "path": None}], "label": [0, 1]},
-        "row 1: the image is 24x28; 32x32 is needed",
+        "row 1: the image is 24x28 pixels of 8-bit RGB; 32x32 of 8-bit RGB is needed",
     ),
     "no_image": ({"img": [{"bytes": b"GIF89a", "path": None}], "label": [0]}, "row 0: the image cannot be decoded"),
     "cut": (
@@ -271,6 +274,117 @@ def test_bad_tables_get_one_clear_line(small: Path, case: str) -> None:
     assert message in str(caught.value) and "train" in str(caught.value) and "\n" not in str(caught.value)
     stores = small.parent / "stores"
     assert not stores.exists() or not [f for f in stores.iterdir() if not f.name.endswith(".lock")]
+
+
+KINDS = {
+    "RGBA": Pillow.new("RGBA", (32, 32), (1, 2, 3, 4)),
+    "16-bit grey": Pillow.new("I;16", (32, 32), 300),
+    "palette": Pillow.new("P", (32, 32)),
+    "8-bit grey": Pillow.new("L", (32, 32)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_that_would_be_changed_on_reading_are_refused(small: Path, kind: str) -> None:
+    handle = io.BytesIO()
+    KINDS[kind].save(handle, "PNG")
+    cells = [{"bytes": handle.getvalue(), "path": None}] * 20
+    pq.write_table(pa.table({"img": cells, "label": [0, 1] * 10}), small / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=f"row 0: the image is 32x32 pixels of .*{kind}; 32x32 of 8-bit RGB is needed"):
+        task_of(small).split("train")
+
+
+def test_a_huge_header_is_refused_before_anything_is_decoded(small: Path) -> None:
+    bomb = bytearray(GOOD["bytes"])
+    bomb[16:24] = struct.pack(">II", 30_000, 30_000)
+    cells = [{"bytes": bytes(bomb), "path": None}] * 20
+    pq.write_table(pa.table({"img": cells, "label": [0, 1] * 10}), small / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="row 0: the image is 30000x30000 pixels"):
+        task_of(small).split("train")
+
+
+def test_one_class_and_one_image_are_refused(tmp_path: Path) -> None:
+    for count, message in ((20, "every training item has label 0"), (1, "1 images are too few to split off 10 %")):
+        folder = write(tmp_path / str(count), train=(pictures(count, 0)[0], [0] * count), test=pictures(20, 1))
+        with pytest.raises(DataError, match=message):
+            task_of(folder).split("train")
+
+
+def test_an_image_under_two_labels_is_noted(tmp_path: Path) -> None:
+    rgb, labels = pictures(50, 0)
+    rgb[7] = rgb[3]
+    task = task_of(write(tmp_path / "c", train=(rgb, labels), test=pictures(20, 1)))
+    assert task.notes()["train_images_under_two_labels"] == 1
+
+
+def python2(rgb: np.ndarray, labels: list[int]) -> bytes:
+    """A batch as cPickle of Python 2 wrote the originals: every text a string of bytes (opcodes U and T)."""
+
+    def text(content: bytes) -> bytes:
+        return b"U" + bytes([len(content)]) + content
+
+    planes = np.ascontiguousarray(rgb.transpose(0, 3, 1, 2)).tobytes()
+    out = b"\x80\x02}q\x01(" + text(b"batch_label") + b"q\x02" + text(b"training batch 1 of 5") + b"q\x03"
+    out += text(b"labels") + b"q\x04]q\x05(" + b"".join(b"K" + bytes([y]) for y in labels) + b"e"
+    out += text(b"data") + b"q\x06cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08"
+    out += (
+        b"K\x00\x85q\x09" + text(b"b") + b"\x87q\x0aRq\x0b(K\x01M" + struct.pack("<H", len(rgb)) + b"M\x00\x0c\x86q\x0c"
+    )
+    out += b"cnumpy\ndtype\nq\x0d" + text(b"u1") + b"q\x0eK\x00K\x01\x87q\x0fRq\x10(K\x03" + text(b"|") + b"NNN"
+    out += b"J\xff\xff\xff\xff" * 2 + b"K\x00tb\x89T" + struct.pack("<i", len(planes)) + planes + b"tb"
+    out += text(b"filenames") + b"q\x11]q\x12(" + b"".join(text(b"a_%d.png" % y) for y in labels) + b"eu."
+    return out
+
+
+def test_batches_of_every_writer_are_read(tmp_path: Path) -> None:
+    rgb, labels = pictures(12, 4)
+    rows = np.ascontiguousarray(rgb.transpose(0, 3, 1, 2)).reshape(12, -1)
+    batch = {b"batch_label": b"", b"labels": labels, b"data": rows, b"filenames": [b"a.png"] * 12}
+    texts = {k.decode(): v for k, v in batch.items()}
+    contents = [pickle.dumps(b, protocol=p) for b in (batch, texts) for p in (2, 3, 4, 5)]
+    contents.append(pickle.dumps(batch | {b"data": np.asfortranarray(rows)}, protocol=2))
+    for content in [python2(rgb, labels), *contents, *(c.replace(b"numpy._core", b"numpy.core") for c in contents[:2])]:
+        (tmp_path / "b").write_bytes(content)
+        read, classes = cifar_batches._read_batch(tmp_path / "b")
+        assert (read == rgb).all() and classes.tolist() == labels
+
+
+def test_a_forged_state_reaches_no_numpy(tmp_path: Path) -> None:
+    """Of a dtype's state NumPy believes everything: names and fields that are none end Python (SIGSEGV)."""
+    rgb, labels = pictures(12, 4)
+    good = python2(rgb, labels)
+    state = good.index(b"(K\x03U\x01|NNN")
+    forged = good[:state] + b"(K\x03U\x01|NX\x01\x00\x00\x00a}" + good[state + 9 :]
+    (tmp_path / "b").write_bytes(forged)
+    assert (cifar_batches._read_batch(tmp_path / "b")[0] == rgb).all()  # the type is u1, whatever its state says
+    twice = (
+        b"\x80\x02}(" + b"U\x01a](" + b"]" * 2 + b"e" + b"U\x06labels" + b"](" + b"]q\x00" + b"h\x00h\x00\x86q\x00" * 60
+    )
+    for content in (twice + b"eu.", b"\x80\x02" + b"]" + b"\x85" * 100_000 + b".", b"\x80\x02]q\x00h\x00a."):
+        (tmp_path / "b").write_bytes(content)
+        with pytest.raises(DataError):
+            cifar_batches._read_batch(tmp_path / "b")
+
+
+def test_every_cut_and_many_changes_of_a_batch_are_one_line(tmp_path: Path) -> None:
+    rgb, labels = pictures(2, 4)
+    good, rng = python2(rgb, labels), np.random.default_rng(7)
+    head = good.index(b"T" + struct.pack("<i", 6144)) + 5
+    changed = [good[:n] for n in range(0, len(good), 97)]
+    for _ in range(1500):
+        spoilt = bytearray(good)
+        for at in rng.integers(0, head + 40, rng.integers(1, 4)):
+            spoilt[at if at < head else len(good) - 1 - (at - head)] = rng.integers(256)
+        changed.append(bytes(spoilt))
+    refused = 0
+    for content in changed:
+        (tmp_path / "b").write_bytes(content)
+        try:
+            cifar_batches._read_batch(tmp_path / "b")
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 400
+    assert refused > 600
 
 
 @pytest.mark.parametrize(

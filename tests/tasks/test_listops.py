@@ -209,10 +209,61 @@ def test_bad_files_are_named(tmp_path: Path, content: str, complaint: str) -> No
         ListOps(path=str(tmp_path), data_dir=tmp_path / "cache").split("train")
 
 
+ROWS = ["( ( ( [MAX 2 ) 9 ) ] )\t9", "( ( ( [MIN 2 ) 9 ) ] )\t2"]
+
+
+def write_files(
+    folder: Path, ends: tuple[str, str, str] = ("\n",) * 3, rows: list[str] = ROWS, last: bool = True
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, end in zip(exam.FILES.values(), ends, strict=True):
+        text = end.join(["Source\tTarget", *rows]) + end * last
+        (folder / name).write_bytes(text.encode())
+    return folder
+
+
 def test_both_line_ends_and_nestings(tmp_path: Path) -> None:
-    folder = tmp_path / "lra_release" / "lra_release" / "listops-1000"
-    folder.mkdir(parents=True)
-    for name, end in zip(exam.FILES.values(), ("\n", "\r\n", "\n"), strict=True):
-        (folder / name).write_text(end.join(["Source\tTarget", "( ( ( [MAX 2 ) 9 ) ] )\t9", ""]), newline="")
+    write_files(tmp_path / "lra_release" / "lra_release" / "listops-1000", ("\n", "\r\n", "\n"))
     task = ListOps(path=str(tmp_path), data_dir=tmp_path / "cache")
     assert task.split("valid")[0].documents[0].tolist() == [2, 7, 14, 15]
+
+
+def test_a_fingerprint_follows_what_is_read_and_nothing_else(tmp_path: Path) -> None:
+    def fingerprint(name: str, *spec) -> str:
+        return ListOps(path=str(write_files(tmp_path / name, *spec)), data_dir=tmp_path / "cache").fingerprint()
+
+    spaced = [row.replace("( ( (", "(((  ") for row in ROWS]
+    same = [("lf",), ("crlf", ("\r\n",) * 3), ("bare", ("\n",) * 3, ROWS, False), ("spaces", ("\n",) * 3, spaced)]
+    assert len({fingerprint(*spec) for spec in same}) == 1
+    assert fingerprint("order", ("\n",) * 3, ROWS[::-1]) != fingerprint("lf")
+
+
+def test_what_is_missing_is_named_and_nothing_else(tmp_path: Path) -> None:
+    (write_files(tmp_path / "a") / "basic_val.tsv").unlink()
+    with pytest.raises(DataError, match=r"a holds no basic_val\.tsv$"):
+        ListOps(path=str(tmp_path / "a"), data_dir=tmp_path).split("train")
+    with pytest.raises(DataError, match="b is not a folder"):
+        ListOps(path=str(tmp_path / "b"), data_dir=tmp_path).split("train")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"\xef\xbb\xbfSource\tTarget\n", "begins with a byte order mark of UTF-8; save it as plain ASCII"),
+        ("Source\tTarget\n".encode("utf-16"), "begins with a byte order mark of UTF-16"),
+        (b"Source\tTarget\n( [MAX \xfc ] )\t9\n", r":2: byte 0xfc at 7; it is not the plain text"),
+        (b"Source\tTarget\n" + b"1 " * 600_000 + b"\t1\n", ":2: longer than 1 MiB"),
+        (b"Source\tTarget\n" + b"1" * 600_000 + b"\t1\n", ":2: '1{39}\.\.\. is not a ListOps token"),
+        ("\n".join(["Source\tTarget", ROWS[0], ROWS[0]]).encode(), "every training item has label 9"),
+    ],
+)
+def test_hostile_files_are_one_short_line(tmp_path: Path, content: bytes, complaint: str) -> None:
+    (write_files(tmp_path) / "basic_train.tsv").write_bytes(content)
+    with pytest.raises(DataError, match=complaint) as caught:
+        ListOps(path=str(tmp_path), data_dir=tmp_path / "cache").split("train")
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_a_copy_is_described_by_its_folder(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "in" / "listops-1000")
+    assert ListOps(path=str(tmp_path / "in"), data_dir=tmp_path).describe()["found"] == folder

@@ -6,15 +6,17 @@ import errno
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lra.tasks import store
+from lra.tasks import files, store
 from lra.tasks.base import SPLITS, DataError
 from lra.tasks.pathfinder import exam
 from lra.tasks.pathfinder.discs import find_discs
@@ -252,16 +254,19 @@ def spoil_line(tiny, line):
     ("spoil", "message"),
     [
         (lambda t: spoil_image(t, (64, 64)), r"sample_3.png has 64x64 pixels.*task.resolution 32"),
-        (lambda t: spoil_image(t, mode="RGB"), r"sample_3.png has 32x32 pixels of mode RGB"),
+        (lambda t: spoil_image(t, mode="RGB"), r"sample_3.png has 32x32 pixels of 8-bit RGB"),
         (lambda t: (t / "imgs/10/sample_3.png").write_bytes(b"\x89PNG\r\n"), r"sample_3.png cannot be read"),
         (lambda t: (t / "imgs/10/sample_3.png").unlink(), r"10.npy:4: .*sample_3.png cannot be read \(No such file"),
         (lambda t: spoil_line(t, "imgs/10 sample_0.png 0\n"), r"10.npy:1: 3 columns, at least 4"),
         (lambda t: spoil_line(t, "imgs/10 sample_0.png 0 2 1.0 6\n"), r"10.npy:1: label '2' is not 0 or 1"),
         (lambda t: spoil_line(t, "imgs/10 sample_0.png 0 1 1.0 14\n"), r"10.npy:1: contour length 14, .* is 6"),
-        (lambda t: np.save(t / "metadata" / "10.npy", np.full(9, 200, np.uint8)), r"10.npy is not the plain text"),
+        (
+            lambda t: np.save(t / "metadata" / "10.npy", np.full(9, 200, np.uint8)),
+            r"10.npy:1: byte 0x93 at 0; it is not the plain text",
+        ),
         (lambda t: (t / "metadata" / "x.npy").touch(), r"x.npy: the name is not a number"),
         (lambda t: (t / "metadata" / "11.npy").mkdir(), r"11.npy cannot be read \(Is a directory\)"),
-        (lambda t: shutil.rmtree(t / "metadata"), r"holds no curv_baseline \(contour_length 6\).*found: curv_baseline"),
+        (lambda t: shutil.rmtree(t / "metadata"), r"/curv_baseline holds no metadata folder, which says"),
     ],
 )
 def test_malformed_release(tiny, tmp_path, spoil, message):
@@ -272,13 +277,110 @@ def test_malformed_release(tiny, tmp_path, spoil, message):
 
 
 def test_no_read_permission(tiny, tmp_path, monkeypatch):
-    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    whole = files.whole
 
-    def deny(*_):
-        raise denied
+    def deny(file, most):
+        if file.suffix == ".png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return whole(file, most)
 
-    monkeypatch.setattr(Image, "open", deny)
+    monkeypatch.setattr(files, "whole", deny)
     with pytest.raises(DataError, match=r"sample_\d.png cannot be read \(Permission denied\)"):
+        easy(tiny, tmp_path).split("train")
+
+
+def png_of(width, height, depth=8, kind=0, data=b""):
+    """A PNG by hand: Pillow writes no such."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data or zlib.compress(bytes(4096))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (png_of(30_000, 30_000), "has 30000x30000 pixels of 8-bit grey; task.resolution 32"),
+        (png_of(2**31, 2**31), "has 2147483648x2147483648"),
+        (png_of(32, 32, depth=16), "has 32x32 pixels of 16-bit grey"),
+        (png_of(32, 32, depth=1), "has 32x32 pixels of 1-bit grey"),
+        (png_of(32, 32, kind=6), "has 32x32 pixels of 8-bit RGBA"),
+        (png_of(32, 32)[:33] + png_of(9_000, 9_000)[8:], "it is 9000x9000 of mode L; 32x32"),
+        (png_of(32, 32, data=b"nothing"), "cannot be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "cannot be read .not a PNG."),
+        (b"\x89PNG\r\n\x1a\n" + bytes(1 << 21), "it has more than 1,048,576 bytes"),
+    ],
+)
+def test_an_image_is_an_8_bit_grey_png_of_its_size_or_one_line(tiny, tmp_path, content, message):
+    (tiny / "imgs/10/sample_3.png").write_bytes(content)
+    with pytest.raises(DataError, match=f"sample_3.png.*{message}") as caught:
+        easy(tiny, tmp_path).split("train")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for(tiny, tmp_path):
+    (tiny / "imgs/10/sample_3.png").unlink()
+    os.mkfifo(tiny / "imgs/10/sample_3.png")
+    with pytest.raises(DataError, match="sample_3.png cannot be read .not a file."):
+        easy(tiny, tmp_path).split("train")
+
+
+def test_an_image_overwritten_in_place_is_read_again(tiny, tmp_path):
+    """Of the same size, and its time set back."""
+    file = tiny / "imgs/2/sample_1.png"
+    before, stamp, pixels = easy(tiny, tmp_path).fingerprint(), file.stat(), np.asarray(Image.open(file))
+    file.write_bytes(png_of(32, 32, data=zlib.compress(bytes(33 * 32))))
+    file.write_bytes(file.read_bytes().ljust(stamp.st_size, b"\0"))
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert file.stat().st_size == stamp.st_size and easy(tiny, tmp_path).fingerprint() != before
+    Image.fromarray(pixels).save(file)
+    assert easy(tiny, tmp_path).fingerprint() == before
+
+
+def test_the_same_lines_with_other_ends_are_the_same(tiny, tmp_path):
+    before = easy(tiny, tmp_path).fingerprint()
+    for file in (tiny / "metadata").iterdir():
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert easy(tiny, tmp_path).fingerprint() == before
+
+
+def test_what_was_accepted_without_a_word_is_said(tiny, tmp_path):
+    extra = tiny / "imgs/2/sample_77.png"
+    shutil.copy(tiny / "imgs/2/sample_0.png", extra)
+    expected = {"source": "release files", "images_skipped": 0, "images_unlisted": 1}
+    assert easy(tiny, tmp_path).notes() == expected | {"images_listed_again": 0, "images_under_both_labels": 0}
+    with (tiny / "metadata/2.npy").open("a") as handle:
+        handle.write("imgs/2 sample_77.png 6 1 1.0 6 2 2 0.5 1 1\n" + "imgs/2 sample_1.png 1 1 1.0 6 2 2 0.5 1 1\n")
+    expected = {"source": "release files", "images_skipped": 0, "images_unlisted": 0}
+    assert easy(tiny, tmp_path).notes() == expected | {"images_listed_again": 1, "images_under_both_labels": 1}
+    (tiny / "metadata/10.npy").unlink()
+    with pytest.raises(DataError, match=r"metadata: no 10.npy, though there are images in .*imgs/10"):
+        easy(tiny, tmp_path).split("train")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("imgs/10 sample_0.png 0 1 1.0 6\nimgs/10 sample_0.png 0 0 1.0 6\n", ":2: label 0 for .*10.npy:1 gives 1"),
+        ("imgs/../../.. sample_0.png 0 1 1.0 6\n", ":1: .* lies outside"),
+        ("\ufeffimgs/10 sample_0.png 0 1 1.0 6\n", "begins with a byte order mark of UTF-8"),
+        ("imgs/10 sample_0.png 0 " + "1" * 5000 + " 1.0 6\n", ":1: label '1{39}[.]{3} is not 0 or 1"),
+        ("x" * 1_100_000, ":1: longer than 1 MiB"),
+    ],
+)
+def test_hostile_metadata_are_one_short_line(tiny, tmp_path, line, message):
+    (tiny / "metadata/10.npy").write_text(line, encoding="utf-8")
+    with pytest.raises(DataError, match=f"10.npy.*{message}") as caught:
+        easy(tiny, tmp_path).split("train")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_images_of_one_class_are_refused(tiny, tmp_path):
+    for file in (tiny / "metadata").iterdir():
+        file.write_text(file.read_text().replace(" 1 1.0 ", " 0 1.0 "))
+    with pytest.raises(DataError, match="every training item has label 0"):
         easy(tiny, tmp_path).split("train")
 
 

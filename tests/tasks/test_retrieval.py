@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import pickle
 import random
+import re
+import resource
 import tarfile
 from pathlib import Path
 
@@ -24,6 +28,7 @@ from lra.tasks.retrieval import Retrieval
 from lra.tasks.retrieval.pairs import FILES, RELEASE
 from tests.help import big_pairs
 
+RECORDS = Path(__file__).resolve().parents[2] / "results" / "runs" / "retrieval_acl"
 TOPICS = tuple([f"{word}{topic}" for word in ("parser", "speech", "query")] for topic in "abcdefghijkl")
 
 
@@ -232,6 +237,89 @@ def test_empty_texts_become_a_space_and_are_counted(tmp_path: Path) -> None:
 def test_windows_line_ends(tmp_path: Path) -> None:
     task = Retrieval(path=str(small(tmp_path / "t", end="\r\n")), data_dir=tmp_path / "data")
     assert raw(task, "test", 0)[1].endswith(b"'")
+
+
+def test_a_fingerprint_follows_what_is_read_and_nothing_else(tmp_path: Path) -> None:
+    def fingerprint(name: str, change=lambda text: text, **more) -> str:
+        folder = small(tmp_path / name)
+        for file in folder.iterdir():
+            file.write_bytes(change(file.read_bytes()))
+        return Retrieval(path=str(folder), data_dir=tmp_path / "data", **more).fingerprint()
+
+    one = fingerprint("lf")
+    assert fingerprint("crlf", lambda text: text.replace(b"\n", b"\r\n")) == one
+    assert fingerprint("bare", lambda text: text[:-1]) == one
+    assert fingerprint("labels", lambda text: re.sub(rb"(?m)^([01])\.0", rb"\1", text)) == one
+    assert fingerprint("texts", lambda text: text.replace(b"parser", b"parsed", 1)) != one
+    plain = fingerprint("quotes", decode=True)
+    assert fingerprint("other quotes", lambda text: re.sub(rb"b'([^'\t]*)'", rb'b"\1"', text), decode=True) == plain
+
+
+@pytest.mark.shared
+def test_recorded_runs_on_these_pairs_stay_what_they_are(shared_data: Path, tmp_path: Path) -> None:
+    recorded = {json.loads(f.read_text())["data"]["fingerprint"] for f in RECORDS.rglob("*.json")}
+    path = shared_data / "lra_release" / "tsv_data.tar.xz"
+    task = Retrieval(path=str(path), max_len=128, data_dir=tmp_path)
+    assert recorded == {task.fingerprint()}
+
+
+def test_a_file_overwritten_in_place_is_read_again(tmp_path: Path, task: Retrieval) -> None:
+    """Of the same size, and its time set back."""
+    before, file = task.fingerprint(), Path(task.path) / FILES["test"]
+    stamp = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert file.stat().st_size == stamp.st_size
+    assert Retrieval(path=task.path, data_dir=task.data_dir).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbf1.0\ta\tb\tx\ty\n", "begins with a byte order mark of UTF-8"),
+        (b"1.0\ta\tb\tx\ty\n" * 4, "every training item has label 1"),
+        (b"9" * 5000 + b"\ta\tb\tx\ty\n", ":1: label '9{39}[.]{3} is not 0.0 or 1.0"),
+        (b"x" * ((1 << 26) + 2), ":1: longer than 64 MiB"),
+    ],
+)
+def test_hostile_files_are_one_short_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (small(tmp_path) / FILES["train"]).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        Retrieval(path=str(tmp_path), data_dir=tmp_path / "data").split("train")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def hostile_archive(file: Path, member: tarfile.TarInfo, size: int) -> None:
+    """A member of a gigabyte of zeros, which take a megabyte."""
+    member.size = size
+    with gzip.open(file, "wb", 1) as out:
+        out.write(member.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(size >> 24 if member.isreg() else 1):
+            out.write(bytes(1 << 24))
+        out.write(bytes(1024))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("new_aan_pairs.train.tsv", tarfile.REGTYPE, "train.tsv:1: longer than 64 MiB"),
+        ("x", tarfile.XHDTYPE, "damaged or cut short .a name or header of 1,073,741,824 bytes"),
+        ("x", tarfile.GNUTYPE_LONGNAME, "damaged or cut short .a name or header of 1,073,741,824 bytes"),
+    ],
+)
+def test_a_gigabyte_in_a_small_archive_does_not_fill_memory(
+    tmp_path: Path, name: str, kind: bytes, message: str
+) -> None:
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    hostile_archive(tmp_path / "tsv_data.tar.gz", member, 1 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=message) as caught:
+        Retrieval(path=str(tmp_path), data_dir=tmp_path / "data").split("train")
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB
 
 
 def test_pairs_in_two_splits_and_papers_seen_before_are_reported(tmp_path: Path) -> None:

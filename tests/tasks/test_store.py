@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -89,3 +90,53 @@ def test_kill_leaves_nothing_that_counts_as_whole(tmp_path: Path) -> None:
     child.wait()
     assert not (tmp_path / "s").exists()
     assert len(store.array(store.ensure(tmp_path / "s", build), "x")) == 100
+
+
+WRONG = [None, [], "x", 7, True, 1.5, {}, {"a": []}]
+
+
+def wrong_manifests() -> list[object]:
+    whole = {"files": {"x.npy": 928}, "sha256": {"x.npy": "0"}, "facts": {"note": 1}}
+    cases: list[object] = list(WRONG)
+    cases += [whole | {key: w} for key in whole for w in WRONG if w != {}]
+    cases += [whole | {"files": {"x.npy": w}} for w in WRONG] + [
+        whole | {"facts": {"note": w}} for w in WRONG if w != 7
+    ]
+    cases += [whole | {"files": {name: 1}} for name in ("../x", "/etc/passwd")] + [whole | {"files": {"x.npy": -1}}]
+    cases += [{key: whole[key] for key in whole if key != gone} for gone in ("files", "facts")]
+    return cases
+
+
+def test_a_manifest_of_another_type_anywhere_is_one_line(tmp_path: Path) -> None:
+    folder = store.ensure(tmp_path / "s", build)
+    assert store.facts(folder, {"note": int}) == {"note": 1}
+    texts = [json.dumps(case) for case in wrong_manifests()] + ["[" * 100_000, "1e", '{"files": {"x.npy": 1e400}}']
+    for text in texts:
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(DataError, match="delete .* to rebuild it") as caught:
+            store.facts(store.ensure(folder, build), {"note": int})
+        assert "\n" not in str(caught.value), text
+
+
+def test_what_a_json_value_fits() -> None:
+    assert store.fits({"a": [1, 2], "b": {"x": "y"}, "c": 0}, {"a": [int], "b": {"*": str}})
+    assert not any(store.fits(v, int) for v in (True, 1.0, "1", None)) and not store.fits([1, "2"], [int])
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EIO])
+def test_whoever_cannot_write_is_told_what_chooses_the_place(tmp_path: Path, code: int) -> None:
+    assert "LRA_DATA" in store.explain(OSError(code, os.strerror(code)), tmp_path)
+
+
+def test_compiled_code_needs_no_place_to_be_kept(tmp_path: Path) -> None:
+    """A read-only checkout and home, by a stand-in: every place that numba asks for refuses."""
+    code = (
+        "import numba.core.caching as c\n"
+        "for kind in (c.UserProvidedCacheLocator, c.InTreeCacheLocator, c.UserWideCacheLocator):\n"
+        " kind.ensure_cache_path = lambda self: (_ for _ in ()).throw(PermissionError(13, 'no'))\n"
+        "from lra.tasks.stream import seeded, uniform\n"
+        "assert 0 <= uniform(seeded(1)) < 1 and not uniform.stats.cache_path"
+    )
+    root = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
