@@ -62,11 +62,7 @@ def job(cfg: Any, codes: list[int]) -> Any:
 
 
 def run(settings: Any) -> int:
-    """The exit code of a run, which lives in a process of its own; several that share one are started by others."""
-    if "RANK" in os.environ:
-        from lra.runner.run import run
-
-        return run(settings)
+    """The exit code of a run, which lives in a process of its own; so does each of several that share one."""
     from lra.runner.keeper import kept
 
     return kept(settings).code

@@ -17,6 +17,7 @@ LONGEST_LINE = 1 << 20  # bytes; the longest of a release's ListOps files has 12
 LARGEST_JSON = 1 << 26
 MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
+LONGEST_ROW = 1 << 26  # bytes; a file that is no TSV must not be read into memory whole
 
 
 def opened(file: Path) -> BinaryIO:

@@ -15,7 +15,6 @@ from lra.data.release import FOLDER, PARTS
 from lra.errors import UserError
 from lra.tasks import files, png
 from lra.tasks.base import DataError
-from lra.tasks.retrieval.pairs import LONGEST_ROW
 
 LISTOPS = {"basic_train.tsv": 96_000, "basic_val.tsv": 2_000, "basic_test.tsv": 2_000}
 PAIRS = {"new_aan_pairs.train.tsv": 147_086, "new_aan_pairs.eval.tsv": 18_090, "new_aan_pairs.test.tsv": 17_437}
@@ -81,8 +80,8 @@ def table(
     rows = 0
     try:
         with files.opened(file) as handle:
-            for number, line in enumerate(iter(lambda: handle.readline(LONGEST_ROW + 1), b""), start=1):
-                if len(line) > LONGEST_ROW or line.count(b"\t") >= 2 * columns:
+            for number, line in enumerate(iter(lambda: handle.readline(files.LONGEST_ROW + 1), b""), start=1):
+                if len(line) > files.LONGEST_ROW or line.count(b"\t") >= 2 * columns:
                     yield Finding("bad", file, f"line {number} is longer or of more columns than any row of this file")
                     return
                 cells = line.rstrip(b"\r\n").split(b"\t")

@@ -27,7 +27,6 @@ NESTED = ("", "tsv_data", "lra_release", "lra_release/tsv_data", "lra_release/lr
 ARCHIVES = ("tsv_data.tar.xz", "tsv_data.tar.gz", "tsv_data.tgz", "tsv_data.tar")
 LABELS = {b"0.0": 0, b"1.0": 1, b"0": 0, b"1": 1}
 CANONICAL = (b"0.0", b"1.0")  # as the release writes a label
-LONGEST_ROW = 1 << 26  # bytes; a file that is no TSV must not be read into memory whole
 DAMAGED = (EOFError, lzma.LZMAError, zlib.error, tarfile.TarError)
 
 
@@ -130,7 +129,7 @@ def rows(handle: BinaryIO, where: str) -> Iterator[tuple[int, tuple[bytes, bytes
     number = 0
     while True:
         try:
-            line = handle.readline(LONGEST_ROW + 1)
+            line = handle.readline(files.LONGEST_ROW + 1)
         except OSError as error:
             raise DataError(f"task.path: {where} cannot be read ({error.strerror or error})") from error
         except DAMAGED as error:
@@ -140,8 +139,8 @@ def rows(handle: BinaryIO, where: str) -> Iterator[tuple[int, tuple[bytes, bytes
         number += 1
         if number == 1:
             files.check_mark(line, where)
-        if len(line) > LONGEST_ROW:
-            raise DataError(f"{where}:{number}: longer than {LONGEST_ROW >> 20} MiB, which no row is")
+        if len(line) > files.LONGEST_ROW:
+            raise DataError(f"{where}:{number}: longer than {files.LONGEST_ROW >> 20} MiB, which no row is")
         if (count := line.count(b"\t") + 1) != 5:  # counted first: a row may be 64 MiB of tabs
             raise DataError(f"{where}:{number}: {count} fields instead of 5 (label, id1, id2, text1, text2)")
         fields = line.rstrip(b"\r\n").split(b"\t")

@@ -45,9 +45,7 @@ def sees(
 @example(seed=5, length=300, pattern="strided", assign="merged", stride=2, global_tokens=0)
 @example(seed=4, length=300, pattern="strided", assign="heads", stride=140, global_tokens=1)
 @example(seed=3, length=300, pattern="fixed", assign="merged", stride=140, global_tokens=1)
-@example(
-    seed=12, length=300, pattern="fixed", assign="layers", stride=40, global_tokens=0
-)  # as many turns
+@example(seed=12, length=300, pattern="fixed", assign="layers", stride=40, global_tokens=0)  # as many turns
 @example(seed=19, length=290, pattern="fixed", assign="heads", stride=40, global_tokens=0)  # two turns
 def test_equals_its_pattern(seed, length, stride, **options) -> None:
     torch.manual_seed(seed)

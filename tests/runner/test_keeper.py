@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
@@ -305,3 +306,40 @@ def test_what_killed_runs_left_is_swept_up(tmp_path: Path) -> None:
         ".alive.reserve", "alive.predictions.npz", ".elsewhere.reserve", "elsewhere.predictions.npz", "reused.json",
         "reused.predictions.npz", ".a.json.1.draft", "notes.txt", ".hidden", "x.predictions.npz",
     }  # fmt: skip
+
+
+# Several processes that share a run.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["0", "1", "agent"])
+def test_a_shared_run_ends_with_a_record_whoever_is_killed(tmp_path: Path, victim: str) -> None:
+    words = tiny.words(tmp_path, "model=transformer", OFF, "train.steps=1000000", "train.eval_every=50")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "lra", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    agent = subprocess.Popen(launch, cwd=tmp_path, env=tiny.environment(), **pipes)
+    for line in agent.stdout:
+        if "step 50" in line:
+            break
+    mine = runs_below(str(tmp_path))
+    assert {rank for _, rank in mine} == {"0", "1"}
+    os.kill(agent.pid if victim == "agent" else max(pid for pid, rank in mine if rank == victim), signal.SIGKILL)
+    agent.communicate(timeout=60)
+    end = time.monotonic() + 60
+    while runs_below(str(tmp_path)):
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.1)
+    r = only(tmp_path)
+    assert r.status in ("interrupted", "failed") and r.steps_done >= 50 and r.reason
+    assert nothing_left(tmp_path)
+
+
+def runs_below(folder: str) -> list[tuple[int, str]]:
+    """(pid, rank) of the keepers of runs that write there, and of their runs."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit() and folder in os.readlink(process / "cwd"):
+                variables = (process / "environ").read_bytes().split(b"\0")
+                found += [(int(process.name), v[5:].decode()) for v in variables if v.startswith(b"RANK=")]
+    return found
