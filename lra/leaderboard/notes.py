@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lra.cost.growth import TABLE_2
 from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
 
@@ -112,7 +114,7 @@ def beneath(board: Board) -> list[str]:
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
     else:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return [*out, *_contract(board), *_departures(board), *_edited(board), *_failures(board)]
+    return [*out, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
 
 
 def _contract(board: Board) -> list[str]:
@@ -135,13 +137,24 @@ def _contract(board: Board) -> list[str]:
 
 def _departures(board: Board) -> list[str]:
     """What a model's own file sets otherwise than the exam's sizes, and where."""
+    listed = _listed(board, lambda name, mark: f"{name} has {', '.join(mark.departs)}" if mark.departs else None)
+    return [f"Where a model departs from the sizes of the exam: {listed}."] if listed else []
+
+
+def _stale(board: Board) -> list[str]:
+    """What was made before a model or an exam was changed."""
+    listed = _listed(board, lambda name, mark: f"{name}, {mark.stale}" if mark.stale else None)
+    return [f"Made before what was run has changed, and to be made again: {listed}."] if listed else []
+
+
+def _listed(board: Board, said: Callable[[str, Mark], str | None]) -> str:
+    """What is to be said of marks, each once, with the columns that it holds for."""
     found: dict[str, list[str]] = {}
     for line in board.lines:
         for column in board.columns:
-            if departs := line.mark(column.key).departs:
-                found.setdefault(f"{line.name} has {', '.join(departs)}", []).append(column.title)
-    listed = "; ".join(f"{what} ({', '.join(titles)})" for what, titles in found.items())
-    return [f"Where a model departs from the sizes of the exam: {listed}."] if listed else []
+            if text := said(line.name, line.mark(column.key)):
+                found.setdefault(text, []).append(column.title)
+    return "; ".join(f"{what} ({', '.join(titles)})" for what, titles in found.items())
 
 
 def _edited(board: Board) -> list[str]:

@@ -63,6 +63,7 @@ class Mark:
     edited: tuple[str, ...] = ()  # those of the files that were changed after they were written
     contract: str | None = None  # what is broken of it
     blind: float | None = None  # share of the positions that cannot move an answer
+    stale: str | None = None  # whether the numbers of the model or the exam have changed since
     departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
 
     @property

@@ -16,7 +16,7 @@ from lra.record.answers import Answers
 FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
     "skill", "floor", "parameters", "steps", "examples_per_second", "step_peak_bytes", "run_ids", "files", "answers",
-    "exam", "edited", "contract", "blind", "departs",
+    "exam", "edited", "contract", "blind", "departs", "stale",
 )  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     run_ids, files, answers        of the runs that ended ok, by seed; of all where none did
     edited              those of the files that were changed after they were written
     contract, blind     what is broken of the contract; the share of positions that cannot move an answer
+    stale               whether the numbers of the model or the exam have changed since
     departs             what the model's own file sets otherwise than the exam's sizes
 
     A run with overrides is a row of its own, named with them (`variant`). Of several configurations
@@ -101,6 +102,7 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "contract": next((r.contract for r in kept if isinstance(r.contract, str)), None),
         "blind": _over(max, [r.blind for r in kept]),
         "departs": last.departs,
+        "stale": last.stale if isinstance(last.stale, str) else None,
     }
 
 

@@ -46,12 +46,29 @@ class Exams:
         """own: a folder of configs beside ours, as `--config-dir` names one."""
         self.shipped = shipped(CONFIGS / "task") | (shipped(own / "task") if own else {})
         self._same: dict[Exam, Exam] = {e: e for e in self.shipped.values()}
+        self.revisions = {
+            (part, name): number
+            for folder in (CONFIGS, *([own] if own else []))
+            for part in ("task", "model")
+            for name, number in revisions(folder / part, part).items()
+        }
 
     def of(self, task: str, row: str, declared: Mapping[str, Any] | None) -> Exam:
         """From what the record declares; else as shipped; else the row itself, last and in no average."""
         whole = declared is not None and {"of", "title"} <= set(declared)
         exam = made(declared) if whole else self.shipped.get(task) or Exam(row, row, known=False)
         return self._same.setdefault(exam, exam)
+
+    def changed_since(self, task: str, model: str, config: Mapping[str, Any]) -> str | None:
+        """Whether the numbers of the model or the exam have changed since: "revision 1 of the model, now 2"."""
+        was, now = config.get("revision"), {"task": (task, 1), "model": (model, 1)}
+        was = was if isinstance(was, Mapping) else {}
+        found = []
+        for part, (name, first) in now.items():
+            old, new = was.get(part, first), self.revisions.get((part, name), first)
+            if old != new:
+                found.append(f"revision {old} of the {part}, now {new}")
+        return "; ".join(found) or None
 
     def always(self) -> list[Exam]:
         """The exams that every board has a column for, with or without a run: those that averages are over."""
@@ -68,6 +85,18 @@ def shipped(folder: Path) -> dict[str, Exam]:
         declared = (yaml.load(path.read_text(), loader) or {}).get("exam")
         if declared:
             out[path.stem] = made(declared)
+    return out
+
+
+def revisions(folder: Path, part: str) -> dict[str, int]:
+    """Of the YAMLs in a folder that say so, by name."""
+    import yaml
+
+    out = {}
+    for path in sorted(folder.glob("*.yaml")):
+        if "revision:" in (text := path.read_text()):
+            number = (yaml.safe_load(text) or {}).get("revision", {}).get(part, 1)
+            out[path.stem] = number
     return out
 
 

@@ -20,7 +20,7 @@ COLUMNS = (
     "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "train_examples_per_second", "inference_examples_per_second",
-    "step_peak_bytes", "commit", "contract", "blind", "departs",
+    "step_peak_bytes", "commit", "contract", "blind", "departs", "stale",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy")
 
@@ -67,6 +67,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         "; ".join(f"{point}: {found}" for point, found in (r.contract.get("broken") or {}).items()) or None,
         r.contract.get("blind"),
         departs(r.config),
+        exams.changed_since(r.task, r.model, r.config) if r.kind == "model" else None,
     )
 
 

@@ -150,3 +150,14 @@ def test_at_paper_every_position_can_move_the_answer(model: str) -> None:
     exam = build.task(settings)
     unseen = blind(build.model(settings, exam), exam.synthetic(1), exam.vocab_size)
     assert not unseen.any(), f"{model}, pooling {settings.model['pooling']}: blind from {unseen.nonzero()[0]}"
+
+
+def test_a_row_made_before_its_model_changed_says_so(tmp_path: Path) -> None:
+    now = compose.config(["model=sinkhorn"]).revision.model
+    assert now > 1
+    for number, seed in ((now - 1, 0), (now, 1)):
+        config = {"revision": {"model": number, "task": 1}, "marked": seed}
+        store.write(tmp_path, example(model="sinkhorn", accuracy_test=0.5, items_test=100, seed=seed, config=config))
+        text = " ".join(terminal.render(boards(load(tmp_path)), 200).split())
+        assert (f"sinkhorn, revision {now - 1} of the model, now {now} (ListOps)" in text) == (number < now)
+    assert load(tmp_path).runs.stale.notna().sum() == 1

@@ -319,7 +319,7 @@ def test_a_shared_run_ends_with_a_record_whoever_is_killed(tmp_path: Path, victi
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     agent = subprocess.Popen(launch, cwd=tmp_path, env=tiny.environment(), **pipes)
     for line in agent.stdout:
-        if "step 50" in line:
+        if "step 100" in line:
             break
     mine = runs_below(str(tmp_path))
     assert {rank for _, rank in mine} == {"0", "1"}
