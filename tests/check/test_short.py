@@ -48,7 +48,7 @@ def test_every_model_of_ours_keeps_it_and_sees_all(model: str, task: str) -> Non
 @pytest.mark.parametrize(
     ("fault", "point", "says"),
     [
-        ("PaddingLeak", "padding", "in the padding move an answer by"),
+        ("PaddingLeak", "padding", "padding more move an answer by"),
         ("BatchCoupling", "batch", "the other examples of the batch move an answer by"),
         ("Normed", "batch", "while training"),
         ("Restless", "repeatable", "two calls in eval() differ"),
@@ -125,7 +125,7 @@ def test_a_run_that_breaks_it_is_recorded_and_marked(tmp_path: Path, capsys: pyt
     assert "‡" in rows[0] and "‡ breaks the contract of models" in text
     assert "‡" not in next(line for line in text.splitlines() if line.startswith("| sound "))
     assert "‡" in terminal.render(shown, 100) and r"$^\ddagger$" in latex.render(shown)
-    assert "in the padding move an answer" in csv.render(shown)
+    assert "padding more move an answer" in csv.render(shown)
 
 
 def test_a_blind_row_is_marked_and_a_departure_told(tmp_path: Path) -> None:
