@@ -29,7 +29,9 @@ FLOORS = (
     ("root",),
 )
 ISLANDS = ("tasks", "models")
-DOORS = {"tasks": {"lra.tasks.base", "lra.tasks.store"}}  # what others may know of an island
+DOORS = {
+    "tasks": {f"lra.tasks.{name}" for name in ("base", "store", "files", "png")}
+}  # what others may know of an island
 # Processes that are started, which is no import: by whom, and what runs in them.
 PROCESSES = {
     ("lra.measure.session", "lra.measure.child"),
