@@ -86,10 +86,14 @@ def rows(folder: Path, contour_length: int) -> list[Row]:
     out: list[Row] = []
     seen: dict[Path, Row] = {}
     for file in metadata_files(folder):
+        columns = None
         for number, line in files.lines(file):
             where, fields = f"{file}:{number}", line.split()
             if len(fields) < 4:
                 raise DataError(f"{where}: {len(fields)} columns, at least 4 (folder, file, index, label) needed")
+            columns = columns or len(fields)
+            if len(fields) != columns:
+                raise DataError(f"{where}: {len(fields)} columns, {columns} in the lines before: it may be cut short")
             if fields[3] not in ("0", "1"):
                 raise DataError(f"{where}: label {files.shown(fields[3])} is not 0 or 1")
             if len(fields) > 5 and fields[5] != str(contour_length):
