@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -113,6 +114,32 @@ def test_links_by_their_law() -> None:
     few = BigBird(8, 2, 8, block=1, random_blocks=5).links[:, 3]
     assert all(sorted(row) == [-1, -1, 1, 5, 6] for row in few.tolist())
     assert BigBird(8, 2, 8, block=1, random_blocks=0).links.numel() == 0
+
+
+def test_a_pattern_follows_links_that_are_written_to() -> None:
+    """One for one: in place, in inference mode, by another buffer, and in a copy that counts anew."""
+    torch.manual_seed(0)
+    first, second = (BigBird(8, 2, 320, block=16) for _ in range(2))
+    second.load_state_dict({**first.state_dict(), "links": second.links})
+    x, mask = torch.randn(1, 320, 8), torch.ones(1, 320, dtype=torch.bool)
+    expected, original, links = second(x, mask), first(x, mask), first.links.clone()
+    assert not torch.equal(expected, original)
+    first.links.copy_(second.links)
+    assert torch.equal(first(x, mask), expected)
+    twin = copy.deepcopy(first)
+    twin.links.copy_(links)
+    assert torch.equal(twin(x, mask), original)
+    first.links = links
+    assert torch.equal(first(x, mask), original)
+    # Another that was never written to either.
+    first.links = second.links.clone()
+    assert torch.equal(first(x, mask), expected)
+    first.links = links
+    with torch.inference_mode():
+        first.links = links.clone()
+        assert torch.equal(first(x, mask), original)
+        first.links.copy_(second.links)
+        assert torch.equal(first(x, mask), expected)
 
 
 def test_shorter_input_is_the_padded_one() -> None:

@@ -18,7 +18,7 @@ from lra.models.bigbird import BigBird
 from lra.models.local import Local
 from lra.models.longformer import Longformer
 from lra.models.parts import pattern, patterned
-from lra.models.parts.flex import TILE, flex_attend, tiles_of
+from lra.models.parts.flex import TILE, flex_attend, flex_ready, tiles_of
 from lra.models.parts.heads import MultiHead
 from lra.models.parts.pattern import Part, all_keys, open_to_all, starts, within
 from lra.models.parts.patterned import Patterned, attend
@@ -236,8 +236,29 @@ def test_flex_agrees(name, length) -> None:
     assert torch.equal(tiles_of(parts, 2, length), padded.any(4).any(2))
     mask = torch.rand(2, length) < 0.8
     q, k, v = (x.detach() for x in qkv(2, 2, length, 16))
-    by_flex = flex_attend(q, k, v, mask, rule, parts, flex_attention)
+
+    def told(q: Tensor, k: Tensor, v: Tensor, block_mask) -> Tensor:
+        # Uncompiled it does not skip tiles, so which ones it was told of is looked at here.
+        assert torch.equal(block_mask.to_dense()[0].bool(), tiles_of(parts, 2, length))
+        assert block_mask.BLOCK_SIZE == (TILE, TILE) and block_mask.seq_lengths == (length, length)
+        return flex_attention(q, k, v, block_mask=block_mask)
+
+    by_flex = flex_attend(q, k, v, mask, rule, parts, told)
     torch.testing.assert_close(by_flex, attend(q, k, v, mask, parts), rtol=1e-4, atol=1e-5)
+
+
+def test_where_flex_is_taken() -> None:
+    """On CUDA alone, without dropout, for heads of 16 or more; told of tensors that have no numbers."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        wide, narrow = (torch.empty(1, 20, 30, width, device="cuda") for width in (16, 15))
+        assert flex_ready(wide, 0.0) and flex_ready(wide.bfloat16(), 0.0)
+        assert not flex_ready(narrow, 0.0) and not flex_ready(wide, 0.1) and not flex_ready(wide.double(), 0.0)
+        assert not flex_ready(torch.empty(1, 20, 30, 16), 0.0)
+        with pytest.raises(ValueError, match="heads of width 16 or more, not cuda and 15"):
+            flex_attend(narrow, narrow, narrow, torch.ones(1, 30, dtype=torch.bool), lambda *_: None, [])
+    assert TILE == 128, "the block size of the kernel"
 
 
 def test_flex_says_where_it_cannot_run() -> None:

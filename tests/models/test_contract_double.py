@@ -146,28 +146,6 @@ def test_a_converted_model_keeps_nothing_of_its_old_type(name: str) -> None:
     torch.testing.assert_close(single.double(), exact, rtol=1e-3, atol=1e-3)
 
 
-def test_a_pattern_follows_links_that_are_written_to() -> None:
-    """One for one: in place, in inference mode, by another buffer, and in a copy that counts anew."""
-    torch.manual_seed(0)
-    first, second = (BigBird(8, 2, 320, block=16) for _ in range(2))
-    second.load_state_dict({**first.state_dict(), "links": second.links})
-    x, mask = torch.randn(1, 320, 8), torch.ones(1, 320, dtype=torch.bool)
-    expected, original, links = second(x, mask), first(x, mask), first.links.clone()
-    assert not torch.equal(expected, original)
-    first.links.copy_(second.links)
-    assert torch.equal(first(x, mask), expected)
-    twin = copy.deepcopy(first)
-    twin.links.copy_(links)
-    assert torch.equal(twin(x, mask), original)
-    first.links = links
-    assert torch.equal(first(x, mask), original)
-    with torch.inference_mode():
-        first.links = links.clone()
-        assert torch.equal(first(x, mask), original)
-        first.links.copy_(second.links)
-        assert torch.equal(first(x, mask), expected)
-
-
 @pytest.mark.parametrize("name", ["performer-redrawn", "reformer-small"])
 def test_what_is_drawn_anew_follows_the_loaded_seed(name: str) -> None:
     """A model that has drawn already goes on as the one whose state it is given, copies and converted ones too."""

@@ -211,6 +211,12 @@ def test_redraws_every_n_steps_and_repeats() -> None:
     assert "redraw_every" not in vars(Performer(16, 2, 8))
 
 
+def test_redraws_after_every_step() -> None:
+    torch.manual_seed(5)
+    seen = train(Performer(16, 2, 8, features=8, redraw=1), 4)
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [

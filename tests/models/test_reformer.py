@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import lra.models.parts.tiles
 from lra.models import reformer
@@ -220,6 +220,30 @@ def test_recomputed_gradients_equal_the_plain_ones(dropout, chunks) -> None:
     assert torch.equal(results[0][0], results[1][0])
     for ours, plain in zip(*results, strict=True):
         assert distance(ours, plain) < 1e-5
+
+
+def test_dropout_of_the_mixer_by_its_law() -> None:
+    """Number by number at the rate, before it is added to its stream, and not in eval()."""
+
+    class Ones(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return torch.ones_like(x)
+
+    torch.manual_seed(0)
+    stack = ReversibleStack(lambda layer, shared: Ones(), 1, 50, 8, 0.3)
+    stack.norm = nn.Identity()
+    x, mask = torch.zeros(40, 10, 50), torch.ones(40, 10, dtype=torch.bool)
+    with torch.no_grad():
+        stack.layers[0].mlp.outer.weight.zero_()
+    # The other stream adds nothing, and the mean of the two halves what is left.
+    for y in (stack(x, mask).detach(), stack(x.requires_grad_(), mask).detach()):
+        kept = (y * 2 * 0.7).round(decimals=5)
+        assert set(kept.unique().tolist()) == {0.0, 1.0}
+        for axes in ((0, 1, 2), (0, 1), (0, 2), (1, 2)):
+            share = kept.mean(axes)
+            each = kept.numel() / share.numel()
+            assert ((share - 0.7).abs() < 5 * (0.21 / each) ** 0.5).all(), axes
+    assert torch.equal(stack.eval()(x, mask), torch.full_like(x, 0.5))
 
 
 def test_layers_see_their_very_input_again() -> None:

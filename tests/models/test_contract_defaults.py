@@ -1,0 +1,70 @@
+"""What a mixer is where a configuration is silent: the values that its papers and the official settings give it."""
+
+from __future__ import annotations
+
+from inspect import Parameter, signature
+
+import pytest
+
+from lra.models.bigbird import BigBird
+from lra.models.linformer import Linformer
+from lra.models.local import Local
+from lra.models.longformer import Longformer
+from lra.models.nystromformer import Nystromformer
+from lra.models.performer import Performer
+from lra.models.reformer import LSHAttention, ReversibleStack
+from lra.models.sinkhorn import SinkhornAttention
+from lra.models.sparse import Sparse
+from lra.models.stack import ResidualStack
+from lra.models.synthesizer import Synthesizer
+from lra.models.transformer import FullAttention
+from lra.models.transformer_xl import RelativeAttention
+
+FACTS = {"self", "dim", "heads", "max_len", "mixer", "depth", "mlp_dim"}  # never left out
+COMMON = {
+    "qkv_dim": None,
+    "rotary": False,
+    "dropout": 0.0,
+    "backend": "auto",
+    "layer": 0,
+    "shared": None,
+    "bias": False,
+}
+OWN = {
+    "transformer": (FullAttention, {}),
+    "bigbird": (
+        BigBird,
+        {
+            "block": 64,
+            "window_blocks": 3,
+            "global_blocks": 2,
+            "random_blocks": 3,
+            "extra_tokens": 0,
+            "shared_links": False,
+        },
+    ),
+    "linformer": (Linformer, {"rank": 256, "sharing": "key-value"}),
+    "local": (Local, {"block": 64, "neighbours": 0}),
+    "longformer": (Longformer, {"window": 512, "dilation": 1, "global_tokens": 1}),
+    "nystromformer": (Nystromformer, {"landmarks": 64, "iterations": 6, "conv_kernel": 35}),
+    "performer": (Performer, {"features": 256, "kernel": "softmax", "hyperbolic": False, "redraw": "never"}),
+    "reformer": (LSHAttention, {"chunk": 64, "rounds": 2, "redraw": "never"}),
+    "reformer-stack": (ReversibleStack, {"feed_forward_chunks": 1}),
+    "stack": (ResidualStack, {"checkpoint": False}),
+    "sinkhorn": (SinkhornAttention, {"block": 64, "iterations": 7, "temperature": 0.75, "noise": True}),
+    "sparse": (
+        Sparse,
+        {"pattern": "fixed", "assign": "merged", "stride": 128, "summary": 8, "global_tokens": 0},
+    ),
+    "synthesizer": (Synthesizer, {"kind": "random", "dot_product": True, "rank": 8}),
+    "transformer_xl": (RelativeAttention, {"segment": 512, "memory": 512}),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_defaults(name: str) -> None:
+    cls, own = OWN[name]
+    found = {n: p.default for n, p in signature(cls).parameters.items() if n not in FACTS}
+    assert Parameter.empty not in found.values()
+    assert {n: v for n, v in found.items() if n not in COMMON} == own
+    assert {n: v for n, v in found.items() if n in COMMON} == {n: COMMON[n] for n in found if n in COMMON}
