@@ -1,0 +1,130 @@
+"""A copy of the checkout to do harm in, with its worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+COPIED = ("lra", "models", "tasks", "tests", "configs", "docs", "examples", "notebooks", "results")
+START = 300  # seconds that the imports of a worker may take
+# Python runs this in every process that a test starts with the tree on its path.
+COVERED = """\
+import os
+if os.environ.get("MUTATE_TEST") and os.environ.get("MUTATE_DATA"):
+    import atexit, coverage
+    found = coverage.Coverage(
+        data_file=os.environ["MUTATE_DATA"], data_suffix=True, config_file=False, context=os.environ["MUTATE_TEST"],
+        source=[os.path.join(os.path.dirname(os.path.abspath(__file__)), p) for p in ("lra", "models", "tasks")],
+    )
+    found.start()
+    atexit.register(lambda: (found.stop(), found.save()))
+"""
+
+
+class Overstepped(Exception):
+    """Nothing was heard for longer than the limit."""
+
+
+class Tree:
+    """One copy at `path`; whoever holds it is the only one to write in it."""
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self.path, self.process = path, None
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        for name in COPIED:
+            if (root / name).exists():
+                shutil.copytree(root / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in root.iterdir():
+            if file.is_file() and file.name != ".git":
+                shutil.copy2(file, path / file.name)
+        (path / "sitecustomize.py").write_text(COVERED)
+        shared = path.parent / "shared"
+        if (root.parent / "shared").is_dir() and not shared.exists():
+            shared.symlink_to(root.parent / "shared")
+
+    @contextmanager
+    def holding(self, file: str, text: str) -> Iterator[None]:
+        """The file with another text; afterwards as it was, its time too, so that what was compiled of it counts."""
+        target = self.path / file
+        before, times = target.read_bytes(), target.stat()
+        try:
+            target.write_text(text, encoding="utf-8")
+            yield
+        finally:
+            target.write_bytes(before)
+            os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    def ask(self, request: dict[str, Any], limit: Any) -> Iterator[dict[str, Any]]:
+        """The worker's events; limit(event) seconds may pass until the next, else Overstepped and the child is dead."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        event: dict[str, Any] = {}
+        pid, late = None, False
+        while "end" not in event:
+            try:
+                event = self.heard(60.0 if late else limit(event))
+            except Overstepped:
+                if pid is None or late:
+                    self.stop()
+                    raise
+                late = True
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                continue
+            pid = event.get("pid", pid)
+            if not late:
+                yield event
+        if late:
+            raise Overstepped
+
+    def heard(self, seconds: float) -> dict[str, Any]:
+        try:
+            line = self.events.get(timeout=seconds)
+        except queue.Empty:
+            raise Overstepped from None
+        if line is None:
+            raise RuntimeError(f"the worker of {self.path} ended")
+        return json.loads(line)
+
+    def start(self) -> None:
+        more = os.environ.get("PYTHONPATH", "")
+        env = os.environ | {"PYTHONPATH": str(self.path), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        if more and str(Path.cwd()) not in more.split(os.pathsep):
+            env["PYTHONPATH"] += os.pathsep + more
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutate.worker"],
+            cwd=self.path,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.events: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self.listen, args=(self.process.stdout, self.events), daemon=True).start()
+        self.heard(START)
+
+    @staticmethod
+    def listen(pipe: Any, events: queue.Queue[str | None]) -> None:
+        for line in pipe:
+            events.put(line)
+        events.put(None)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
