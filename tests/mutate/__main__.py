@@ -24,6 +24,7 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=200, help="mutants in the sample")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[""], metavar="PLACE", help="of the sample those in lra/marks ...")
+    parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PLACE", help="with the tests in these alone")
     parser.add_argument("--jobs", type=int, default=1, help="trees that are worked in at a time")
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "mutate", help="copies, and what was found")
     parser.add_argument("--list", action="store_true", help="show the sample and run nothing")
@@ -42,7 +43,7 @@ def main(words: list[str] | None = None) -> int:
         say("\n".join(f"{m.id}  {m.file}:{m.line}  {m.operator}\n  - {m.was}\n  + {m.becomes}" for m in sample))
         return 0
     why = argued(Path(__file__).parent / "equivalent.json")
-    records = run(sample, given, {k for k in why})
+    records = run(sample, given, set(why))
     text, enough = summary(records, why)
     say(text)
     return 0 if enough else 1
@@ -52,12 +53,13 @@ def run(sample: list[Mutant], given: argparse.Namespace, equivalent: set[Any]) -
     """Every mutant's record; the list on disk is whole after each, so that a run that is killed goes on."""
     results = given.work / "results.json"
     trees = [Tree(ROOT, given.work / f"tree{i}") for i in range(given.jobs)]
-    found = measured(trees[0], given.work / "cover", say, test_files(ROOT))
+    files = [name for name in test_files(ROOT) if name.startswith(tuple(given.tests))]
+    found = measured(trees[0], given.work / "cover", say, files)
     kept = {r["id"]: r for r in json.loads(results.read_text())} if results.exists() else {}
     waiting: queue.Queue[Mutant] = queue.Queue()
     for mutant in sample:
         old = kept.get(mutant.id)
-        if old is None or (not valid(old, mutant, ROOT, set()) and key(old) not in equivalent):
+        if old is None or (not valid(old, mutant, ROOT, found) and key(old) not in equivalent):
             waiting.put(mutant)
     lock = threading.Lock()
 

@@ -33,7 +33,7 @@ def measured(tree: Tree, folder: Path, say: Callable[[str], None], files: Iterab
         kept = folder / (file.replace("/", "-") + ".json")
         if not fresh(kept, tree.path, file):
             say(f"which lines {file} reaches")
-            raw = folder / "raw.json"
+            raw = tree.path / "raw.json"
             raw.unlink(missing_ok=True)
             try:
                 for _ in tree.ask({"kind": "cover", "file": file, "out": str(raw)}, lambda event: FILE_LIMIT):
@@ -44,7 +44,7 @@ def measured(tree: Tree, folder: Path, say: Callable[[str], None], files: Iterab
                 found = {"seconds": {}, "failed": [file], "lines": {}}
             found["of"] = {name: sha(tree.path / name) for name in [file, *found["lines"]]}
             kept.write_text(json.dumps(found))
-            for part in folder.glob("raw.parts/*"):
+            for part in tree.path.glob("raw.parts/*"):
                 part.unlink()
         out[file] = json.loads(kept.read_text())
     return out

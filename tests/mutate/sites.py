@@ -58,7 +58,7 @@ def digest(*parts: Any) -> str:
 
 # What cosmic-ray's operators look at, by family: the type of a node or, of a keyword and an operator, its text.
 LOOKS = {
-    "binary operator": set("+ - * / // % ** << >> | & ^ @".split()),
+    "binary operator": {"+", "-", "*", "/", "//", "%", "**", "<<", ">>", "|", "&", "^", "@"},
     "comparison": {"comparison"},
     "unary operator": {"factor", "not_test"},
     "constant": {"number"},
@@ -126,15 +126,18 @@ def idle(source: str) -> list[tuple[Place, Place]]:
             spare(node.test)
             if "TYPE_CHECKING" in ast.unparse(node.test):
                 spare(node)
-        elif isinstance(node, ast.Assert | ast.Import | ast.ImportFrom):
-            spare(node)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in TELLS:
-            spare(node)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            spare(node)
-        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+        elif isinstance(node, ast.Assert | ast.Import | ast.ImportFrom) or no_behaviour(node):
             spare(node)
     return out
+
+
+def no_behaviour(node: ast.AST) -> bool:
+    """A call that tells, a string by itself, a list of public names."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).split(".")[-1] in TELLS
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]) == "__all__"
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def made(site: Site, source: str, seed: int) -> Mutant | None:

@@ -16,6 +16,19 @@ from pathlib import Path
 from typing import Any
 
 COPIED = ("lra", "models", "tasks", "tests", "configs", "docs", "examples", "notebooks", "results")
+SLOW_TO_IMPORT = (
+    "numpy",
+    "pandas",
+    "scipy.stats",
+    "torch",
+    "numba",
+    "matplotlib.pyplot",
+    "seaborn",
+    "hydra",
+    "accelerate",
+    "datasets",
+    "hypothesis",
+)
 START = 300  # seconds that the imports of a worker may take
 # Python runs this in every process that a test starts with the tree on its path.
 COVERED = """\
@@ -38,8 +51,8 @@ class Overstepped(Exception):
 class Tree:
     """One copy at `path`; whoever holds it is the only one to write in it."""
 
-    def __init__(self, root: Path, path: Path) -> None:
-        self.path, self.process = path, None
+    def __init__(self, root: Path, path: Path, imports: tuple[str, ...] = SLOW_TO_IMPORT) -> None:
+        self.path, self.imports, self.process = path, imports, None
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         for name in COPIED:
@@ -105,7 +118,7 @@ class Tree:
         if more and str(Path.cwd()) not in more.split(os.pathsep):
             env["PYTHONPATH"] += os.pathsep + more
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.mutate.worker"],
+            [sys.executable, "-m", "tests.mutate.worker", *self.imports],
             cwd=self.path,
             env=env,
             stdin=subprocess.PIPE,

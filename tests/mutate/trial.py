@@ -29,7 +29,7 @@ def verdict(tree: Tree, mutant: Mutant, found: dict[str, Any]) -> dict[str, Any]
             out |= tried(tree, tests, seconds)
     last = out["by"].split("::")[0] if out["by"] else None
     files = [last] if last else list(dict.fromkeys(name.split("::")[0] for name in tests))
-    return out | {"with": {name: sha(tree.path / name) for name in files}}
+    return out | {"with": {name: sha(tree.path / name) for name in [mutant.file, *files]}}
 
 
 def tried(tree: Tree, tests: list[str], seconds: dict[str, float]) -> dict[str, Any]:
@@ -50,11 +50,14 @@ def tried(tree: Tree, tests: list[str], seconds: dict[str, float]) -> dict[str, 
     return out
 
 
-def valid(record: dict[str, Any], mutant: Mutant, root: Path, new: set[str]) -> bool:
-    """Does an earlier verdict still hold? A survivor's not where there are tests that it has not met."""
-    if record["line"] != mutant.line or any(sha(root / name) != was for name, was in record["with"].items()):
+def valid(record: dict[str, Any], mutant: Mutant, root: Path, found: dict[str, Any]) -> bool:
+    """Does an earlier verdict still hold? A survivor's not where other tests reach its line by now."""
+    if any(sha(root / name) != was for name, was in record["with"].items()):
         return False
-    return record["status"] != "survived" or not new - set(record["with"])
+    if record["status"] != "survived":
+        return True
+    now = reaching(found, mutant.file, (root / mutant.file).read_text(encoding="utf-8"), mutant.line)
+    return {name.split("::")[0] for name in ordered(now, mutant.file)} <= set(record["with"])
 
 
 def argued(path: Path) -> dict[tuple[str, str, str, str], str]:

@@ -1,6 +1,6 @@
 """A process that has imported what is slow to import, and forks for every run of pytest.
 
-    python -m tests.mutate.worker     in a copied tree; a request a line on stdin, events a line on stdout
+    python -m tests.mutate.worker numpy torch     in a copied tree; requests on stdin, events on stdout, one a line
 
 Nothing of ours is imported before the fork: a child reads the tree as it stands then. Requests are
 {"kind": "cover", "file":, "out":} and {"kind": "try", "tests": [...]}; events {"pid":}, {"test":}, {"failed":},
@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 
-SLOW_TO_IMPORT = "numpy pandas scipy.stats torch numba matplotlib.pyplot seaborn hydra accelerate datasets hypothesis"
 PLACES = ("lra", "models", "tasks")
 ALWAYS = ["-q", "-x", "-p", "no:cacheprovider"]
 
@@ -121,7 +120,7 @@ def child(request: dict[str, Any], say: Any) -> int:
 
 
 def main() -> None:
-    for name in SLOW_TO_IMPORT.split():
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
