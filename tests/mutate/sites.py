@@ -155,7 +155,7 @@ def described(site: Site, source: str, mutant: str) -> Mutant:
     diff = list(difflib.unified_diff(before, after, site.file, site.file, lineterm="", n=0))
     removed = [line[1:].strip() for line in diff[2:] if line.startswith("-")]
     added = [line[1:].strip() for line in diff[2:] if line.startswith("+")]
-    was, becomes = (lines[0] if lines else "" for lines in (removed, added))
+    was, becomes = (next(filter(None, lines), "") for lines in (removed, added))
     first = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(after))
     ident = digest(site.file, site.family, site.text, site.nth, was, becomes)[:10]
     return Mutant(ident, site.file, first + 1, site.family, was, becomes, mutant, "\n".join(diff))
