@@ -179,7 +179,7 @@ CHANGES = {
 @pytest.mark.parametrize("status", CHANGES)
 def test_a_verdict(status: str, toy: tuple[Tree, dict], monkeypatch: pytest.MonkeyPatch) -> None:
     tree, found = toy
-    monkeypatch.setattr(trial, "SLACK", 5.0)
+    monkeypatch.setattr(trial, "SLACK", 15.0)
     was, becomes = CHANGES[status]
     site = next(s for s in sites("lra/marks/toy.py", TOY) if was in s.text)
     mutant = described(site, TOY, TOY.replace(was, becomes))
@@ -190,6 +190,18 @@ def test_a_verdict(status: str, toy: tuple[Tree, dict], monkeypatch: pytest.Monk
     more = {**found, "tests/test_new.py": {"seconds": {"tests/test_new.py::test_a": 0.1}, "lines": {}}}
     more["tests/test_new.py"]["lines"] = {"lra/marks/toy.py": {"tests/test_new.py::test_a": list(range(1, 18))}}
     assert trial.valid(record, mutant, tree.path, more) == (status != "survived"), "it has not met the new test"
+
+
+def test_a_busy_machine_catches_nothing(toy: tuple[Tree, dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that the test oversteps without the mutant too."""
+    tree, found = toy
+    monkeypatch.setattr(trial, "SLACK", 0.0)
+    monkeypatch.setattr(trial, "TIMES", 1e-9)
+    site = next(s for s in sites("lra/marks/toy.py", TOY) if "return n < LIMIT" in s.text)
+    mutant = described(site, TOY, TOY.replace("n < LIMIT", "n <= LIMIT"))
+    record = trial.verdict(tree, mutant, found)
+    assert record["status"] == "unsure" and not trial.valid(record, mutant, tree.path, found)
+    assert not trial.summary([record], {})[1]
 
 
 def test_nine_of_ten_are_wanted_and_an_argued_one_counts_neither_way(tmp_path: Path) -> None:
