@@ -179,7 +179,7 @@ CHANGES = {
 @pytest.mark.parametrize("status", CHANGES)
 def test_a_verdict(status: str, toy: tuple[Tree, dict], monkeypatch: pytest.MonkeyPatch) -> None:
     tree, found = toy
-    monkeypatch.setattr(trial, "SLACK", 15.0)
+    monkeypatch.setattr(trial, "SLACK", 6.0)
     was, becomes = CHANGES[status]
     site = next(s for s in sites("lra/marks/toy.py", TOY) if was in s.text)
     mutant = described(site, TOY, TOY.replace(was, becomes))

@@ -45,6 +45,8 @@ def test_a_run_with_an_override_is_no_standard_run(tmp_path: Path) -> None:
     answered.run(tmp_path, "linear", 0.7, variant=["train.steps=3"], config_hash="1" * 16)
     cells = results.load(tmp_path).cells
     assert len(cells) == 2 and list(standard(cells).accuracy) == [0.5]
+    nothing = results.load(tmp_path / "nothing").cells
+    assert list(standard(nothing).columns) == list(nothing.columns), "of no cells none, not a table without columns"
 
 
 def test_a_run_that_did_not_end_counts_where_none_of_its_cell_did(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tests.mutate.tree import Overstepped, Tree
 
 WANTED = 0.9
 NONE_RAN = 5  # pytest's exit status
-FIRST = 120.0  # seconds until the first test begins
-SLACK, TIMES = 60.0, 10.0  # a test is at its end after its time under coverage, so many times, and this
+FIRST = 60.0  # seconds of work until the first test begins
+SLACK, TIMES = 20.0, 5.0  # a test is at its end after its time under coverage, so many times, and this
 
 
 def verdict(tree: Tree, mutant: Mutant, found: dict[str, Any]) -> dict[str, Any]:
