@@ -133,6 +133,9 @@ def test_spun(spun):
 
 def test_elsewhere():
     subprocess.run([sys.executable, "-c", "from lra.marks.toy import unseen; unseen(1)"], check=True)
+    if "MUTATE_DATA" in os.environ:  # what a process leaves that is killed as it writes
+        with open(os.environ["MUTATE_DATA"] + ".killed", "w") as half:
+            half.write("SQLi")
 
 def test_wrong():
     assert below(7)

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Cover:
 
         self.file, self.out, self.seconds = file, out, {}
         self.failed: set[str] = set()
+        self.root = Path.cwd()  # whatever folder a test is in at its end
         os.environ["MUTATE_DATA"] = str(out.with_suffix(".parts") / "part")
         out.with_suffix(".parts").mkdir(exist_ok=True)
         self.coverage = coverage.Coverage(data_file=None, config_file=False, source=[str(Path(p)) for p in PLACES])
@@ -71,12 +73,14 @@ class Cover:
         everything = [self.coverage.get_data()]
         for part in sorted(out for out in self.out.with_suffix(".parts").iterdir() if out.is_file()):
             data = coverage.CoverageData(str(part))
-            data.read()
-            everything.append(data)
+            with suppress(coverage.CoverageException):  # of a process that was killed while it wrote
+                data.read()
+                data.measured_files()
+                everything.append(data)
         lines: dict[str, dict[str, set[int]]] = {}
         for data in everything:
             for path in data.measured_files():
-                of_file = lines.setdefault(Path(path).relative_to(Path.cwd()).as_posix(), {})
+                of_file = lines.setdefault(Path(path).relative_to(self.root).as_posix(), {})
                 for line, names in data.contexts_by_lineno(path).items():
                     for name in names:
                         of_file.setdefault(name, set()).add(line)
