@@ -10,8 +10,10 @@ run: .venv/.installed
 test: .venv/.installed
 	.venv/bin/python -m pytest -n auto
 
-slow: .venv/.installed
+slow: .venv/.mutation
 	.venv/bin/python -m pytest -n 0 -m slow
+	.venv/bin/python -m pytest -n 0 tests/test_mutate.py
+	.venv/bin/python -m tests.mutate
 
 lint: .venv/.installed
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
@@ -20,6 +22,10 @@ lint: .venv/.installed
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.x") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/.mutation: .venv/.installed
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[mutation]'
 	touch $@
 
 clean:

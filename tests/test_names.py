@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lra.names import canonical_target, resolved
+from lra.names import canonical_target, resolved, with_todays_names
 from lra.record import store
 from tests.help import tiny
 
@@ -41,6 +41,13 @@ YAML = "# @package _global_\nmodel:\n  mixer: {_target_: models.Mine, _partial_:
 def test_old_names_are_understood(old: str, new: str) -> None:
     assert resolved(old) == new
     assert canonical_target(old) == (new.rsplit(".", 1)[1] if new.startswith("lra") else new)
+
+
+def test_every_class_in_a_tree_gets_todays_name() -> None:
+    old = {"_target_": "models.attention.MultiHead", "dim": 8, "inner": [{"_target_": "gate.Gate"}, "models.a.B", None]}
+    new = {"_target_": "lra.models.parts.heads.MultiHead", "dim": 8}
+    assert with_todays_names(old) == new | {"inner": [{"_target_": "gate.Gate"}, "models.a.B", None]}
+    assert with_todays_names(({"part": old},)) == [{"part": with_todays_names(old)}]
 
 
 def folder(tmp_path: Path) -> Path:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import linregress
 
-from lra.cost.growth import crossing, fits, relative, repeats
+from lra.cost.growth import between_repeats, crossing, fits, relative, repeats
 from lra.cost.points import newest
 from lra.cost.table import as_table
 from lra.record import record
@@ -117,6 +117,15 @@ def test_scatter_between_repeats_widens_the_interval(tmp_path: Path) -> None:
     again = [*rows, *curve("transformer", 1.2e-9, 2), *curve("a", 2.7e-6, 1)]
     twice = crossing(written(tmp_path / "twice", *again)).iloc[0]
     assert once.high - once.low < 1e-6 and twice.high - twice.low > 100
+
+
+def test_the_scatter_is_pooled_over_the_repeats_of_each_point_by_hand(tmp_path: Path) -> None:
+    """Logs 0 and 0.2 of one point, 0, 0.3 and -0.3 of another, a third measured once: sqrt((0.02 + 0.18) / (1 + 2))."""
+    rows = [point("a", 1024, [float(np.exp(log))]) for log in (0, 0.2)]
+    rows += [point("a", 2048, [float(np.exp(log))]) for log in (0, 0.3, -0.3)]
+    part = newest(written(tmp_path, *rows, point("a", 4096, [1.0]))).query("phase == 'train'")
+    assert between_repeats(part) == pytest.approx((0.2 / 3) ** 0.5)
+    assert between_repeats(part[part.length == 4096]) == 0
 
 
 def test_only_points_of_one_group_are_compared(tmp_path: Path) -> None:

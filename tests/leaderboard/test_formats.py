@@ -14,8 +14,9 @@ from lra.leaderboard import csv as csv_format
 from lra.leaderboard import latex, markdown, page, terminal
 from lra.leaderboard.view import Board
 from lra.leaderboard.view import boards as boards_of
+from lra.record import store
 from lra.results import load
-from tests.help import answered, synthetic
+from tests.help import answered, made, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,25 @@ def test_the_page_is_whole_links_to_records_and_fetches_nothing(whole: Path, boa
     assert any("95 % interval" in t and "test items" in t and "data of listops-128" in t for t in titles)
     assert any("oom: needs 20 GiB of 16" in t for t in titles)
     assert "<figure" not in page.render(boards, {})
+
+
+def test_the_page_has_a_table_of_costs_where_there_are_any(tmp_path: Path) -> None:
+    """A quarter of the Transformer's time and memory at 4K; the 16K column does not exist, a failure has its word."""
+    answered.run(tmp_path, "linear", 0.5, machine={"name": "CPU X", "threads": 2})
+    answered.run(tmp_path, "local", 0.4, machine={"name": "CPU X", "threads": 2})
+    title = "A training step relative to the Transformer"
+    assert title not in page.render(boards_of(load(tmp_path)), {})
+    for model, seconds, peak in (("transformer", 4.0, 400), ("linear", 1.0, 100)):
+        store.write(tmp_path, made.point(model, 4096, [seconds], peak=peak))
+    store.write(tmp_path, made.example(kind="cost", status="oom", reason="no", task="text", model="local", length=4096,
+                batch_size=1, dtype="float32", machine={"name": "CPU X", "threads": 2},
+                cost={"mode": "fixed"}))  # fmt: skip
+    (table,) = re.findall(rf"<table.*?{title}.*?</table>", page.render(boards_of(load(tmp_path)), {}), flags=re.S)[-1:]
+    table = table[table.index(title) :]
+    assert "text, batch 1, 2 threads" in table and "speed 4K" in table and "speed 16K" not in table
+    (linear,) = [row for row in table.split("<tr>") if ">linear<" in row or "linear</" in row]
+    assert 'data-value="4"' in linear and 'data-value="0.25"' in linear
+    assert [row for row in table.split("<tr>") if "local" in row and "oom" in row]
 
 
 def test_text_from_records_cannot_break_a_format(tmp_path: Path) -> None:

@@ -128,6 +128,35 @@ def test_paired_tests_agree_with_scipy() -> None:
     assert d.p() == pytest.approx(welch.pvalue, rel=1e-6)
 
 
+def test_one_trained_model_against_another_is_mcnemar_with_more_seeds_it_is_welch() -> None:
+    """By hand: 12 items that only one of two gets right, 3 against 9: (2 (1 + 12 + 66) + 220) / 2^12 = 378 / 4096."""
+    a, b = np.ones((2, 1, 40), bool)
+    a[0, :3], b[0, 3:12] = False, False
+    assert stats.compare(a, b) == pytest.approx(378 / 4096)
+    first, second = (RNG(5).random((9, 400)) < 0.6)[:4], (RNG(6).random((9, 400)) < 0.7)[:7]
+    apart = stats.difference(first, second)
+    welch = scipy.stats.ttest_ind(first.mean(1), second.mean(1), equal_var=False)
+    assert apart.freedom == pytest.approx(welch.df) and apart.value == pytest.approx(first.mean() - second.mean())
+    assert stats.compare(first, second) == pytest.approx(apart.p())
+    assert stats.compare(first[:1], second) == pytest.approx(stats.difference(first[:1], second).p())
+
+
+def test_resolution_is_bonferronis_and_the_power_together() -> None:
+    """Of a standard error of 0.01 that comes from items: z(0.975) + z(0.8) errors, z(0.9975) + z(0.8) among ten."""
+    apart = stats.Estimate(np.zeros(1), np.zeros(1), np.ones(1), np.full(1, 1e-4))
+    assert stats.resolution(apart, 1) == pytest.approx(0.01 * (1.959964 + 0.841621), rel=1e-5)
+    assert stats.resolution(apart, 10) == pytest.approx(0.01 * (2.807034 + 0.841621), rel=1e-5)
+    assert stats.resolution(apart, 0) == stats.resolution(apart, 1), "nothing to compare with is no division by it"
+    several = stats.Estimate(np.zeros(5), np.zeros(5), np.ones(5), np.array([1, 4, 9, 16, 25]) * 1e-4)
+    assert stats.resolution(several, 1) == pytest.approx(0.04 * (1.959964 + 0.841621), rel=1e-5), "the upper quartile"
+
+
+def test_wilson_by_hand() -> None:
+    """Of 10 items 8 at z = 2: (0.8 + 0.2 -+ 2 sqrt(0.16 / 10 + 0.01)) / 1.4."""
+    low, high = stats.wilson(0.8, 10, 2.0)
+    assert (low, high) == pytest.approx(((1 - 2 * 0.026**0.5) / 1.4, (1 + 2 * 0.026**0.5) / 1.4))
+
+
 def test_p_and_interval_say_the_same() -> None:
     right, _ = simulate(RNG(3), 200, 3, 300, [0.5, 0.55], 0.5, 0.01)
     d = stats.difference(right[:, 0], right[:, 1])
@@ -152,6 +181,8 @@ def test_ranks_of_a_column_by_hand() -> None:
     # a and b are told from c; nothing tells a from b.
     best, worst = stats.ranks([0.9, 0.88, 0.5], [0.6, 0.001, 0.002])
     assert list(zip(best, worst, strict=True)) == [(1, 2), (1, 2), (3, 3)]
+    best, worst = stats.ranks([0.9, 0.5], [0.05])
+    assert list(zip(best, worst, strict=True)) == [(1, 2), (1, 2)], "at the level itself nothing is told"
     best, worst = stats.ranks([0.5, 0.5], [1.0])
     assert list(zip(best, worst, strict=True)) == [(1, 2), (1, 2)]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from lra.plot import labels, style
 from tests.help import synthetic
@@ -67,3 +69,16 @@ def test_looks_need_no_colour() -> None:
     many = style.looks(f"m{i}" for i in range(30))
     assert len({(look.colour, str(look.line)) for look in many.values()}) == 31
     assert style.GREY not in {look.colour for look in many.values()}, "grey is for what others published"
+
+
+def test_a_curve_that_ends_early_is_joined_to_its_name_by_a_broken_line() -> None:
+    """A solid one from the middle of the panel would look like a part of the curve."""
+    axes = Figure().add_subplot()
+    axes.plot([0, 10], [0, 1])
+    labels.at_ends(axes, [(10.0, 0.2, "whole", "red"), (4.0, 0.8, "early", "blue")], 7)
+    (leaders,) = [c for c in axes.collections if isinstance(c, LineCollection)]
+    (_, whole), (_, early) = leaders.get_linestyle()
+    assert whole is None and early is not None
+    heights = {text.get_text(): text.get_position() for text in axes.texts}
+    assert all(x > 1 for x, _ in heights.values()), "to the right of the panel"
+    assert 0 <= heights["whole"][1] < heights["early"][1] <= 1

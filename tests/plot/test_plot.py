@@ -107,6 +107,15 @@ def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
     assert "b\n(1 of 2)" in said and "Partial: hollow is a mean over fewer tasks" in said and "of 128 MiB" in said
 
 
+def test_ticks_of_a_log_axis_lie_within_it_and_equal_discs_stand_by_name() -> None:
+    (axes,) = bubble(bubbles(step_peak_bytes=[2.0**27] * 3), "t").axes
+    low, high = axes.get_xlim()
+    assert all(low < tick < high for tick in axes.get_xticks()) and 1 in axes.get_xticks()
+    dots = next(c for c in axes.collections if len(c.get_sizes()) == 3)
+    named = bubbles().sort_values("model")
+    np.testing.assert_allclose(dots.get_offsets()[:, 1], 100 * named.accuracy)
+
+
 def test_published_numbers_have_a_panel_of_their_own_in_grey() -> None:
     published = ledger.figure_3(ledger.load(tiny.ROOT / "results" / "published"))
     figure = bubble(bubbles(), "t", published)
@@ -183,6 +192,20 @@ def test_a_floor_far_off_is_an_arrow_with_its_number(whole: Path) -> None:
     (axes,) = accuracy(table, rules, "t").axes
     assert axes.get_xlim()[1] < 70 and "97.0" in words(axes.figure) and "25.0" not in words(axes.figure)
     readable(axes.figure)
+
+
+@pytest.mark.parametrize(("rules", "low", "high"), [((), 40, 50), ((0.54, 0.36), 36, 54), ((0.56, 0.34), 40, 50)])
+def test_a_ranking_has_room_for_floors_that_are_not_far_off(
+    rules: tuple[float, ...], low: float, high: float, whole: Path
+) -> None:
+    """Models from 40 to 50 %: limits take in floors up to half of that span further off, no others."""
+    table = load(whole).cells.query("row == 'listops'").assign(low=0.40, high=0.50, accuracy=0.45)
+    floors = pd.DataFrame(
+        [("listops", f"rule{r}", r, False) for r in rules], columns=["row", "model", "accuracy", "local"]
+    )
+    (axes,) = accuracy(table, floors, "t").axes
+    pad = 0.06 * (high - low)
+    assert axes.get_xlim() == pytest.approx((low - pad, high + pad))
 
 
 def test_missing_cells_are_counted(tmp_path: Path) -> None:

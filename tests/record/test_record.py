@@ -65,6 +65,31 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: str) -> None:
         sheet.read(path)
 
 
+NULLS = {
+    "machine": ["name", "device", "threads", "cores"],
+    "data": ["fingerprint"],
+    "cost": ["mode", "sweep", "curve", "step_peak_bytes", "point_seconds", "train_flops", "inference_flops",
+             "disturbed", "train", "inference", "ceilings"],
+    "training": ["seconds", "examples_per_second", "padding_share"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("within", "name"), [(within, name) for within, names in NULLS.items() for name in names])
+def test_what_was_not_measured_is_null_and_reads(within: str, name: str, tmp_path: Path) -> None:
+    written = example(**{within: {name: None}})
+    assert sheet.read(store.write(tmp_path, written)) == written
+
+
+@pytest.mark.parametrize("name", ["accuracy_test", "predictions", "groups", "machine", "wall_seconds", "digest"])
+def test_a_record_of_today_has_every_field_one_of_the_first_schema_those_it_had(name: str, tmp_path: Path) -> None:
+    path = store.write(tmp_path, example())
+    raw = json.loads(path.read_text())
+    del raw[name]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        sheet.read(path)
+
+
 def test_records_name_no_place_on_the_machine() -> None:
     config = {"data_dir": "/home/me", "results_dir": "/r", "output_dir": "/o", "checkpoint": "/home/me/x.safetensors"}
     config["task"] = {"path": "/home/me/lra_release/listops-1000", "data_dir": "/home/me"}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lra.train.optim import learning_rate
+from lra.train.optim import learning_rate, optimizer, set_learning_rate
 
 
 def train(**values: object) -> SimpleNamespace:
@@ -43,6 +43,43 @@ def test_linear_is_torch_one_cycle() -> None:
         assert learning_rate(step, cfg) == pytest.approx(opt.param_groups[0]["lr"], rel=0.02, abs=3e-7)
         opt.step()
         cycle.step()
+
+
+def test_rsqrt_without_warmup_falls_from_the_second_step_on() -> None:
+    cfg = train(warmup_steps=0)
+    assert [learning_rate(step, cfg) for step in (0, 1, 2, 4)] == pytest.approx([0.05, 0.05, 0.05 / 2**0.5, 0.025])
+    assert learning_rate(1, train(warmup_steps=1)) == 0.05
+
+
+def test_the_ramps_and_ends_of_every_schedule_by_hand() -> None:
+    """At a quarter of the warm-up, and where cosine and linear have come down."""
+    shapes = {"rsqrt": 0.25 / 1000**0.5, "cosine": 0.25, "constant": 0.25, "linear": 0.04 + 0.96 * 0.25}
+    for schedule, share in shapes.items():
+        assert learning_rate(250, train(schedule=schedule)) == pytest.approx(0.05 * share), schedule
+    linear = train(schedule="linear")
+    assert learning_rate(3000, linear) == pytest.approx(0.05 * (1 + 1 / 250_000) / 2)
+    assert learning_rate(5000, linear) == learning_rate(6000, linear) == pytest.approx(0.05 / 250_000)
+    cosine = train(schedule="cosine")
+    assert learning_rate(1000 + 1250, cosine) == pytest.approx(0.05 * (1 + 0.5**0.5) / 2)
+    assert learning_rate(5000, train(schedule="constant")) == 0.05
+
+
+def test_parameters_of_one_rate_and_decay_are_a_group() -> None:
+    """A tag of both, of one, of none: what it does not say is the run's."""
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("both", "rate", "decay", "none")})
+    for name, tag in {"both": {"rate": 0.5, "decay": 0.0}, "rate": {"rate": 0.5}, "decay": {"decay": 0.0}}.items():
+        model[name].weight.lra = tag
+    cfg = train(weight_decay=0.1, betas=(0.9, 0.98), eps=1e-9)
+    opt = optimizer(model, cfg)
+    found = {group["names"][0]: (group["lr"], group["weight_decay"]) for group in opt.param_groups}
+    assert found == {"both.weight": (0.025, 0.0), "rate.weight": (0.025, 0.1), "decay.weight": (0.05, 0.0),
+                     "none.weight": (0.05, 0.1)}  # fmt: skip
+    assert all(group["betas"] == (0.9, 0.98) and group["eps"] == 1e-9 for group in opt.param_groups)
+    set_learning_rate(opt, 0.01)
+    assert [group["lr"] for group in opt.param_groups] == [0.005, 0.005, 0.01, 0.01]
+    model["none"].weight.lra = {"speed": 1}
+    with pytest.raises(ValueError, match=r"none.weight.lra: speed is not one of rate, decay"):
+        optimizer(model, cfg)
 
 
 def test_no_warmup_starts_at_the_top() -> None:
