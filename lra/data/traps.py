@@ -18,7 +18,6 @@ from lra.tasks.base import DataError
 
 LISTOPS = {"basic_train.tsv": 96_000, "basic_val.tsv": 2_000, "basic_test.tsv": 2_000}
 PAIRS = {"new_aan_pairs.train.tsv": 147_086, "new_aan_pairs.eval.tsv": 18_090, "new_aan_pairs.test.tsv": 17_437}
-LONGEST_ROW = 1 << 26  # bytes, of any table
 IMAGES = 200_000  # of each difficulty and resolution
 KNOWN_EMPTY = "pathfinder32/curv_baseline/imgs/0/sample_172.png"
 PROBED = 600  # images whose labels are held against what they show

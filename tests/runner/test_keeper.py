@@ -339,7 +339,7 @@ def runs_below(folder: str) -> list[tuple[int, str]]:
     found = []
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if process.name.isdigit() and folder in os.readlink(process / "cwd"):
+            if process.name.isdigit() and folder in str((process / "cwd").readlink()):
                 variables = (process / "environ").read_bytes().split(b"\0")
                 found += [(int(process.name), v[5:].decode()) for v in variables if v.startswith(b"RANK=")]
     return found
