@@ -8,6 +8,7 @@ A published number is shown beside ours for context and never ranked with them: 
 
 from __future__ import annotations
 
+import os
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -238,7 +239,7 @@ def main() -> int:
     from lra.console import table
     from lra.record.place import options
 
-    results = Path(options(sys.argv[1:])["results_dir"]).expanduser()
+    results = Path(os.path.expanduser(options(sys.argv[1:])["results_dir"]))  # noqa: PTH111
     if not results.is_dir():
         raise UserError(f"results_dir: {results} is not a folder")
     folder = place(results)

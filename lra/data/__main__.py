@@ -9,6 +9,7 @@ python -m lra.data fetch lra_release --only retrieval
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -94,7 +95,7 @@ def verify(folder: Path | None) -> int:
         from lra.data.traps import check
 
         levels = []
-        for finding in check(folder.expanduser()):
+        for finding in check(Path(os.path.expanduser(folder))):  # noqa: PTH111
             levels.append(finding.level)
             print(f"{finding.level:5} {finding.where}: {finding.text}")
         print(f"{levels.count('bad')} bad, {levels.count('note')} to know, {levels.count('ok')} ok")
@@ -119,7 +120,7 @@ def fetch(arguments: argparse.Namespace) -> int:
     from lra.data import release
     from lra.tasks import store
 
-    to = arguments.to.expanduser() if arguments.to else store.data_dir()
+    to = Path(os.path.expanduser(arguments.to)) if arguments.to else store.data_dir()  # noqa: PTH111
     if arguments.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", arguments.sha256):
         raise UserError(f"--sha256: {arguments.sha256!r} is not 64 hexadecimal digits")
     try:

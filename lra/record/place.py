@@ -24,7 +24,8 @@ def options(words: list[str]) -> dict[str, str]:
 
 
 def results_dir(words: list[str]) -> Path:
-    folder = Path(options(words)["results_dir"]).expanduser()
+    # Not pathlib's, which raises for a user that is not there.
+    folder = Path(os.path.expanduser(options(words)["results_dir"]))  # noqa: PTH111
     if not (folder / "runs").is_dir():
         raise UserError(f"results_dir: {folder} has no folder runs; make a run first: python -m lra task=listops")
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
     for node, name in ((own, "results_dir"), (own, "output_dir"), (own, "data_dir"), (own["task"], "data_dir")):
         if isinstance(node.get(name), str):
-            node[name] = str(Path(node[name]).expanduser())
+            node[name] = os.path.expanduser(node[name])  # noqa: PTH111
     own["choices"] = {"task": choices.task, "model": choices.model}
     typed(own)  # refuses what is no option at all before anything is made of it
     own["sources"] = sources(own["task"], own["model"], own["treatment"])

@@ -79,7 +79,7 @@ def _quoted(word: str, several: set[str]) -> str:
     key, equals, value = word.partition("=")
     if equals and not key.lstrip("+~"):
         raise UserError(f"{word!r} is not an option; write key=value, for instance task=listops or train.steps=100")
-    plain = not value or value[0] in "'\"[" or re.fullmatch(r"[\w./-]*|null|\$\{.*\}", value, re.ASCII)
+    plain = re.fullmatch(r"[\w./-]*|null|\$\{.*\}|'.*'|\".*\"|\[.*\]", value, re.ASCII)
     if not equals or key.lstrip("+") not in AS_TYPED or plain:
         return word
     if several and "," in value and not os.path.exists(os.path.expanduser(value)):  # noqa: PTH110, PTH111
@@ -90,7 +90,8 @@ def _quoted(word: str, several: set[str]) -> str:
 
 def quoted(text: str) -> str:
     """A text as a word that Hydra's grammar takes whatever is in it."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # There a backslash is one but before a quote.
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str | None]:
