@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import UserError
-from lra.settings.schema import COST_MODES, DEVICES, DTYPES, SCHEDULES, WANDB_MODES, Settings
+from lra.settings.schema import COST_MODES, DEVICES, DTYPES, RERUN, SCHEDULES, WANDB_MODES, Settings
 
 MOST_THREADS = 1024
 
@@ -41,6 +41,7 @@ def checked(settings: Settings) -> Settings:
     betas = list(settings.train.betas)
     if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
         raise UserError(f"train.betas: {betas} is not two numbers in [0, 1)")
+    one_of(RERUN, "rerun")
     one_of(SCHEDULES, "train.schedule")
     one_of(DTYPES, "dtype")
     one_of(DEVICES, "device")

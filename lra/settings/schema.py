@@ -21,6 +21,7 @@ from typing import Any, get_type_hints
 SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
 DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
+RERUN = ("no", "failed", "all")
 COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
 COMPUTED = ("choices", "sources", "variant")  # while composing: nobody sets them
@@ -139,7 +140,7 @@ class Settings:
     results_dir: str = of(INCIDENTAL, "results")
     output_dir: str = of(INCIDENTAL, "outputs")
     checkpoint: str | None = of(EXPERIMENT, None)
-    rerun: bool = of(INCIDENTAL, False)
+    rerun: str = of(INCIDENTAL, "no")  # in a sweep, what is recorded already is run again: no | failed | all
     minutes: float | None = of(INCIDENTAL, None)  # of a sweep: do what fits into them
     device: str = of(CONDITION, "auto")
     threads: int | None = of(CONDITION, None)

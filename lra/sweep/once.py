@@ -37,8 +37,8 @@ class Sweep:
         self.rows.append(row)
         try:
             settings = compose.config(job.words, job.config_dir)
-            done = None if settings.rerun else already(settings)
-            if done is not None:
+            done = None if settings.rerun == "all" else already(settings)
+            if done is not None and not (settings.rerun == "failed" and done.status != "ok"):
                 row.status, row.reason, row.accuracy, row.known = done.status, done.reason, done.accuracy_test, True
                 return row
             seconds = allow(settings) if allow else None

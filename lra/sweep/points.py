@@ -103,8 +103,9 @@ class Bench:
         self.machine = machine(self.device)
         self.batch_size = settings.cost.batch_size or BATCH[self.device]
         self.limit = self.memory_limit(settings.cost.memory_gib)
-        old = [] if settings.rerun else store.find(settings.results_dir, settings.choices.task)
-        self.known = [(curve_in(r), r) for _, r in old if r.kind == "cost" and self.here(r)]
+        old = [] if settings.rerun == "all" else store.find(settings.results_dir, settings.choices.task)
+        wanted = ("ok",) if settings.rerun == "failed" else record.STATUSES
+        self.known = [(curve_in(r), r) for _, r in old if r.kind == "cost" and r.status in wanted and self.here(r)]
 
     def memory_limit(self, gib: float | None) -> int | None:
         """Bytes that the largest batch may take, or None: then none is looked for."""

@@ -60,7 +60,7 @@ def composed() -> Models:
     return {m: compose.config([*words, f"model={m}"]) for m in ("transformer", "linear", "performer")}
 
 
-def sweep(folder: Path, models: Models, names: list[str], rerun: bool = False, **cost: Any) -> bool:
+def sweep(folder: Path, models: Models, names: list[str], rerun: str = "no", **cost: Any) -> bool:
     """What Hydra's callback calls, with `cost` changed."""
     chosen = {
         name: replace(models[name], results_dir=str(folder), rerun=rerun, cost=replace(models[name].cost, **cost))
@@ -117,7 +117,7 @@ def test_a_sweep_measures_what_is_missing(
     log.clear()
     assert sweep(tmp_path, composed, both, lengths=[1024]) and not log
     assert "2 recorded before" in capsys.readouterr().out
-    assert sweep(tmp_path, composed, both, lengths=[1024], rerun=True) and len(log) == 2
+    assert sweep(tmp_path, composed, both, lengths=[1024], rerun="all") and len(log) == 2
     log.clear()
     assert sweep(tmp_path, composed, both, lengths=[1024], batch_size=2) and {size for *_, size in log} == {2}
 
@@ -239,7 +239,7 @@ def test_two_sweeps_agree_at_4096(tmp_path: Path) -> None:
     """Relative speed within 5 %, step peak to the byte; on a quiet machine, as the records tell."""
     for _ in range(2):
         places = [f"results_dir={tmp_path}", f"output_dir={tmp_path / 'out'}"]
-        done = tiny.lra("sweep=cost", "cost.lengths=[4096]", "cost.modes=[fixed]", "rerun=true", *places)
+        done = tiny.lra("sweep=cost", "cost.lengths=[4096]", "cost.modes=[fixed]", "rerun=all", *places)
         assert done.returncode == 0, done.stdout + done.stderr
     found = repeats(results.load(tmp_path).points)
     assert len(found) == len(words.choices("model")) and (found.peak_spread == 0).all()
