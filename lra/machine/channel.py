@@ -102,10 +102,11 @@ class Tail:
                 self.kept = (self.kept + part)[-KEPT:]
 
     def error(self) -> str | None:
-        """The line in which Python names the error that ended the process; null if it was none. What libraries
-        log to the same place is no reason."""
+        """The line in which Python names the error that ended the process, or we do; null if it was none. What
+        libraries log to the same place is no reason."""
         self.thread.join(PATIENCE)  # whatever the process has started may still hold the pipe
-        found = re.findall(r"^Traceback .*\n(?:[ \t]+.*\n)+(\S.*)", self.kept.decode(errors="replace"), re.MULTILINE)
+        said = self.kept.decode(errors="replace")
+        found = re.findall(r"^(?:Traceback .*\n(?:[ \t]+.*\n)+|lra: )(\S.*)", said, re.MULTILINE)
         return found[-1].strip() if found else None
 
 

@@ -97,7 +97,7 @@ def test_weights_can_be_scored_again(first: tuple[Path, subprocess.CompletedProc
         (["task=listop"], ["task", "listops"]),
         (["train.stps=4"], ["train.stps", "train.steps"]),
         (["size.heads=3"], ["size.heads", "3"]),
-        (["task.path={}/nothing"], ["task.path", "basic_train.tsv"]),
+        (["task.path={}/nothing"], ["task.path", "nothing is not a folder"]),
         (["checkpoint={}/none.safetensors"], ["checkpoint", "none.safetensors"]),
         (["data_dir=/proc/nowhere"], ["data_dir", "/proc"]),
         (["results_dir=/proc/nowhere"], ["results_dir", "/proc"]),
@@ -154,11 +154,15 @@ def test_killed_runs_leave_nothing_half(tmp_path: Path, moment: str) -> None:
         time.sleep(1.5)
     else:
         wait_for(process, "steps of 8" if moment == "while measuring" else moment)
+    runs = children(process.pid)
     process.kill()
     process.wait()
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{run}").exists() for run in runs):  # it follows its keeper
+        assert time.monotonic() < end
+        time.sleep(0.1)
     for path in (tmp_path / "results").rglob("*.json"):
         json.loads(path.read_text())
-    waited_for_end(tmp_path)
     left = [r for _, r in store.find(tmp_path / "results") if r.kind == "model"]
     assert [r.status for r in left] in ([], ["interrupted"]), "its keeper was killed: it ends, with a record or none"
     done = tiny.lra(*tiny.words(tmp_path, *RUN, "measure.enabled=false"))
@@ -167,12 +171,9 @@ def test_killed_runs_leave_nothing_half(tmp_path: Path, moment: str) -> None:
     assert not list((tmp_path / "results").rglob(".*"))
 
 
-def waited_for_end(tmp_path: Path) -> None:
-    """Until the run's process has followed its keeper."""
-    end = time.monotonic() + 60
-    while list((tmp_path / "results").rglob(".*.reserve")):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in found.read_text().split()] if found.exists() else []
 
 
 def test_divergence_is_a_record(tmp_path: Path) -> None:

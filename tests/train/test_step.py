@@ -191,7 +191,7 @@ def test_an_exam_with_answers_at_positions_is_trained_and_scored(tmp_path: Path)
 def test_the_measured_peak_is_the_trained_one(tmp_path: Path, parts: int) -> None:
     """The step that is measured, and the one that training takes of a batch of the same shape."""
     what = settings(tmp_path, f"train.accumulate={parts}", "train.label_smoothing=0.1", "train.batch_size=32")
-    bench = prepared(what, 0)
+    bench = prepared(what)
     bench.parent = os.getppid()
     exam = task(what)
     torch.manual_seed(0)
