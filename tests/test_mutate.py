@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.mutate import cover, trial
 from tests.mutate.operators import differs
 from tests.mutate.sample import drawn, sources, weighty
 from tests.mutate.sites import described, sites
-from tests.mutate.tree import Tree
+from tests.mutate.tree import Tree, worked
 
 
 def mutants(source: str) -> dict[str, set[str]]:
@@ -74,14 +75,14 @@ if __name__ == "__main__":
 
 
 def test_an_edit_elsewhere_draws_the_same() -> None:
-    files = {file: (ROOT / file).read_text() for file in ("lra/marks/ranks.py", "lra/console.py")}
-    before = drawn(files, 20, seed=3)
-    assert [m.id for m in drawn(files, 20, seed=3)] == [m.id for m in before]
-    assert {m.id for m in drawn(files, 20, seed=4)} != {m.id for m in before}
+    files = {file: (ROOT / file).read_text() for file in ("lra/marks/skill.py", "lra/marks/means.py")}
+    before = drawn(files, 8, seed=3)
+    assert [m.id for m in drawn(files, 8, seed=3)] == [m.id for m in before]
+    assert {m.id for m in drawn(files, 8, seed=4)} != {m.id for m in before}
     shifted = {
         file: text.replace("import annotations\n", "import annotations\n\n\n", 1) for file, text in files.items()
     }
-    after = drawn(shifted, 20, seed=3)
+    after = drawn(shifted, 8, seed=3)
     assert [m.key for m in after] == [m.key for m in before]
     assert [m.line for m in after] == [m.line + 2 for m in before]
 
@@ -205,6 +206,21 @@ def test_a_busy_machine_catches_nothing(toy: tuple[Tree, dict], monkeypatch: pyt
     record = trial.verdict(tree, mutant, found)
     assert record["status"] == "unsure" and not trial.valid(record, mutant, tree.path, found)
     assert not trial.summary([record], {})[1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who dies with whom is told by /proc alone")
+def test_a_run_that_is_killed_leaves_no_endless_loop_behind(toy: tuple[Tree, dict]) -> None:
+    tree, _ = toy
+    with tree.holding("lra/marks/toy.py", TOY.replace("n -= 1", "n -= 0")):
+        events = tree.ask({"kind": "try", "tests": ["tests/marks/test_toy.py::test_spin"]}, lambda event: 60.0)
+        pid = next(event["pid"] for event in events if "pid" in event)
+        next(events)
+        tree.stop()
+        for _ in range(600):
+            if worked(pid) == 0:
+                break
+            time.sleep(0.1)
+        assert worked(pid) == 0, "its session is still there"
 
 
 def test_nine_of_ten_are_wanted_and_an_argued_one_counts_neither_way(tmp_path: Path) -> None:
