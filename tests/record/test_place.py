@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lra.errors import UserError, guarded
-from lra.record.place import published
+from lra.record.place import published, writable
 from lra.settings import compose
 from lra.settings.words import as_typed
 from tests.help import answered, tiny
@@ -87,3 +87,17 @@ def test_in_a_sweep_a_comma_separates_unless_what_is_typed_is_there(tmp_path: Pa
     assert as_typed(["results_dir=${oc.env:X}", "train.steps=1,2", "results_dir='a'"]) == [
         "results_dir=${oc.env:X}", "train.steps=1,2", "results_dir='a'",
     ]  # fmt: skip
+
+
+def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    writable("results_dir", tmp_path / "a" / "b")
+    writable("results_dir", tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        UserError, match=r"^results_dir: .*file/b cannot be written \(Not a directory\); choose another"
+    ):
+        writable("results_dir", tmp_path / "file" / "b")
