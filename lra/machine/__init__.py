@@ -4,4 +4,6 @@ facts     names and sizes of the machine, versions, commit
 device    device, precision, seeds
 watch     was the machine quiet while something was timed?
 pace      how fast is it just now?
+alive     which process is meant, and is it still there?
+channel   between a process and one that it starts
 """

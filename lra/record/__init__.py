@@ -5,6 +5,7 @@ sheet     a record opened, its fields checked; nothing else reads one
 checks    what each field may hold
 content   a file that somebody else may have made, of bounded size
 store     written once, whole; found again
+reserve   room for a record to come, and the tidying up after killed runs
 answers   the stored predictions beside it
-place     the results folder that a command names
+place     the results folder that a command names, and what is published there
 """

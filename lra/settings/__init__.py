@@ -4,6 +4,7 @@ schema     what may be set: types, ranges, and what each field is to a run's ide
 words      what the command line may name
 compose    words in, settings out
 explain    one line for a bad word
+files      where in the user's files an error stands
 identity   what makes two runs the same
 build      the only place where tasks and models meet
 """
