@@ -34,7 +34,7 @@ def data_dir(given: str | Path | None = None) -> Path:
 def path(given: str | Path, field: str = "task.path") -> Path:
     """A path of the user's, its ~ resolved. Raises DataError for the home of a user that there is not."""
     try:
-        return Path(os.path.expanduser(str(given)))  # noqa: PTH111
+        return Path(str(given)).expanduser()
     except RuntimeError as error:
         raise DataError(f"{field}: {str(given)[:100]!r}: {error}") from error
 

@@ -9,7 +9,6 @@ python -m lra.data fetch lra_release --only retrieval
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -91,17 +90,18 @@ def prepare(words: Sequence[str], folder: str | None) -> int:
 
 def verify(folder: Path | None) -> int:
     """Exit code 1 if anything is wrong."""
+    from lra.tasks import store
+
     if folder is not None:
         from lra.data.traps import check
 
         levels = []
-        for finding in check(Path(os.path.expanduser(folder))):  # noqa: PTH111
+        for finding in check(store.path(folder, "verify")):
             levels.append(finding.level)
             print(f"{finding.level:5} {finding.where}: {finding.text}")
         print(f"{levels.count('bad')} bad, {levels.count('note')} to know, {levels.count('ok')} ok")
         return 1 if "bad" in levels else 0
     from lra.console import size
-    from lra.tasks import store
 
     root, bad = store.data_dir(), 0
     stores = sorted(p.parent for p in root.glob(f"*/{store.MANIFEST}"))
@@ -120,7 +120,7 @@ def fetch(arguments: argparse.Namespace) -> int:
     from lra.data import release
     from lra.tasks import store
 
-    to = Path(os.path.expanduser(arguments.to)) if arguments.to else store.data_dir()  # noqa: PTH111
+    to = store.path(arguments.to, "--to") if arguments.to else store.data_dir()
     if arguments.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", arguments.sha256):
         raise UserError(f"--sha256: {arguments.sha256!r} is not 64 hexadecimal digits")
     try:
@@ -142,13 +142,16 @@ def fetch(arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     arguments = parser().parse_args()
-    if arguments.verb == "list":
-        return listing(arguments.words, arguments.config_dir)
-    if arguments.verb == "prepare":
-        return prepare(arguments.words, arguments.config_dir)
-    if arguments.verb == "verify":
-        return verify(arguments.folder)
-    return fetch(arguments)
+    try:
+        if arguments.verb == "list":
+            return listing(arguments.words, arguments.config_dir)
+        if arguments.verb == "prepare":
+            return prepare(arguments.words, arguments.config_dir)
+        if arguments.verb == "verify":
+            return verify(arguments.folder)
+        return fetch(arguments)
+    except ValueError as error:  # tasks speak in ValueErrors of one line
+        raise UserError(str(error)) from error
 
 
 if __name__ == "__main__":

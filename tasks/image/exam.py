@@ -208,12 +208,11 @@ def from_tables(tables: Mapping[str, pa.Table], where: str) -> dict[str, Picture
         kind = table["img"].type
         if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
             raise DataError(f"{at}: img is {kind}, an image (struct<bytes, path>) is needed")
-        held = kind.field("bytes").type
-        if not any(is_one(held) for is_one in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)):
-            raise DataError(f"{at}: img.bytes is {held}, binary is needed")
         encoded = pc.struct_field(table["img"], "bytes")
         if encoded.null_count:
             raise DataError(f"{at}: {encoded.null_count} images have no bytes")
+        if not (pa.types.is_binary(encoded.type) or pa.types.is_large_binary(encoded.type)):
+            raise DataError(f"{at}: img.bytes is {encoded.type}, binary is needed")
         pictures[name] = Pictures(encoded.to_pylist(), parquet.labels(table, Image.num_classes, at), at)
     return pictures
 

@@ -253,7 +253,7 @@ def test_what_is_missing_is_named_and_nothing_else(tmp_path: Path) -> None:
         ("Source\tTarget\n".encode("utf-16"), "begins with a byte order mark of UTF-16"),
         (b"Source\tTarget\n( [MAX \xfc ] )\t9\n", r":2: byte 0xfc at 7; it is not the plain text"),
         (b"Source\tTarget\n" + b"1 " * 600_000 + b"\t1\n", ":2: longer than 1 MiB"),
-        (b"Source\tTarget\n" + b"1" * 600_000 + b"\t1\n", ":2: '1{39}\.\.\. is not a ListOps token"),
+        (b"Source\tTarget\n" + b"1" * 600_000 + b"\t1\n", r":2: '1{39}\.\.\. is not a ListOps token"),
         ("\n".join(["Source\tTarget", ROWS[0], ROWS[0]]).encode(), "every training item has label 9"),
     ],
 )
