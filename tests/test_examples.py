@@ -25,7 +25,7 @@ def test_example_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) 
     try:
         subject.build()
     except UserError as error:
-        if missing := re.search(r"no module '(\w+)'", str(error)):
+        if missing := re.search(r"[Nn]o module (?:named )?'(\w+)'", str(error)):
             pytest.skip(f"{missing[1]} is not installed: pip install -e '.[peers]'")
         raise
     for point in POINTS:
