@@ -106,7 +106,7 @@ def test_a_run_that_hangs_ends_with_its_keeper(tmp_path: Path, deed: str, how: i
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        env=tiny.environment(),
+        env=tiny.environment(), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     process.stdin.write(json.dumps(wanted) + "\n")
     process.stdin.flush()
