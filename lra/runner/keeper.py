@@ -19,6 +19,7 @@ from typing import Any
 from lra.console import say
 from lra.errors import INTERRUPTED, USAGE, code_of
 from lra.machine.channel import PATIENCE, Channel, ended_by, started
+from lra.machine.signals import heard
 from lra.record import store
 from lra.record.record import Record
 from lra.record.reserve import tidy
@@ -28,7 +29,6 @@ from lra.settings.typed import plain
 
 GRACE = 60.0  # seconds that a run which is told to end has for its record
 BEAT = 0.2  # seconds between looks
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -51,7 +51,7 @@ def kept(settings: Settings, seconds: float | None = None, quiet: bool = False) 
     with deaf():
         process, channel = started("lra.runner.child", stdout=subprocess.DEVNULL if quiet else None)
     watch = Watch(process, channel)
-    with passed_on(watch):
+    with heard(lambda *_: watch.end()):
         channel.send(plain(settings))
         watch.wait(seconds)
     code = process.returncode
@@ -85,7 +85,7 @@ class Watch:
     def __init__(self, process: subprocess.Popen, channel: Channel) -> None:
         self.process, self.channel = process, channel
         self.draft: dict[str, Any] | None = None  # a record's fields, so far
-        self.phase: str | None = None  # that was done last
+        self.phase: str | None = None  # that it is in
         self.path: Path | None = None
         self.status: str | None = None  # of the record that lies there
         self.told: float | None = None  # when it was told to end
@@ -151,18 +151,3 @@ def deaf() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def passed_on(watch: Watch) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run. Only the main thread may listen to signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # as of a job in the background
-    before = {n: signal.signal(n, lambda *_: watch.end()) for n in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

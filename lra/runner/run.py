@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from lra.errors import UserError, code_of, first_line
+from lra.machine.signals import heard
 from lra.measure.gauges import is_oom
 from lra.record import store
 from lra.record.record import Record
@@ -19,8 +17,6 @@ from lra.runner.draft import Draft, Ended
 from lra.runner.mirror import mirrored
 from lra.runner.summary import show
 from lra.settings.schema import Settings
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(settings: Settings, tell: Callable[[dict[str, Any]], Any] | None = None) -> int:
@@ -40,7 +36,7 @@ def recorded(settings: Settings, tell: Callable[[dict[str, Any]], Any] | None = 
     """
     draft = Draft(settings, *store.new_id(), tell=tell)
     begin = time.perf_counter()
-    with heard(draft):
+    with heard(interrupting(draft)):
         try:
             status, reason = ended(draft)
             draft.settled = True
@@ -84,23 +80,13 @@ def ended(draft: Draft) -> tuple[str, str | None]:
         return "failed", f"{type(error).__name__}: {first_line(error)}"
 
 
-@contextmanager
-def heard(draft: Draft) -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does, with a record; once there is a score, or a run is being ended, nothing
-    that is sent keeps the record from being written. Only the main thread may listen to signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def interrupting(draft: Draft) -> Callable[..., None]:
+    """What SIGTERM and Ctrl-C do: they end a run, with a record; but once there is a score, or a run is being ended,
+    nothing that is sent keeps the record from being written."""
 
     def interrupt(*_: Any) -> None:
         if not (draft.interrupted or draft.scored or draft.settled):
             draft.interrupted = True
             raise KeyboardInterrupt
 
-    heard_of = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # as of a job in the background
-    before = {number: signal.signal(number, interrupt) for number in heard_of}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return interrupt
