@@ -66,11 +66,23 @@ def _left(folder: Path) -> list[Path]:
         if path.suffix in (".draft", ".probe") and now - entry.stat().st_mtime > STALE:
             found.append(path)
         elif path.suffix == ENDING and _ownerless(path):
-            run_id = path.name[1 : -len(ENDING)]
+            answers = f"{path.name[1 : -len(ENDING)]}.predictions.npz"
             found.append(path)
-            if not (folder / f"{run_id}.json").exists():
-                found.append(folder / f"{run_id}.predictions.npz")
+            if not _named(folder / f"{answers.split('.')[0]}.json", answers):
+                found.append(folder / answers)
     return found
+
+
+def _named(record: Path, answers: str) -> bool:
+    """Does the record hold on to these answers? One that cannot be read might."""
+    try:
+        said = json.loads(record.read_bytes())
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError):
+        return True
+    predictions = said.get("predictions") if isinstance(said, dict) else None
+    return not isinstance(predictions, dict) or predictions.get("file") == answers
 
 
 def _ownerless(path: Path) -> bool:

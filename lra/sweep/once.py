@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from lra.errors import INTERRUPTED, UserError
-from lra.machine import facts
-from lra.machine.device import resolve_device, resolve_dtype
-from lra.record import record, store
-from lra.settings import build, compose, identity
+from lra.record import store
+from lra.runner.known import known
+from lra.settings import compose
 from lra.settings.schema import Settings
-from lra.settings.typed import plain
 from lra.sweep.job import Job, Row, Skipped
 
 
@@ -37,8 +35,8 @@ class Sweep:
         self.rows.append(row)
         try:
             settings = compose.config(job.words, job.config_dir)
-            done = None if settings.rerun == "all" else already(settings)
-            if done is not None and not (settings.rerun == "failed" and done.status != "ok"):
+            if (found := known(settings)) is not None:
+                done = found[1]
                 row.status, row.reason, row.accuracy, row.known = done.status, done.reason, done.accuracy_test, True
                 return row
             seconds = allow(settings) if allow else None
@@ -69,47 +67,3 @@ class Sweep:
         row.seconds = time.monotonic() - begin
         if code == INTERRUPTED and not cut:
             raise KeyboardInterrupt
-
-
-def already(settings: Settings) -> record.Record | None:
-    """The record that the same command would only repeat, or None.
-
-    Same experiment, seed and data; made under the conditions asked for; a status that is final.
-    """
-    wanted, here = identity.identity(plain(settings)), None
-    candidates = [
-        r
-        for _, r in store.find(settings.results_dir, settings.choices.task, settings.choices.model)
-        if r.kind == "model"
-        and r.status in (*record.FINAL, "failed")
-        and r.seed == settings.seed
-        and identity.identity(r.config) == wanted
-        and meets(r, settings)
-    ]
-    if any(r.status == "failed" for r in candidates):
-        here = {"commit": facts.commit()[0], "versions": facts.versions()}
-        candidates = [r for r in candidates if concluded(r, here)]
-    if not candidates:
-        return None
-    fingerprint = build.task(settings).fingerprint()
-    return next((r for r in reversed(candidates) if r.data.get("fingerprint") == fingerprint), None)
-
-
-def concluded(r: record.Record, here: Mapping[str, Any]) -> bool:
-    """Would the same command only repeat it? A failure by itself that was met by this very code, and is no kill
-    from outside. here: the commit and the versions of what would run now."""
-    if r.status != "failed":
-        return r.status in record.FINAL
-    same = r.commit == here["commit"] and dict(r.versions) == here["versions"] and not r.dirty
-    return same and r.signal not in record.OUTSIDE
-
-
-def meets(r: record.Record, settings: Settings) -> bool:
-    """Was a run made under the conditions asked for? Device and precision as they resolve here; threads
-    where a number of them is asked for; the rest as configured."""
-    device = resolve_device(settings.device)
-    if r.machine.get("device") != device or r.dtype != resolve_dtype(settings.dtype, device):
-        return False
-    if settings.threads is not None and r.machine.get("threads") != settings.threads:
-        return False
-    return not identity.conditions_differ(r.config, settings)

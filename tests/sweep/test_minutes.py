@@ -17,6 +17,7 @@ from lra import ledger
 from lra.machine import facts
 from lra.measure.cost import Cost, Timing, failure, rates
 from lra.record import record, store
+from lra.record.unfinished import left
 from lra.settings import compose, identity
 from lra.settings.typed import plain
 from lra.sweep import estimate, minutes, once
@@ -129,7 +130,7 @@ def test_time_that_is_over_needs_no_measurement(tmp_path: Path, world: Known) ->
 
 
 def test_what_is_recorded_is_not_done_again(tmp_path: Path, world: Known, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "already", lambda cfg: entry(cfg, accuracy_test=0.5))
+    monkeypatch.setattr(once, "known", lambda cfg: (tmp_path, entry(cfg, accuracy_test=0.5)))
     (row,) = within(world, [job(tmp_path)], 2)
     assert not world.started and row.known and row.accuracy == 0.5
 
@@ -234,8 +235,9 @@ def test_a_run_ends_when_its_sweep_is_killed(tmp_path: Path) -> None:
             break
     parent.kill()
     parent.wait()
-    (r,) = waited(lambda: [r for _, r in store.find(tmp_path / "results") if r.kind == "model"])
-    assert r.status == "interrupted" and r.steps_done > 0
+    (row,) = waited(lambda: left(tmp_path / "results"))
+    released = row["place"] / "released.1"
+    assert waited(released.exists) and row["step"] > 0 and not list(store.find(tmp_path / "results"))
 
 
 @pytest.mark.slow
@@ -257,8 +259,7 @@ def test_killed_resumed_cut_off(tmp_path: Path) -> None:
     done = tiny.lra(*command, "minutes=1.5")
     assert done.returncode == 1 and "1 ok, 1 not" in done.stdout, done.stdout + done.stderr
     assert "recorded before" in done.stdout and "interrupted" in done.stdout
-    found = [r for _, r in store.find(tmp_path / "results") if r.kind == "model" and r.status == "interrupted"]
-    assert found and found[-1].steps_done > 0
+    assert [row["step"] > 0 for row in left(tmp_path / "results")] == [True]
 
 
 def test_a_model_of_ones_own_is_in_every_sweep(tmp_path: Path) -> None:
