@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lra.machine.alive import is_gone, me
+from lra.record.sheet import Damaged, read
 
 ENDING = ".reserve"
 RECORD, ANSWER = 256 * 1024, 16  # bytes of a record, of a stored answer, at most
@@ -75,14 +76,13 @@ def _left(folder: Path) -> list[Path]:
 
 def _named(record: Path, answers: str) -> bool:
     """Does the record hold on to these answers? One that cannot be read might."""
-    try:
-        said = json.loads(record.read_bytes())
-    except FileNotFoundError:
+    if not record.exists():
         return False
-    except (OSError, ValueError, RecursionError):
+    try:
+        predictions = read(record).predictions
+    except Damaged:
         return True
-    predictions = said.get("predictions") if isinstance(said, dict) else None
-    return not isinstance(predictions, dict) or predictions.get("file") == answers
+    return predictions is None or predictions["file"] == answers
 
 
 def _ownerless(path: Path) -> bool:
