@@ -173,7 +173,9 @@ def train(draft: Draft) -> None:
     if settings.checkpoint is not None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
     model.to(acc.device)
-    trainee = treatments.before(draft.treatment, Trainee(model, exam, settings.train, acc, settings.compile))
+    trainee = treatments.before(
+        draft.treatment, Trainee(model, exam, settings.train, acc, settings.compile, settings.seed)
+    )
     draft.trainee, draft.groups = trainee, trainee.groups()
     bar = Progress(settings.train.steps, quiet=not draft.main)
     draft.fit = Fit()
@@ -221,6 +223,8 @@ def trained(draft: Draft) -> None:
             "examples_per_second": result.examples / result.seconds,
             "tokens_per_second": result.tokens / result.seconds,
             "padding_share": 1 - result.tokens / result.positions,
+            "parts": result.parts / result.steps_done if result.steps_done else None,
+            "undivided": result.undivided,
         }
 
 

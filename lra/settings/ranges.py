@@ -27,7 +27,7 @@ def checked(settings: Settings) -> Settings:
     at_least(0, "checkpoint_every")
     at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
     at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
-    at_least(1, "data.pad_multiple", "cost.batch_size", "cost.point_seconds")
+    at_least(1, "data.pad_multiple", "data.parts", "cost.batch_size", "cost.point_seconds")
     if settings.threads is not None and settings.threads > MOST_THREADS:
         raise UserError(f"threads: {settings.threads} is not allowed; it must be at most {MOST_THREADS}")
     one_of(("longest", "max"), "data.pad_to")

@@ -103,6 +103,9 @@ class Data:
     workers: int = of(CONDITION, 0)
     pad_to: str = "longest"  # of the batch, or max: the task's length
     pad_multiple: int | None = None  # default: 1, or 128 for compiled kernels
+    parts: int | None = of(
+        CONDITION, None
+    )  # of like length, in which a process takes its share; null: what costs least
 
 
 @dataclass(frozen=True)

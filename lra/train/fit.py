@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from lra.settings.schema import Settings, Train
-from lra.train.batches import loader, share, stream
+from lra.train.batches import Part, feed, stream
 from lra.train.evaluate import evaluate
 from lra.train.optim import learning_rate, set_learning_rate
+from lra.train.parts import Cut, cut_for
 from lra.train.state import Saver, State, captured, restored
 from lra.train.step import step
 from lra.train.trainee import Trainee
@@ -42,6 +43,8 @@ class Fit:
     examples: int = 0
     tokens: int = 0
     positions: int = 0
+    parts: int = 0  # of all steps, over one process
+    undivided: str | None = None  # why every batch is one part, where there is a reason
 
 
 def fit(
@@ -60,6 +63,8 @@ def fit(
     """
     out = out if out is not None else Fit()
     train = settings.train
+    cut = cut_for(trainee.model, settings, trainee.acc.device.type)
+    out.undivided = cut.undivided
     watch = Watch(trainee, train.diverged_at)
     if since is not None:
         restored(trainee, out, watch, since)
@@ -67,12 +72,12 @@ def fit(
     done = out.steps_done
     if done and due(done, train) and (not out.curve or out.curve[-1]["step"] != done):
         mark(trainee, settings, done, watch.running, out)
-    feed = parts_of_batches(trainee, settings, after=done)
+    batches = parts_of_batches(trainee, settings, cut, after=done)
     clock = Clock(out.seconds)
     for number in range(done + 1, train.steps + 1):
         with saver.held() if saver is not None else nullcontext():
             set_learning_rate(trainee.optimizer, learning_rate(number - 1, train))
-            parts = [next(feed) for _ in range(train.accumulate)]
+            parts = next(batches)
             count(parts, trainee.acc.num_processes, out)
             step(trainee, parts, train.batch_size if trainee.exam.answers == "sequence" else None)
             out.steps_done = number
@@ -114,21 +119,22 @@ class Clock:
         self.pause = None
 
 
-def parts_of_batches(trainee: Trainee, settings: Settings, after: int = 0) -> Iterator[Any]:
-    """Endless parts of batches: `train.accumulate` of them are what this process takes of one. after: steps done."""
+def parts_of_batches(trainee: Trainee, settings: Settings, cut: Cut, after: int = 0) -> Iterator[list[Part]]:
+    """Endless batches, of each the parts that this process takes. after: steps that are done."""
     acc, train = trainee.acc, settings.train
     split = trainee.exam.split("train")
     batches = islice(stream(split.lengths, train.batch_size, settings.seed, settings.data.bucket), after, None)
-    parts = (p for b in batches for p in share(b, acc.process_index, acc.num_processes, train.accumulate))
-    return iter(loader(trainee.exam, split, parts, settings.data.workers, acc.device.type == "cuda"))
+    share = acc.process_index, acc.num_processes
+    return feed(trainee.exam, split, batches, cut, share, settings.data.workers, acc.device.type == "cuda")
 
 
-def count(parts: list[Any], processes: int, out: Fit) -> None:
+def count(parts: list[Part], processes: int, out: Fit) -> None:
     """Add what a step is made of, over all processes."""
+    out.parts += len(parts)
     for part in parts:
-        out.examples += len(part.labels) * processes
-        out.tokens += int(part.mask.sum()) * processes
-        out.positions += part.mask.numel() * processes
+        out.examples += len(part.batch.labels) * processes
+        out.tokens += int(part.batch.mask.sum()) * processes
+        out.positions += part.batch.mask.numel() * processes
 
 
 class Watch:

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-COUNTS = ("steps_done", "best_step", "best_accuracy", "best_items", "seconds", "examples", "tokens", "positions")
+COUNTS = (
+    "steps_done", "best_step", "best_accuracy", "best_items", "seconds", "examples", "tokens", "positions", "parts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def restored(trainee: Any, out: Any, watch: Any, state: State) -> None:
         trainee.optimizer.load_state_dict(optimizer)
         for name in COUNTS:
             setattr(out, name, facts[name])
+        trainee.steps = out.steps_done
         out.curve, out.best_state = list(facts["curve"]), parts["best"]
         watch.running = facts["running"]
         watch.unread = [torch.tensor(x, device=acc.device) for x in facts["unread"]]

@@ -5,6 +5,7 @@ factory    each is built with what it names of the facts
 pattern    blocks of queries and the keys they see
 patterned  attention over such a pattern
 flex       the same on CUDA by a compiled kernel
+chance     what is drawn in training, keyed by seed, step, module and example
 tiles      working through the length in pieces that stay in cache
 redrawn    random buffers, drawn again every N training steps
 """

@@ -29,9 +29,10 @@ FLOORS = (
     ("root",),
 )
 ISLANDS = ("tasks", "models")
-DOORS = {
-    "tasks": {f"lra.tasks.{name}" for name in ("base", "store", "files", "png")}
-}  # what others may know of an island
+DOORS = {  # what others may know of an island
+    "tasks": {f"lra.tasks.{name}" for name in ("base", "store", "files", "png")},
+    "models": {"lra.models.parts.chance"},
+}
 # Processes that are started, which is no import: by whom, and what runs in them.
 PROCESSES = {
     ("lra.measure.session", "lra.measure.child"),

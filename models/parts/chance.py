@@ -1,0 +1,162 @@
+"""What is drawn in training: a function of (seed, step, module, example, place) and of nothing else.
+
+So an example draws the same numbers alone, in a part of its batch or in the whole of it, in whatever
+order, padded to whatever length, on however many threads, and again when its layer is computed a
+second time in the backward pass. No generator is kept: each number is a hash of where it stands.
+
+Keys are 64 bits: the finaliser of SplitMix64 (Steele et al. 2014, OOPSLA, figure 15) on a key plus a
+multiple of an odd constant, level by level. The n x m numbers of a matrix are then one product each,
+
+    z_ij = r_i c_j mod 2^32,   r_i odd and c_j from the keys of row i and of column j,   dropped where z_ij < rate 2^32
+
+so that drawing them costs less than reading them. Given the rows, z is uniform and independent from
+column to column, given the columns (almost) so from row to row: what is left is that of two rows and
+two columns at once, which is the square of how far r_i / r_j is from being a fraction of small
+numbers. The rate is exact to 2^-32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lra.models.parts.redrawn import Redrawn
+
+_STRIDE, _FIRST, _SECOND = (
+    value - 2**64 if value >> 63 else value for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+
+
+def mixed(z: Tensor) -> Tensor:
+    """SplitMix64's finaliser, int64 to int64, a bijection in which each bit of z moves half of all bits."""
+    for shift, factor in ((30, _FIRST), (27, _SECOND)):
+        z = (z ^ (z >> shift & (1 << 64 - shift) - 1)) * factor
+    return z ^ (z >> 31 & (1 << 33) - 1)
+
+
+def keys_of(keys: Tensor, count: int, first: int = 0) -> Tensor:
+    """One key for each of the places first..first + count - 1 under each key: int64 (...) -> (..., count)."""
+    places = torch.arange(first + 1, first + count + 1, device=keys.device)
+    return mixed(keys.unsqueeze(-1) + places * _STRIDE)
+
+
+def halves(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Two keys from each, for the rows and for the columns of a matrix."""
+    return keys_of(keys, 2).unbind(-1)
+
+
+def odd(keys: Tensor) -> Tensor:
+    """Factors of rows, int32."""
+    return (keys >> 32 | 1).to(torch.int32)
+
+
+def any32(keys: Tensor) -> Tensor:
+    """Factors of columns, int32."""
+    return (keys >> 32).to(torch.int32)
+
+
+def threshold(rate: float) -> int:
+    """What is dropped is below it: of all int32, the share `rate`."""
+    return min(round(rate * 2**32), 2**32 - 1) - 2**31
+
+
+def scale(rate: float) -> float:
+    """1 / (1 - rate), of the rate that `threshold` really has."""
+    return 2**32 / (2**31 - threshold(rate))
+
+
+class Chance(nn.Module):
+    """A stream of random numbers of a module's own: no parameters, nothing in the state_dict.
+
+    It finds its keys where `tell` left them. If nobody told, or `train()` or `eval()` was called since,
+    it draws one from torch's generator at each call, as torch's own modules do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: Tensor | None = None
+
+    def train(self, mode: bool = True) -> Chance:
+        self.told = None
+        return super().train(mode)
+
+    def keys(self, rows: int, device: torch.device) -> Tensor:
+        """int64 (rows,): of each example or, if there are several rows to one, of each of them in their order.
+
+        Raises ValueError if the rows are no multiple of the examples that were told of.
+        """
+        if self.told is None:
+            return keys_of(torch.randint(2**62, (), device=device), rows)
+        if rows % len(self.told):
+            raise ValueError(f"tell: {len(self.told)} examples were told of, which {rows} rows do not divide into")
+        return keys_of(self.told.to(device), rows // len(self.told)).flatten()
+
+
+class _Drop(torch.autograd.Function):
+    """x (..., n, m) with the numbers dropped that rows (..., n, 1) and columns (..., 1, m) say."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rows: Tensor, columns: Tensor, rate: float) -> Tensor:
+        ctx.save_for_backward(rows, columns)
+        ctx.rate = rate
+        return x * (rows * columns).ge_(threshold(rate)) * scale(rate)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return _Drop.apply(grad, *ctx.saved_tensors, ctx.rate), None, None, None
+
+
+class Dropout(Chance):
+    """Dropout (Srivastava et al. 2014, section 4) with keyed numbers; what is kept is times 1 / (1 - p).
+
+    Raises ValueError for p outside [0, 1).
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout: {p} is not in [0, 1)")
+        self.p = p
+
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """(B, L, ..., D) -> the same; x starts at position `first` of its length."""
+        if not self.training or not self.p:
+            return x
+        rows, columns = halves(self.keys(len(x), x.device))
+        columns = any32(keys_of(columns, x.shape[-1]))
+        for i, size in enumerate(x.shape[1:-1]):
+            rows = keys_of(rows, size, 0 if i else first)
+        columns = columns[(slice(None), *[None] * (x.dim() - 2))]
+        return _Drop.apply(x, odd(rows).unsqueeze(-1), columns, self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def tell(model: nn.Module, seed: int, step: int, examples: Tensor) -> None:
+    """Say what the next forward pass in training is keyed by.
+
+    step: number of the optimizer step, from 0. examples: int64 (B,), the place of each example in the
+    whole batch of that step; a pair of documents is one example. It holds until the next `tell`,
+    `train()` or `eval()`, and the backward pass must come before: layers may be computed again there.
+
+    Every `Chance` in the model gets keys of its own, by its order in the model; buffers that are drawn
+    again every N steps (`redrawn`) count this step instead of backward passes. Modules of other hands
+    (nn.Dropout, say) keep to torch's generator. Raises ValueError for a step below 0 or examples that
+    are not one int64 each.
+    """
+    if step < 0:
+        raise ValueError(f"step: {step} is not 0 or more")
+    if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
+        raise ValueError(f"examples: {examples.dtype} {tuple(examples.shape)} is not int64 (B,)")
+    streams = []
+    for module in model.modules():
+        if isinstance(module, Chance):
+            streams.append(module)
+        if isinstance(module, Redrawn):
+            module.at_step(step)
+    of_seed = mixed(torch.tensor(seed % 2**62, device=examples.device))
+    of_step = mixed(of_seed + torch.tensor(step, device=examples.device) * _STRIDE)
+    keys = keys_of(of_step, len(streams)).unsqueeze(-1) + (examples + 1) * _STRIDE
+    for module, own in zip(streams, mixed(keys), strict=True):
+        module.told = own
