@@ -111,15 +111,16 @@ class Watcher:
     def __init__(self) -> None:
         self.seen: dict[Path, tuple[str, float]] = {}
 
-    def owner(self, folder: Path) -> tuple[Mapping[str, Any], int] | None:
-        """Who does the run, and the number of its claim; null where the run may be taken up."""
+    def look(self, folder: Path) -> tuple[Mapping[str, Any] | None, int]:
+        """Who does the run, null where it may be taken up; and the number of a claim that has been silent for too
+        long, which `taken` is to be told of."""
         generation = newest(folder)
         if not generation:
-            return None
+            return None, 0
         owner = read(folder / f"claim.{generation}")
-        if free(folder, generation, owner) or self.silent(folder, generation):
-            return None
-        return owner, generation
+        if free(folder, generation, owner):
+            return None, 0
+        return (None, generation) if self.silent(folder, generation) else (owner, 0)
 
     def silent(self, folder: Path, generation: int) -> bool:
         """Has the count stood still for SILENCE, as seen from here?"""

@@ -138,7 +138,7 @@ class Draft:
     def report_held(self, held: Held) -> None:
         """Tell whoever keeps the run that somebody else does it."""
         if self.tell is not None:
-            self.tell({"held": held.generation})
+            self.tell({"held": dict(held.owner)})
 
     def record(self, status: str, reason: str | None = None) -> Record:
         settings, config = self.settings, self.config

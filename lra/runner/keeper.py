@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,13 +35,14 @@ BEAT = 0.2  # seconds between looks
 @dataclass
 class End:
     """How a run ended. code: its exit code. path: of its record; null where nothing was known that one could
-    hold. cut: it was told to end because its time was over. held: the number of the claim by which somebody else
-    does the run."""
+    hold. cut: it was told to end because its time was over. known: somebody else left the record meanwhile.
+    held: what the claim says of who else is doing the run."""
 
     code: int
     path: Path | None = None
     cut: bool = False
-    held: int | None = None
+    known: bool = False
+    held: Mapping[str, Any] | None = None
 
 
 def kept(
@@ -62,9 +63,9 @@ def kept(
         watch.wait(seconds)
     code = process.returncode
     if watch.path is not None:  # whatever has become of it since
-        return End(code_of(watch.status), watch.path, watch.cut)
+        return End(code_of(watch.status), watch.path, watch.cut, watch.known)
     if code == USAGE and (watch.draft is not None or watch.held is not None):
-        return End(code, None, watch.cut, watch.held)  # it has said why
+        return End(code, None, watch.cut, held=watch.held)  # it has said why
     if watch.draft is None:
         return End(_without_a_word(watch), None, watch.cut)
     if watch.told is not None or code == INTERRUPTED:
@@ -111,7 +112,8 @@ class Watch:
         self.told: float | None = None  # when it was told to end
         self.cut = self.again = False
         self.claim: Claim | None = None  # of the process, to the run
-        self.held: int | None = None
+        self.held: Mapping[str, Any] | None = None
+        self.known = False
 
     def wait(self, seconds: float | None) -> None:
         """Until the process is gone, which is seen to."""
@@ -146,6 +148,7 @@ class Watch:
         for message in self.channel.waiting():
             if "path" in message:
                 self.path, self.status = Path(message["path"]), message["status"]
+                self.known = message.get("known", False)
             elif "claim" in message:
                 said = message["claim"]
                 self.claim = Claim(Path(said["folder"]), said["generation"], said["run_id"], said["started_utc"])

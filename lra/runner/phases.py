@@ -24,6 +24,7 @@ from lra.record.reserve import Reserve, tidy
 from lra.runner.draft import Draft, Ended
 from lra.runner.known import Known, known
 from lra.runner.mirror import mirrored
+from lra.runner.place import folder
 from lra.settings import build, identity
 
 
@@ -60,8 +61,6 @@ def prepare(draft: Draft) -> None:
 
 def claimed(draft: Draft) -> None:
     """Make the run this process's own. Raises Held if somebody else does it."""
-    from lra.runner.resume import folder
-
     settings = draft.settings
     place = folder(settings, draft.machine["device"], draft.dtype)
     try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from lra.console import say
@@ -16,9 +14,7 @@ from lra.machine import facts
 from lra.record.claim import Claim
 from lra.record.unfinished import Broken, generation, read, remove, states, write
 from lra.runner.draft import Draft
-from lra.settings import identity
-from lra.settings.schema import Settings
-from lra.settings.typed import plain
+from lra.runner.place import folder
 from lra.train.state import State, packed, unpacked
 
 RESTARTS = 3
@@ -31,13 +27,6 @@ SAME = {
     "threads": "threads",
     "processes": "number of processes",
 }
-
-
-def folder(settings: Settings, device: str, dtype: str) -> Path:
-    """Where a run is kept while it has no record; device and dtype: resolved. Seen by all who share `results_dir`."""
-    same = f"{identity.identity(plain(settings))} {settings.seed} {device} {dtype}"
-    name = f"{settings.choices.task}-{settings.choices.model}-s{settings.seed}"
-    return Path(settings.results_dir) / "unfinished" / f"{name}-{hashlib.sha256(same.encode()).hexdigest()[:16]}"
 
 
 def fallen(claim: Claim) -> int:

@@ -18,6 +18,7 @@ from lra.machine import facts
 from lra.measure.cost import Cost, Timing, failure, rates
 from lra.record import record, store
 from lra.record.unfinished import left
+from lra.runner.keeper import End
 from lra.settings import compose, identity
 from lra.settings.typed import plain
 from lra.sweep import estimate, minutes, once
@@ -60,11 +61,11 @@ class Known:
         self.measured, self.ok = 0, True
         self.failed = failure("oom", "out of memory")
 
-    def launch(self, job: Job, seconds: float | None = None) -> tuple[int, bool]:
+    def launch(self, job: Job, seconds: float | None = None, over: int = 0) -> End:
         cfg = compose.config(job.words)
         self.started.append((job.label, seconds))
-        store.write(cfg.results_dir, entry(cfg, data={"fingerprint": "f", "items": {"valid": 60, "test": 60}}))
-        return 0, False
+        path = store.write(cfg.results_dir, entry(cfg, data={"fingerprint": "f", "items": {"valid": 60, "test": 60}}))
+        return End(0, path)
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_records_of_other_machines_tell_nothing(tmp_path: Path, world: Known) ->
 
 def test_a_run_is_cut_off_when_its_time_is_over(tmp_path: Path) -> None:
     """Told to stop; that one which does not is killed: tests/runner/test_keeper.py."""
-    assert Local().launch(job(tmp_path), 0.1) == (130, True)
+    assert Local().launch(job(tmp_path), 0.1) == End(130, None, True)
     assert not list(store.find(tmp_path / "results"))
 
 
