@@ -13,7 +13,7 @@ from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import store
 from lra.record.claim import Held, Watcher
 from lra.runner.keeper import End
-from lra.runner.known import known
+from lra.runner.known import Shelf, known
 from lra.runner.place import folder
 from lra.settings import compose
 from lra.settings.schema import Settings
@@ -32,7 +32,7 @@ class Sweep:
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
-        self.watcher = Watcher()
+        self.watcher, self.shelf = Watcher(), Shelf()
         self.found: dict[int, Row] = {}
 
     @property
@@ -66,7 +66,7 @@ class Sweep:
         row = Row(job, "failed")
         try:
             settings = compose.config(job.words, job.config_dir)
-            if (found := known(settings)) is not None:
+            if (found := known(settings, self.shelf)) is not None:
                 row.take(found[1], known=True)
             else:
                 owner, over = self.watcher.look(place_of(settings))
