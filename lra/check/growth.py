@@ -113,7 +113,7 @@ class Stack:
         self.net = subject.build(length=length, pooling="mean").train().stack
         self.acc = Alone(torch.device("cpu"), "float32")
         self.optimizer = optimizer(self.net, self.train)
-        self.loss, self.extra = torch.zeros(()), torch.zeros(())
+        self.loss, self.extra, self.steps = torch.zeros(()), torch.zeros(()), 0
         self.states = States(
             subject.states(1, length).requires_grad_(),
             torch.ones(1, length, dtype=torch.bool),

@@ -26,6 +26,7 @@ from lra.measure.session import READY
 from lra.settings import build
 from lra.settings.schema import Settings
 from lra.settings.typed import typed
+from lra.train.batches import Part, dealt
 from lra.train.step import step
 from lra.train.trainee import Alone, Trainee
 
@@ -39,7 +40,7 @@ class Bench:
 
     settings: Settings
     trainee: Trainee
-    parts: list[Any]
+    parts: list[Part]
     size: int
     cost: Cost
     times: dict[str, list[Timing]] = field(default_factory=lambda: {"train": [], "inference": []})
@@ -59,7 +60,7 @@ class Bench:
     def infer(self) -> None:
         with self.trainee.acc.autocast():
             for part in self.parts:
-                self.trainee.called(part.tokens, part.mask)
+                self.trainee.called(part.batch.tokens, part.batch.mask)
 
     def turn(self, limits: Limits, watch: Watch, pace: Pace | None) -> None:
         """Time steps of both phases. From the second turn on a first step is not counted where steps are
@@ -76,7 +77,7 @@ class Bench:
         """What the turns have found."""
         if not self.times["train"]:
             return failure("failed", "no step was timed")
-        tokens = sum(part.tokens.numel() for part in self.parts)
+        tokens = sum(part.batch.tokens.numel() for part in self.parts)
         found = {phase: rates(times, self.size, tokens) for phase, times in self.times.items()}
         busy = disturbed(watch.facts, *(asdict(r) for r in found.values()))
         return replace(self.cost, **found, conditions=watch.facts, disturbed=busy)
@@ -103,12 +104,10 @@ def prepared(settings: Settings) -> Bench:
     )
     model.to(device)
     batch = exam.synthetic(size, device)
-    parts = min(settings.train.accumulate, size)
     acc = Alone(device, resolve_dtype(settings.dtype, device.type))
-    trainee = Trainee(model, exam, settings.train, acc, settings.compile)
-    # As training takes it: every process its share, in so many parts.
-    cut = [batch] if parts == 1 else [type(batch)(*(t[i::parts] for t in batch)) for i in range(parts)]
-    return Bench(settings, trainee, cut, size, cost)
+    trainee = Trainee(model, exam, settings.train, acc, settings.compile, settings.seed)
+    # Of full length there are none of like length: as many parts as memory is saved by.
+    return Bench(settings, trainee, dealt(batch, min(settings.train.accumulate, size)), size, cost)
 
 
 def warmed(bench: Bench, timeout: float) -> Cost | None:
@@ -120,7 +119,7 @@ def warmed(bench: Bench, timeout: float) -> Cost | None:
     if sum(warm) + warm[-1] * to_come > timeout:
         return failure("timeout", f"a step takes {warm[-1]:.1f} s, and measuring it more than {timeout:.0f} s")
     peak = step_peak_bytes(bench.step, bench.device)
-    held = [t for part in bench.parts for t in part]
+    held = [t for part in bench.parts for t in part.batch]
     tensors = [*model.parameters(), *model.buffers(), *held, *optimizer_tensors(bench.trainee.optimizer)]
     bench.cost = replace(bench.cost, step_peak_bytes=peak, resident_bytes=resident_bytes(tensors))
     model.eval()

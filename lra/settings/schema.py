@@ -22,6 +22,7 @@ SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
 DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RERUN = ("no", "failed", "all")
+RESUME = ("yes", "anyway", "no")
 COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
 COMPUTED = ("choices", "sources", "variant")  # while composing: nobody sets them
@@ -102,6 +103,9 @@ class Data:
     workers: int = of(CONDITION, 0)
     pad_to: str = "longest"  # of the batch, or max: the task's length
     pad_multiple: int | None = None  # default: 1, or 128 for compiled kernels
+    parts: int | None = of(
+        CONDITION, None
+    )  # of like length, in which a process takes its share; null: what costs least
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ class Settings:
     output_dir: str = of(INCIDENTAL, "outputs")
     checkpoint: str | None = of(EXPERIMENT, None)
     rerun: str = of(INCIDENTAL, "no")  # in a sweep, what is recorded already is run again: no | failed | all
+    resume: str = of(INCIDENTAL, "yes")  # from where an interrupted run stopped: yes | anyway | no
+    checkpoint_every: float = of(INCIDENTAL, 300.0)  # seconds of training that an interruption may cost, and a step
     minutes: float | None = of(INCIDENTAL, None)  # of a sweep: do what fits into them
     device: str = of(CONDITION, "auto")
     threads: int | None = of(CONDITION, None)

@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
+
+from lra.train.parts import Cut
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a step takes by itself: a batch of the task, and the place (n,) of each of its examples in the whole
+    batch of that step, over all processes."""
+
+    batch: Any
+    examples: Tensor
+
+    @property
+    def asked(self) -> int:
+        """How many answers are asked for."""
+        return self.batch.asked
+
+    def to(self, device: torch.device) -> Part:
+        return Part(self.batch.to(device), self.examples)
+
+
+def dealt(batch: Any, count: int = 1) -> list[Part]:
+    """A batch of the task in so many parts, its examples dealt out in turn."""
+    examples = torch.arange(len(batch.labels))
+    return [Part(type(batch)(*(t[i::count] for t in batch)), examples[i::count]) for i in range(count)]
+
+
+def feed(
+    task: Any, split: Any, batches: Iterable[np.ndarray], cut: Cut, share: tuple[int, int], workers: int, pin: bool
+) -> Iterator[list[Part]]:
+    """Of each batch the parts that one process takes; share: its rank, and the number of processes."""
+    named, loaded = tee((batch, cut(split.lengths[batch], *share)) for batch in batches)
+    found = iter(loader(task, split, (batch[p] for batch, places in loaded for p in places), workers, pin))
+    for _, places in named:
+        yield [Part(next(found), torch.from_numpy(p)) for p in places]
 
 
 def loader(task: Any, split: Any, batches: Any, workers: int, pin: bool) -> DataLoader:
@@ -57,15 +95,6 @@ def stream(lengths: np.ndarray, batch_size: int, seed: int, bucket: bool = False
         part = part[np.argsort(lengths[part], kind="stable")]
         for i in np.random.Generator(np.random.PCG64([seed, epoch, len(waiting)])).permutation(POOL):
             yield part[i * batch_size : (i + 1) * batch_size]
-
-
-def share(batch: np.ndarray, rank: int, processes: int, accumulate: int) -> list[np.ndarray]:
-    """The parts of a global batch that process `rank` takes, one after the other.
-
-    Whatever the number of processes and parts, together they are the global batch.
-    """
-    parts = processes * accumulate
-    return [batch[rank * accumulate + i :: parts] for i in range(accumulate)]
 
 
 def by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ class Steps(Protocol):
     train: Any
     loss: Any
     extra: Any
+    steps: int
 
     def parameters(self) -> Any: ...
 
@@ -28,8 +29,8 @@ def step(trainee: Steps, parts: Sequence[Any], asked: int | None = None) -> None
     Each part counts by how many of the `asked` answers of the whole batch, over all processes, are its own
     (null: of these parts times the number of processes), so that the gradient is that of the whole batch.
     Gradients are summed, clipped to `train.grad_clip` and set to None in the end. `trainee.loss` is then this
-    process's part of the mean loss, `trainee.extra` that of the extra losses. The backward pass runs outside
-    of autocast, as torch asks for.
+    process's part of the mean loss, `trainee.extra` that of the extra losses; `trainee.steps` counts. The backward
+    pass runs outside of autocast, as torch asks for.
     """
     acc = trainee.acc
     trainee.loss.zero_()
@@ -44,3 +45,4 @@ def step(trainee: Steps, parts: Sequence[Any], asked: int | None = None) -> None
         acc.clip_grad_norm_(trainee.parameters(), trainee.train.grad_clip)
     trainee.optimizer.step()
     trainee.optimizer.zero_grad(set_to_none=True)
+    trainee.steps += 1

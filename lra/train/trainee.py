@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.settings.schema import Train
+from lra.train.batches import Part
 from lra.train.optim import optimizer
 
 
@@ -39,11 +40,15 @@ class Trainee:
 
     The loss is the exam's, and what modules of the model have set as `extra_loss` during `forward` (a scalar,
     already weighted) is added to what is differentiated, never to what is reported. acc: an Accelerator or
-    `Alone`. compiled: run the model through torch.compile.
+    `Alone`. compiled: run the model through torch.compile. seed: of what is drawn while training, by (seed, step,
+    example); `steps`: how many have been taken.
     """
 
-    def __init__(self, model: nn.Module, exam: Any, train: Train, acc: Any, compiled: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, exam: Any, train: Train, acc: Any, compiled: bool = False, seed: int = 0
+    ) -> None:
         self.model, self.exam, self.train, self.acc = model, exam, train, acc
+        self.seed, self.steps = seed, 0
         self.net, self.optimizer = model, optimizer(model, train)
         if hasattr(acc, "prepare"):
             self.net, self.optimizer = acc.prepare(model, self.optimizer)
@@ -55,10 +60,11 @@ class Trainee:
     def parameters(self) -> Iterable[nn.Parameter]:
         return self.net.parameters()
 
-    def gradients(self, part: Any, share: float) -> None:
+    def gradients(self, part: Part, share: float) -> None:
         """Add the gradients of `share` times the mean loss over the answers of a part of a batch."""
+        batch = part.batch
         with self.acc.autocast():
-            loss = self.exam.loss(self.called(part.tokens, part.mask), part, self.train.label_smoothing)
+            loss = self.exam.loss(self.called(batch.tokens, batch.mask), batch, self.train.label_smoothing)
         loss = loss if share == 1.0 else loss * share
         self.loss += loss.detach()
         extra = self._extra()

@@ -56,16 +56,17 @@ from lra.machine.device import seed_everything
 from lra.machine.pace import Pace
 from lra.measure.gauges import step_peak_bytes
 from lra.settings import build, compose
+from lra.train.batches import dealt
 from lra.train.step import step as one
 from lra.train.trainee import Alone, Trainee
 settings = compose.config(["task=text", "budget=quick", "model=NAME", "task.max_len=2048"])
 exam = build.task(settings)
 seed_everything(0)
 net = build.model(settings, exam).train()
-batch = exam.synthetic(12)
+parts = dealt(exam.synthetic(12))
 trainee = Trainee(net, exam, settings.train, Alone(torch.device("cpu"), "float32"))
 def step():
-    one(trainee, [batch])
+    one(trainee, parts)
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 from lra.machine import facts
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import store
+from lra.runner.keeper import End
 from lra.settings import build, compose, identity
 from lra.settings.typed import plain
 from lra.sweep.job import Job
@@ -40,9 +41,9 @@ class Noted:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
 
-    def launch(self, job: Job, seconds: float | None = None) -> tuple[int, bool]:
+    def launch(self, job: Job, seconds: float | None = None, over: int = 0) -> End:
         self.jobs.append(job)
-        return 1, False
+        return End(1)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -64,7 +65,9 @@ def test_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     for word, known in (("no", same), ("failed", failed), ("all", AGAIN)):
         launcher = Noted()
         job = Job((*words, f"rerun={word}"), None, "listops", "linear", settings.seed, "linear")
-        row = Sweep(launcher).do(job, "1")
+        sweep = Sweep(launcher)
+        sweep.all([job])
+        (row,) = sweep.rows
         assert row.known == known and bool(launcher.jobs) != known, f"rerun={word}"
         if known:
             assert row.status == values["status"]

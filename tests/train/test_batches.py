@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import islice
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra.train.batches import by_length, share, stream
+from lra.train.batches import by_length, stream
 
 
 @settings(max_examples=30, deadline=None)
@@ -37,13 +36,6 @@ def test_bucketing_saves_padding() -> None:
         return 1 - sum(b.sum() for b in batches) / sum(b.max() * len(b) for b in batches)
 
     assert padding(True) < 0.1 < 0.3 < padding(False)
-
-
-@pytest.mark.parametrize(("processes", "accumulate"), [(1, 1), (1, 4), (2, 2), (4, 1)])
-def test_parts_are_the_global_batch(processes: int, accumulate: int) -> None:
-    batch = np.arange(32)
-    parts = [p for rank in range(processes) for p in share(batch, rank, processes, accumulate)]
-    assert sorted(np.concatenate(parts)) == list(range(32))
 
 
 def test_evaluation_drops_nothing() -> None:
