@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.chance import Chance, Drops
 from lra.models.parts.tiles import wide
 
 
@@ -61,7 +62,7 @@ class MultiHead(nn.Module):
         if rotary and (qkv_dim // heads) % 2:
             raise ValueError(f"model.position: rotary needs an even head width, not {qkv_dim // heads}")
         self.heads, self.head_dim, self.max_len = heads, qkv_dim // heads, max_len
-        self.dropout, self.rotary = dropout, rotary
+        self.dropout, self.rotary, self.chance = dropout, rotary, Chance()
         self.query = nn.Linear(dim, qkv_dim, bias=bias)
         self.key = nn.Linear(dim, qkv_dim, bias=bias)
         self.value = nn.Linear(dim, qkv_dim, bias=bias)
@@ -75,6 +76,12 @@ class MultiHead(nn.Module):
     def dropout_now(self) -> float:
         """The dropout rate in force: 0 outside training."""
         return self.dropout if self.training else 0.0
+
+    def drops(self, q: Tensor, keys: int | None = None) -> Drops | None:
+        """Which weights on `keys` keys (all positions) the queries q (B, H, L, E) drop now; None: none is dropped."""
+        if not self.dropout_now:
+            return None
+        return self.chance.drops((*q.shape[:3], q.shape[2] if keys is None else keys), self.dropout, q.device)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, L, H x E) -> (B, H, L, E)."""
