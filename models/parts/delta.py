@@ -2,7 +2,7 @@
 
     S_t = exp(a_t) (I - b_t k_t k_t^T) S_{t-1} + b_t k_t v_t^T,   y_t = q_t^T S_t
 
-(Yang et al. 2024, arXiv 2406.06484, eq. 3; with the decay Yang et al. 2024, arXiv 2412.06464, eq. 10.) In a chunk of Q
+(Yang et al. 2024, arXiv 2406.06484; with the decay Yang et al. 2024, arXiv 2412.06464). In a chunk of Q
 positions with D as in `decay`, the values that are really written solve a triangular system:
 
     A = I + tril(diag(b) (K K^T * D), -1),   [U W] = A^-1 diag(b) [V, exp(c) K],   V' = U - W S
