@@ -6,5 +6,7 @@ pattern    blocks of queries and the keys they see
 patterned  attention over such a pattern
 flex       the same on CUDA by a compiled kernel
 tiles      working through the length in pieces that stay in cache
+conv       convolution along the whole length by FFT
+modes      exponentials of linear systems: powers, kernels, initial values
 redrawn    random buffers, drawn again every N training steps
 """
