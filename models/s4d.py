@@ -26,15 +26,13 @@ the layer is a mixer of the common stack.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.conv import long_conv
 from lra.models.parts.heads import zeroed
-from lra.models.parts.modes import Rates, inverse_frequencies, legs, linear_frequencies, mode_kernel
+from lra.models.parts.modes import Rates, inverse_frequencies, legs, linear_frequencies, log_steps, mode_kernel
 from lra.models.parts.tiles import wide
 
 INITS = ("lin", "inv", "legs", "real")
@@ -103,11 +101,3 @@ def starts(init: str, modes: int) -> tuple[Tensor, Tensor | None, Tensor]:
         b = vectors.mH @ (2 * torch.arange(2 * modes, dtype=torch.float64) + 1).sqrt().to(vectors.dtype)
         return one / 2, frequency, b.abs()
     return one / 2, (linear_frequencies if init == "lin" else inverse_frequencies)(modes), one
-
-
-def log_steps(count: int, dt_min: float, dt_max: float) -> Tensor:
-    """Log-uniform step sizes, (count,). Raises ValueError unless 0 < dt_min <= dt_max."""
-    if not 0 < dt_min <= dt_max:
-        raise ValueError(f"model.mixer.dt_min: {dt_min} is not above 0 and at most dt_max {dt_max}")
-    low, high = math.log(dt_min), math.log(dt_max)
-    return low + (high - low) * torch.rand(count)

@@ -23,9 +23,9 @@ from lra.models.parts.tiles import budget, no_autocast, wide
 
 
 def long_conv(x: Tensor, back: Tensor, ahead: Tensor | None = None, lag: int = 1) -> Tensor:
-    """x (B, L, D), back (D, K) and ahead (D, K') from lag 0 and `lag`, 0 or 1, on -> (B, L, D); without `ahead`, causal.
+    """x (B, L, D), back (D, K) from lag 0 on, ahead (D, K') from `lag`, 0 or 1, on -> (B, L, D).
 
-    Padding must be zero in x already.
+    Without `ahead` it is causal. Padding must be zero in x already.
     """
     return _LongConv.apply(x, back, back[:, :0] if ahead is None else ahead, lag)
 

@@ -110,3 +110,11 @@ def legs(state: int) -> tuple[Tensor, Tensor]:
     # An eigenvector is known up to a phase, which another library may choose otherwise: the first entry decides.
     vectors = vectors[:, state:] * (vectors[0, state:].abs() / vectors[0, state:])
     return frequencies[state:], vectors
+
+
+def log_steps(count: int, dt_min: float, dt_max: float) -> Tensor:
+    """Log-uniform step sizes, (count,). Raises ValueError unless 0 < dt_min <= dt_max."""
+    if not 0 < dt_min <= dt_max:
+        raise ValueError(f"model.mixer.dt_min: {dt_min} is not above 0 and at most dt_max {dt_max}")
+    low, high = math.log(dt_min), math.log(dt_max)
+    return low + (high - low) * torch.rand(count)
