@@ -15,6 +15,7 @@ from lra.check.short import verdict
 from lra.leaderboard import csv, latex, markdown, terminal
 from lra.leaderboard.view import boards
 from lra.record import store
+from lra.record.record import SCHEMA
 from lra.results import load
 from lra.runner.run import recorded
 from lra.settings import build, compose
@@ -139,7 +140,7 @@ def test_a_blind_row_is_marked_and_a_departure_told(tmp_path: Path) -> None:
     assert "§ positions that cannot move an answer, as the model is read out: performer on ListOps 75.0 %." in text
     assert "performer has pooling mean, not cls (ListOps)" in text
     raw = json.loads(next((tmp_path / "runs").rglob("*.json")).read_text())
-    assert raw["schema"] == 4 and raw["contract"]["blind"] == 0.75
+    assert raw["schema"] == SCHEMA and raw["contract"]["blind"] == 0.75
 
 
 @pytest.mark.parametrize("model", choices("model"))
