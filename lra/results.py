@@ -8,6 +8,7 @@ Neither torch nor the data are needed. Frames are worked out when first asked fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,12 @@ import pandas as pd
 
 from lra import ledger
 from lra.cost import points
+from lra.errors import UserError
 from lra.marks import cells, runs
 from lra.marks.exams import Exams
 from lra.record import store
 from lra.record.answers import Answers
+from lra.record.record import digest_of
 from lra.record.sheet import Damaged, Sheet
 
 EDITED = "shown, but edited after it was written"
@@ -30,15 +33,22 @@ EDITED = "shown, but edited after it was written"
 class Results:
     """What the records of a folder hold, in rows; a record itself is kept no longer than it is read.
 
+    folder     where what they give is published; of several the first
+    folders    all of them
     damaged    (file below the folder, what is wrong with it), of what is no record
     misplaced  (file, where it says it is)
+    conflicts  (file, what it is in conflict with): of one name in two folders, and not the same
     """
 
     folder: Path
+    folders: tuple[Path, ...] = ()
     exams: Exams = field(default_factory=Exams)
     answers: Answers = field(default_factory=Answers)
     damaged: list[tuple[str, str]] = field(default_factory=list)
     misplaced: list[tuple[str, str]] = field(default_factory=list)
+    conflicts: list[tuple[str, str]] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)  # files that an earlier folder has too
+    _seen: dict[str, tuple[Path, str]] = field(default_factory=dict, repr=False)
     _runs: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _points: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _learning: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
@@ -80,41 +90,67 @@ class Results:
     @property
     def broken(self) -> list[tuple[str, str]]:
         """(file below the folder, one line) of what cannot be shown: records, and answers read until now."""
-        return self.damaged + [(self._below(Path(path)), said) for path, said in self.answers.broken.items()]
+        return self.damaged + [(self.below(Path(path)), said) for path, said in self.answers.broken.items()]
 
     def remarks(self) -> list[str]:
         """A line for each file that is not shown, and for each that is although somebody changed it."""
         edited = self.runs.file[self.runs.edited.astype(bool)]
-        return [f"not shown: {file}: {said}" for file, said in self.broken] + [f"{EDITED}: {file}" for file in edited]
+        out = [f"not shown: {file}: {said}" for file, said in [*self.broken, *self.conflicts]]
+        return out + [f"{EDITED}: {file}" for file in edited]
 
     def charted(self) -> Results:
         """The same with the frames that charts of models show and without the rows they are made of, which are
         many: to be handed to another process."""
-        out = Results(self.folder, self.exams)
+        out = Results(self.folder, self.folders, self.exams)
         vars(out).update(cells=self.cells, points=self.points, floors=self.floors)
         return out
 
     def take(self, sheet: Sheet) -> None:
         """Keep what tables need of a record."""
-        file = self._below(sheet.path)
+        file = self.below(sheet.path)
+        if len(self.folders) > 1 and self._has(sheet, file):
+            return
         self._runs.append(runs.row(sheet, file, self.exams))
         self._points += points.rows(sheet)
         self._learning += runs.evaluations(sheet.record)
         own = f"runs/{sheet.record.task}/{sheet.record.model}/{sheet.record.run_id}.json"
-        if file != own:
+        if sheet.path.relative_to(self._folder(sheet.path)).as_posix() != own:
             self.misplaced.append((file, own))
 
+    def _has(self, sheet: Sheet, file: str) -> bool:
+        """Does an earlier folder hold a record of this name?"""
+        digest = sheet.record.digest or digest_of(sheet.raw)
+        first, its_digest = self._seen.setdefault(sheet.record.run_id, (sheet.path, digest))
+        if self._folder(first) == self._folder(sheet.path):
+            return False
+        self.repeated.append(file)
+        if digest != its_digest:
+            said = f"is another record than {self.below(first)}, which has its name; that one is shown"
+            self.conflicts.append((file, said))
+        return True
+
     def refuse(self, error: Damaged) -> None:
-        self.damaged.append((self._below(error.path), error.said))
+        self.damaged.append((self.below(error.path), error.said))
 
-    def _below(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
+    def below(self, path: Path) -> str:
+        """Its name below its folder; of several folders, but for the first, with that of the folder."""
+        folder = self._folder(path)
+        below = path.relative_to(folder).as_posix()
+        return below if folder == self.folder else f"{folder.as_posix()}/{below}"
+
+    def _folder(self, path: Path) -> Path:
+        return next(folder for folder in self.folders or (self.folder,) if path.is_relative_to(folder))
 
 
-def load(folder: str | Path, config_dir: Path | None = None) -> Results:
-    """Read all records below a results folder, once. A file that is no record is in `broken` and nowhere else.
+def load(folder: str | Path | Sequence[str | Path], config_dir: Path | None = None) -> Results:
+    """Read all records below a results folder, or several, once. A file that is no record is in `broken` and nowhere
+    else; a record that lies in two of them counts once.
     config_dir: where, besides our configs, exams may be declared that old records do not describe."""
-    results = Results(Path(folder), Exams(config_dir))
-    for sheet in store.sheets(results.folder, results.refuse):
-        results.take(sheet)
+    folders = [Path(f) for f in ([folder] if isinstance(folder, (str, Path)) else folder)]
+    if not folders:
+        raise UserError("results_dir: no folder is named")
+    results = Results(folders[0], tuple(folders), Exams(config_dir))
+    for each in folders:
+        for sheet in store.sheets(each, results.refuse):
+            results.take(sheet)
     return results

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.chance import Dropout
 from lra.models.parts.factory import build
 from lra.models.parts.tiles import wide
 
@@ -104,7 +105,7 @@ class Classifier(nn.Module):
             self.register_buffer("positions", table, persistent=False)
         else:
             self.positions = None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         facts = {
             "dim": dim,
             "heads": heads,

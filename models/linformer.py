@@ -27,10 +27,10 @@ Theorem 2 would give keys of norm sqrt(L / K). From the official code (spec 4.4)
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.heads import MultiHead, all_real, rotate
+from lra.models.parts.softmax import attend
 
 SHARINGS = ("none", "heads", "key-value", "layers")
 
@@ -84,8 +84,7 @@ class Linformer(MultiHead):
         v = self._mix(x, self.value, self.mix_values, mixed, False)
         if self.rotary:
             q = rotate(q)
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout_now)
-        return self.out(self.join(out))
+        return self.out(self.join(attend(q, k, v, None, self.drops(q, k.shape[2]))))
 
     def _mix(self, x: Tensor, project: nn.Module, mix: Tensor, mixed: Tensor | None, turn: bool) -> Tensor:
         """Keys or values of the mixtures: (B, L, D), E or F -> (B, H, K, width of a head)."""

@@ -26,7 +26,6 @@ from copy import deepcopy
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lra.models.parts.heads import rotate
@@ -134,7 +133,8 @@ class Longformer(Patterned):
             scores = (folded.flatten(1, 2) @ x.mT).unflatten(1, (self.heads, -1))
         scores = scores.to(wide(scores.dtype)) / math.sqrt(self.head_dim)
         scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-        weights = F.dropout(scores.softmax(-1), self.dropout, self.training).to(x.dtype)
+        weights, drops = scores.softmax(-1), self.drops(queries, x.shape[1])
+        weights = (drops.of(weights) if drops else weights).to(x.dtype)
         if self.rotary or self.global_tokens > self.head_dim:
             return self.join(weights @ values)
         mean = (weights.flatten(1, 2) @ x).unflatten(1, (self.heads, -1))

@@ -42,12 +42,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra.models.parts.chance import Dropout
 from lra.models.parts.heads import MultiHead, all_real, rotate
 from lra.models.parts.redrawn import Redrawn
 from lra.models.parts.tiles import blocks, heads_first, no_autocast, tiles, wide
@@ -322,18 +325,19 @@ class ReversibleLayer(nn.Module):
         super().__init__()
         self.mixer_norm, self.mlp_norm = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
         self.mixer, self.mlp = mixer, FeedForward(dim, mlp_dim, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def mix(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.dropout(self.mixer(self.mixer_norm(x), mask))
 
-    def feed(self, x: Tensor) -> Tensor:
-        return self.mlp(self.mlp_norm(x))
+    def feed(self, x: Tensor, first: int) -> Tensor:
+        """Of a part of the length that starts at position `first`."""
+        return self.mlp(self.mlp_norm(x), first)
 
 
 class _Setting:
-    """What a part of a layer must find again when it is computed a second time: its random numbers,
-    from a seed instead of a stored state, and autocast."""
+    """What a part of a layer must find again when it is computed a second time: the random numbers
+    of who is told of no step and of modules of other hands, from a seed, and autocast."""
 
     def __init__(self, x: Tensor) -> None:
         self.device = x.device
@@ -367,8 +371,8 @@ class _Recomputed(torch.autograd.Function):
                 x1 = x1 + snap(layer.mix(x2.to(x.dtype), mask))
             with setting.part(2 * index + 1):
                 x2 = x2.clone()
-                for part, into in zip(stack.cut(x1), stack.cut(x2), strict=True):
-                    into += snap(layer.feed(part.to(x.dtype)))
+                for first, part, into in zip(stack.starts(x1), stack.cut(x1), stack.cut(x2), strict=True):
+                    into += snap(layer.feed(part.to(x.dtype), first))
         ctx.stack, ctx.setting, ctx.parameters, ctx.dtype = stack, setting, parameters, x.dtype
         ctx.save_for_backward(x1, x2, mask)
         return ((x1 + x2) / 2).to(x.dtype)
@@ -396,8 +400,8 @@ class _Recomputed(torch.autograd.Function):
         for index, layer in reversed(list(enumerate(stack.layers))):
             with setting.part(2 * index + 1):
                 y2, d1 = y2.clone(), d1.clone()
-                for x, y, dx, dy in zip(*(stack.cut(t) for t in (y1, y2, d1, d2)), strict=True):
-                    out, step = back(layer.feed, layer, x, dy)
+                for first, x, y, dx, dy in zip(stack.starts(y1), *map(stack.cut, (y1, y2, d1, d2)), strict=True):
+                    out, step = back(partial(layer.feed, first=first), layer, x, dy)
                     y -= out
                     dx += step
             with setting.part(2 * index):
@@ -441,6 +445,10 @@ class ReversibleStack(nn.Module):
         """(B, L, D) -> views of at most `feed_forward_chunks` parts of the length."""
         return x.chunk(self.chunks, dim=1)
 
+    def starts(self, x: Tensor) -> list[int]:
+        """At which position each part of `cut` starts."""
+        return list(accumulate((part.shape[1] for part in self.cut(x)[:-1]), initial=0))
+
     def run(self, x: Tensor, mask: Tensor, setting: _Setting) -> Tensor:
         """The same map with everything kept: what the backward pass must agree with."""
 
@@ -452,7 +460,8 @@ class ReversibleStack(nn.Module):
             with setting.part(2 * index):
                 x1 = x1 + through(layer.mix(x2.to(x.dtype), mask))
             with setting.part(2 * index + 1):
-                x2 = x2 + torch.cat([through(layer.feed(part.to(x.dtype))) for part in self.cut(x1)], dim=1)
+                parts = zip(self.starts(x1), self.cut(x1), strict=True)
+                x2 = x2 + torch.cat([through(layer.feed(part.to(x.dtype), first)) for first, part in parts], dim=1)
         return ((x1 + x2) / 2).to(x.dtype)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

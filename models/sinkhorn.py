@@ -40,8 +40,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lra.models.parts.chance import Chance, Drops, keep_, kept, scale
 from lra.models.parts.heads import MultiHead, all_real, rotate
-from lra.models.parts.patterned import Buffers, kept, seeded
+from lra.models.parts.patterned import Buffers
 from lra.models.parts.tiles import CPU_BLOCK, no_autocast, wide
 
 HIDDEN = -1e4  # finite, so that a query that sees nothing gives numbers; exp of it is 0
@@ -77,6 +78,7 @@ class SinkhornAttention(MultiHead):
         if not temperature > 0:
             raise ValueError(f"model.mixer.temperature: {temperature} is not above 0")
         self.block, self.iterations, self.temperature, self.noise = block, iterations, temperature, noise
+        self.gumbel = Chance()
         self.most_blocks = -(-max_len // block)
         self.sort = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, heads * self.most_blocks), nn.ReLU())
         for layer in (self.sort[0], self.sort[2]):
@@ -89,8 +91,7 @@ class SinkhornAttention(MultiHead):
         scores = self.sort(x.sum(2)).unflatten(-1, (self.heads, -1))[..., :blocks].transpose(1, 2)
         scores = scores.to(wide(scores.dtype))
         if self.noise and self.training:
-            uniform = torch.rand_like(scores).clamp_(min=torch.finfo(scores.dtype).tiny)
-            scores = scores - uniform.log_().neg_().log_()
+            scores = scores - self.gumbel.uniform(scores).log_().neg_().log_()
         padding = None if real is None else ~real[:, None]
         if padding is not None:
             scores = scores.masked_fill(padding[..., None] | padding[..., None, :], -1e9)
@@ -111,7 +112,11 @@ class SinkhornAttention(MultiHead):
         bias = visible(p.detach(), blocked) if hides else None
         # One product in place of three, with the scale of the scores in it.
         weight = torch.cat((self.query.weight * self.head_dim**-0.5, self.key.weight, self.value.weight))
-        y = attend(p, x, weight, bias, self.rotary, self.dropout_now)
+        drops = None
+        if self.dropout_now:
+            # A position has two columns, for what is sorted into its place and for its own key.
+            drops = self.chance.drops((*p.shape[:2], x.shape[1], 2 * x.shape[1]), self.dropout, x.device)
+        y = attend(p, x, weight, bias, self.rotary, drops)
         return self.out(y[:, :length])
 
 
@@ -163,16 +168,16 @@ def visible(p: Tensor, mask: Tensor) -> Tensor:
     return both.log().clamp(min=HIDDEN).unsqueeze(3)
 
 
-def attend(p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, dropout: float) -> Tensor:
+def attend(p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, drops: Drops | None) -> Tensor:
     """Project and attend: softmax(q [P k, k] + bias) [P v, v] for each block, heads joined.
 
     p (B, H, S, S), x (B, S W, D), weight (3 H E, D) of q, k and v, bias (B, H, S, 1, 2W) or None
-    -> (B, S W, H E).
+    -> (B, S W, H E). On CUDA the dropout is that of the fused kernel, which knows of no examples.
     """
     if x.device.type == "cuda":
-        return attend_fused(p, x, weight, bias, rotary, dropout)
+        return attend_fused(p, x, weight, bias, rotary, drops.rate if drops else 0.0)
     with no_autocast(x):
-        return SortedAttention.apply(p.to(wide(p.dtype)), x, weight, bias, rotary, dropout)
+        return SortedAttention.apply(p.to(wide(p.dtype)), x, weight, bias, rotary, drops)
 
 
 def attend_fused(p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, dropout: float) -> Tensor:
@@ -198,8 +203,8 @@ class SortedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, p, x, weight, bias, rotary, dropout):
-        ctx.options = rotary, dropout, int(torch.randint(2**62, (), device="cpu")) if dropout else 0
+    def forward(ctx, p, x, weight, bias, rotary, drops):
+        ctx.options = rotary, drops
         work = Work(p, x, weight, bias, *ctx.options)
         out, saved = p.new_empty(*x.shape[:2], weight.shape[0] // 3), []
         outs = work.by_head(out)
@@ -212,8 +217,9 @@ class SortedAttention(torch.autograd.Function):
                 top = weights.amax(-1, keepdim=True)
                 total = weights.sub_(top).exp_().sum(-1, keepdim=True)
                 torch.add(top, total.log(), out=log_sums[some])
-                if dropout:
-                    weights.mul_(work.kept(weights))
+                if drops:
+                    keep_(weights, work.kept(at, some, weights))
+                    total.div_(scale(drops.rate))
                 result = torch.bmm(weights, values[some], out=work.take("result", *q[some].shape))
                 torch.div(result, total, out=outs[at][some])
             saved += [q, keys, values, log_sums]
@@ -233,15 +239,17 @@ class SortedAttention(torch.autograd.Function):
             g, dq = (work.take(name, *q.shape) for name in ("g", "dq"))
             # The softmax takes off sum_j weights_j dweights_j, which is g . out, dropout or not.
             mean = torch.mul(g.copy_(grads[at]), outs[at], out=dq).sum(-1, keepdim=True)
+            if work.drops:
+                g.mul_(scale(work.drops.rate))
             for some in work.chunks():
                 weights = work.scores(at, some, q, keys).sub_(log_sums[some]).exp_()
                 dweights = torch.bmm(g[some], values[some].mT, out=work.take("dweights", *weights.shape))
-                if work.dropout:
-                    keep = work.kept(weights)
-                    dweights.mul_(keep)
-                    torch.bmm(keep.mul_(weights).mT, g[some], out=dvalues[some])
-                else:
-                    torch.bmm(weights.mT, g[some], out=dvalues[some])
+                dropped = weights
+                if work.drops:
+                    ones = work.kept(at, some, weights)
+                    keep_(dweights, ones)
+                    dropped = ones.mul_(weights.view(ones.dtype)).view(weights.dtype)
+                torch.bmm(dropped.mT, g[some], out=dvalues[some])
                 dscores = dweights.sub_(mean[some]).mul_(weights)
                 torch.bmm(dscores, keys[some], out=dq[some])
                 torch.bmm(dscores.mT, q[some], out=dkeys[some])
@@ -256,13 +264,13 @@ class Work:
     """What both passes of `SortedAttention` do with one head, at (example, head), and their buffers."""
 
     def __init__(
-        self, p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, dropout: float, seed: int
+        self, p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, drops: Drops | None
     ) -> None:
-        self.p, self.bias, self.rotary, self.dropout = p, bias, rotary, dropout
+        self.p, self.bias, self.rotary, self.drops = p, bias, rotary, drops
         heads, self.blocks = p.shape[1:3]
         self.x = x.to(p.dtype)
         self.weight = weight.to(p.dtype).view(3, heads, -1, x.shape[2]).transpose(0, 1).flatten(1, 2)  # (H, 3E, D)
-        self.buffers, self.generator = Buffers(p.dtype, p.device), seeded(seed, p.device)
+        self.buffers = Buffers(p.dtype, p.device)
         self.take = self.buffers.take
 
     def heads(self) -> Iterator[tuple[int, int]]:
@@ -319,5 +327,8 @@ class Work:
         scores = torch.bmm(queries, keys.mT, out=self.take("scores", *queries.shape[:2], keys.shape[1]))
         return scores if self.bias is None else scores.add_(self.bias[at][some])
 
-    def kept(self, weights: Tensor) -> Tensor:
-        return kept(self.buffers, weights, self.dropout, self.generator)
+    def kept(self, at: tuple[int, int], some: slice, weights: Tensor) -> Tensor:
+        """1 where a weight (S', W, 2W) is kept, else 0, the same in both passes."""
+        rows = self.drops.rows[at].view(self.blocks, -1, 1)[some]
+        columns = self.drops.columns[at].view(self.blocks, -1, 2)[some].mT.reshape(len(rows), 1, -1)
+        return kept(rows, columns, self.drops.rate, self.take("kept", *weights.shape))

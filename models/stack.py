@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from lra.models.parts.chance import Dropout
+
 
 class FeedForward(nn.Module):
     """Linear(D, mlp_dim), GELU, Linear(mlp_dim, D) with dropout after each (spec 4.1).
@@ -18,15 +20,15 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int, mlp_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.inner, self.outer = nn.Linear(dim, mlp_dim), nn.Linear(mlp_dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.inner_dropout, self.dropout = Dropout(dropout), Dropout(dropout)
         for layer in (self.inner, self.outer):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        x = self.dropout(F.gelu(self.inner(x), approximate="tanh"))
-        return self.dropout(self.outer(x))
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """(B, L, D) -> (B, L, D); x starts at position `first`, of which the dropout knows."""
+        x = self.inner_dropout(F.gelu(self.inner(x), approximate="tanh"), first)
+        return self.dropout(self.outer(x), first)
 
 
 class Layer(nn.Module):
@@ -36,7 +38,7 @@ class Layer(nn.Module):
         super().__init__()
         self.mixer_norm, self.mlp_norm = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
         self.mixer, self.mlp = mixer, FeedForward(dim, mlp_dim, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.dropout(self.mixer(self.mixer_norm(x), mask))

@@ -34,7 +34,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra.models.parts.chance import Drops
 from lra.models.parts.heads import MultiHead, all_real, rotate
+from lra.models.parts.softmax import attend
 
 KINDS = ("dense", "random", "fixed_random", "factorized_dense", "factorized_random")
 
@@ -95,9 +97,9 @@ class Synthesizer(MultiHead):
         products = self.products(x)
         v = self.split(self.value(x))
         if self.kind in ("dense", "factorized_random"):
-            y = fused(products, v, keys, self.dropout_now)
+            y = fused(products, v, keys, self.drops(v))
         else:
-            y = plain(self.table(x), products, v, keys, self.dropout_now)
+            y = plain(self.table(x), products, v, keys, self.drops(v))
         return self.out(self.join(y))
 
     def products(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -160,7 +162,7 @@ def learned(heads: int, rows: int, columns: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(heads, rows, columns).uniform_(-bound, bound))
 
 
-def fused(products: list[tuple[Tensor, Tensor]], v: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
+def fused(products: list[tuple[Tensor, Tensor]], v: Tensor, keys: Tensor | None, drops: Drops | None) -> Tensor:
     """softmax(sum of products) v as one attention over joined features, padded to a common width."""
     batch, each = len(v), v.shape[-1]
     q, k = (
@@ -168,11 +170,11 @@ def fused(products: list[tuple[Tensor, Tensor]], v: Tensor, keys: Tensor | None,
     )
     width = -(-max(q.shape[-1], each) // 8) * 8
     q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=1.0)[..., :each]
+    return attend(q, k, v, keys, drops, 1.0)[..., :each]
 
 
 def plain(
-    table: Tensor, products: list[tuple[Tensor, Tensor]], v: Tensor, keys: Tensor | None, dropout: float
+    table: Tensor, products: list[tuple[Tensor, Tensor]], v: Tensor, keys: Tensor | None, drops: Drops | None
 ) -> Tensor:
     """softmax(table + sum of products) v."""
     logits = table
@@ -181,7 +183,7 @@ def plain(
     if keys is not None:
         logits = logits.masked_fill(~keys, torch.finfo(logits.dtype).min)
     weights = logits.softmax(-1)
-    if dropout:
+    if drops:
         # Random logits alone are the same for all examples, but each of them drops by itself.
-        weights = F.dropout(weights.expand(len(v), -1, -1, -1), dropout)
+        weights = drops.of(weights.expand(len(v), -1, -1, -1))
     return weights @ v.to(logits.dtype)

@@ -6,10 +6,10 @@ quadratic. No departure from the paper.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.softmax import attend
 
 
 class FullAttention(MultiHead):
@@ -23,4 +23,4 @@ class FullAttention(MultiHead):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         keys = None if all_real(mask) else mask[:, None, None, :]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=self.dropout_now)
+        return attend(q, k, v, keys, self.drops(q))

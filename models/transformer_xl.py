@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lra.models.parts.chance import keep_, kept, scale
 from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.tiles import wide
 
@@ -87,7 +88,7 @@ class RelativeAttention(MultiHead):
         distances = torch.arange(memory + segment - 1, -segment, -1, device=x.device)
         r = self.split(self.position(signed_sinusoids(distances, x.shape[2], wide(x.dtype)).to(x.dtype))[None])[0]
         u, w = self.content_bias.to(q.dtype), self.position_bias.to(q.dtype)
-        options = hidden, segment, memory, self.dropout_now
+        options = hidden, segment, memory, self.drops(q)
         return self.out(self.join(SegmentAttention.apply(q, u, w, k, v, k_cached, v_cached, r, *options)))
 
 
@@ -184,14 +185,11 @@ class Work:
     """What both passes need of a block, and the buffers they use for every block: fresh ones
     would cost more in page faults than the arithmetic in them."""
 
-    def __init__(self, q, u, w, k, v, r, hidden, segment, memory, dropout, seed) -> None:
+    def __init__(self, q, u, w, k, v, r, hidden, segment, memory, drops) -> None:
         self.q, self.u, self.w, self.k, self.v, self.r, self.hidden = q, u, w, k, v, r, hidden
-        self.segment, self.memory, self.dropout = segment, memory, dropout
+        self.segment, self.memory, self.drops = segment, memory, drops
         self.scale = q.shape[3] ** -0.5
         self.buffers: dict[str, Tensor] = {}
-        self.generator = None
-        if dropout and q.device.type != "meta":
-            self.generator = torch.Generator(q.device).manual_seed(seed)
 
     def segments(self) -> Iterator[Block]:
         return segments(self.q, self.hidden, self.segment, self.memory)
@@ -223,10 +221,11 @@ class Work:
             scores.masked_fill_(hidden.repeat_interleave(len(keys) // len(hidden), 0), torch.finfo(scores.dtype).min)
         return scores
 
-    def kept(self, like: Tensor) -> Tensor:
-        """Dropout factors; both passes ask in the same order and so get the same ones."""
-        kept = self.buffer("kept", *like.shape, dtype=like.dtype)
-        return kept.bernoulli_(1 - self.dropout, generator=self.generator).div_(1 - self.dropout)
+    def kept(self, block: Block, weights: Tensor) -> Tensor:
+        """1 where a weight (N, n, K) is kept, else 0, the same in both passes."""
+        rows = self.drops.rows[block.examples, :, block.queries].flatten(0, 1).unsqueeze(-1)
+        columns = self.drops.columns[block.examples, :, block.keys].flatten(0, 1).unsqueeze(-2)
+        return kept(rows, columns, self.drops.rate, self.buffer("kept", *weights.shape, dtype=weights.dtype))
 
 
 class SegmentAttention(torch.autograd.Function):
@@ -238,8 +237,7 @@ class SegmentAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, u, w, k, v, k_cached, v_cached, r, *options):
-        seed = int(torch.randint(2**62, ())) if options[-1] else 0
-        work = Work(q, u, w, k, v, r, *options, seed)
+        work = Work(q, u, w, k, v, r, *options)
         out, log_sums = projected_like(q), projected_like(q[..., :1])
         for block in work.segments():
             keys, values = block.take(k, block.keys), block.take(v, block.keys)
@@ -247,12 +245,13 @@ class SegmentAttention(torch.autograd.Function):
             peak = weights.amax(-1, keepdim=True)
             total = weights.sub_(peak).exp_().sum(-1, keepdim=True)
             block.put(log_sums, block.queries, peak + total.log())
-            if work.dropout:
-                weights.mul_(work.kept(weights))
+            if work.drops:
+                keep_(weights, work.kept(block, weights))
+                total /= scale(work.drops.rate)
             block.put(out, block.queries, torch.bmm(weights.to(v.dtype), values) / total)
         out = out.to(q.dtype)
         ctx.save_for_backward(q, u, w, k, v, r, out, log_sums)
-        ctx.options = *options, seed
+        ctx.options = options
         return out
 
     @staticmethod
@@ -268,16 +267,19 @@ class SegmentAttention(torch.autograd.Function):
             keys, values = block.take(k, block.keys), block.take(v, block.keys)
             g = block.take(grad, block.queries)
             weights = work.scores(block, qu, qw, keys).sub_(block.take(log_sums, block.queries)).exp_()
+            # The softmax takes off sum_j weights_j dweights_j, which is g . out whatever was dropped.
+            mean = (g * block.take(out, block.queries)).sum(-1, keepdim=True)
+            if work.drops:
+                g = g * scale(work.drops.rate)
             dweights = torch.bmm(g, values.mT, out=work.buffer("dweights", *weights.shape))
             dropped = weights
-            if work.dropout:
-                kept = work.kept(weights)
-                dropped, dweights = weights * kept, dweights.mul_(kept)
+            if work.drops:
+                ones = work.kept(block, weights)
+                keep_(dweights, ones)
+                dropped = ones.mul_(weights.view(ones.dtype)).view(weights.dtype)
             first = block.queries.start == block.segment.start
             dvalues = work.buffer("dvalues", *values.shape)
             torch.baddbmm(dvalues, dropped.to(g.dtype).mT, g, beta=not first, out=dvalues)
-            # The softmax takes off sum_j weights_j dweights_j, which is g . out whatever was dropped.
-            mean = (g * block.take(out, block.queries)).sum(-1, keepdim=True)
             # Only what `by_key` sees of it is ever written: the corners stay zero.
             by_distance = work.buffer("dscores", len(keys), g.shape[1], keys.shape[1] + g.shape[1] - 1)
             dscores = torch.mul(weights, dweights.sub_(mean), out=by_key(by_distance))

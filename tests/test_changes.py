@@ -100,10 +100,10 @@ class Noted(Local):
     def __init__(self, to):
         self.to = to
 
-    def launch(self, job, seconds=None):
+    def launch(self, job, seconds=None, over=0):
         with Path(self.to).open("a") as out:
             out.write(job.label + "\\n")
-        return super().launch(job, seconds)
+        return super().launch(job, seconds, over)
 """
 
 

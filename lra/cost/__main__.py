@@ -1,6 +1,6 @@
 """Exponents, crossings, ratios from the records of `python -m lra sweep=cost`.
 
-    python -m lra.cost [results_dir=results] [--repeats]
+    python -m lra.cost [results_dir=results[,more]] [--repeats]
 
 Reads records only: neither torch nor the data are needed.
 """
@@ -8,6 +8,7 @@ Reads records only: neither torch nor the data are needed.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,15 +17,18 @@ from lra.cost.growth import repeats
 from lra.cost.points import GROUP, frame, rows
 from lra.cost.table import as_table
 from lra.errors import UserError
-from lra.record.place import options
+from lra.record.place import results_dirs
 from lra.record.store import sheets
 
 
-def read(folder: str) -> pd.DataFrame:
-    """The points of a results folder; a line on stderr for each file that is none or was changed."""
-    found, damaged = [], []
-    for sheet in sheets(folder, damaged.append):
-        if own := rows(sheet):
+def read(folders: list[Path]) -> pd.DataFrame:
+    """The points of results folders, one that lies in two of them once; a line on stderr for each file that is none
+    or was changed."""
+    found, damaged, seen = [], [], set()
+    for sheet in (sheet for folder in folders for sheet in sheets(folder, damaged.append)):
+        own = rows(sheet) if sheet.record.run_id not in seen else []
+        if own:
+            seen.add(sheet.record.run_id)
             found += own
             if sheet.edited:
                 say(line(f"shown, but edited after it was written: {sheet.path}"))
@@ -35,7 +39,7 @@ def read(folder: str) -> pd.DataFrame:
 
 def main() -> int:
     words = [w for w in sys.argv[1:] if w != "--repeats"]
-    points = read(options(words)["results_dir"])
+    points = read(results_dirs(words))
     if points.empty:
         raise UserError("no cost points there; measure some with python -m lra sweep=cost")
     if "--repeats" in sys.argv:

@@ -1,8 +1,8 @@
 """From the records to one leaderboard for each budget, machine and precision.
 
-    python -m lra.leaderboard [results_dir=results] [--config-dir DIR]
+    python -m lra.leaderboard [results_dir=results[,more]] [--config-dir DIR]
                                                                the table, and leaderboard.{md,csv,tex,html} there
-    python -m lra.leaderboard [results_dir=results] --check    is what is published there what the records give?
+    python -m lra.leaderboard [results_dir=results[,more]] --check    is what is published there what the records give?
 
 Reads records only: neither torch nor the data are needed. How sure the numbers are: lra.marks.stats.
 """
@@ -17,7 +17,7 @@ from lra import results
 from lra.console import line, say
 from lra.errors import UserError
 from lra.plot.forked import ahead
-from lra.record.place import config_dir, published, results_dir
+from lra.record.place import config_dir, published, results_dirs
 
 CHECK = "--check"
 
@@ -25,26 +25,27 @@ CHECK = "--check"
 def main() -> int:
     words = sys.argv[1:]
     rest = [w for w in words if w != CHECK]
-    folder, own = results_dir(rest), config_dir(rest)
+    folders, own = results_dirs(rest), config_dir(rest)
     if CHECK in words:
         from lra.leaderboard.verify import check
 
-        return check(results.load(folder, own))
-    return write(folder, own)
+        return check(results.load(folders, own))
+    return write(folders, own)
 
 
-def write(folder: Path, own: Path | None = None) -> int:
-    """The table to the terminal, every format to the results folder; what cannot be shown to stderr."""
+def write(folders: list[Path], own: Path | None = None) -> int:
+    """The table to the terminal, every format to the first results folder; what cannot be shown to stderr."""
     from lra.leaderboard import files, terminal
     from lra.leaderboard.view import boards
 
     with ahead(charts) as begin:
-        found = results.load(folder, own)
+        found = results.load(folders, own)
         if found.cells.empty:
             raise UserError(_nothing(found))
         drawn = begin(found.charted())
         shown = boards(found)
         given = files.files(shown, drawn())
+    folder = found.folder
     published("results_dir", folder, given)
     print(terminal.render(shown))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))

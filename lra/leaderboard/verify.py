@@ -45,6 +45,7 @@ def of_records(results: Results) -> Iterator[tuple[str, str]]:
     """(file, what is wrong with it): its schema, its digest, its place, its predictions."""
     yield from results.damaged
     yield from ((file, f"says it is {own}") for file, own in results.misplaced)
+    yield from results.conflicts
     for r in results.runs.itertuples():
         if r.edited:
             yield r.file, "its digest does not match its content, which was edited after it was written"
@@ -55,11 +56,12 @@ def of_records(results: Results) -> Iterator[tuple[str, str]]:
 
 def strays(results: Results) -> list[tuple[str, str]]:
     """The same of JSON files below runs/ that lie where no record does."""
-    known = {*results.runs.file, *(file for file, _ in results.damaged)}
-    found = (path for path in (results.folder / "runs").rglob("*.json") if not path.name.startswith("."))
+    known = {*results.runs.file, *results.repeated, *(file for file, _ in results.damaged)}
+    found = (p for f in results.folders for p in (f / "runs").rglob("*.json") if not p.name.startswith("."))
     out = []
     for path in sorted(found):
-        if (file := path.relative_to(results.folder).as_posix()) in known:
+        file = results.below(path)
+        if file in known:
             continue
         try:
             r = sheet.read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lra.machine.watch import load_average
-from lra.root import ROOT
+from lra.root import CONFIGS, ROOT
 
 PACKAGES = ("lra", "torch", "accelerate", "datasets", "hydra-core", "numpy", "numba")
 CODE = ("lra", "tasks", "models", "configs", "pyproject.toml")
@@ -58,6 +59,16 @@ def versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def digest() -> str:
+    """16 hex digits over all Python files of ours: whether two processes run the same code."""
+    packages = CODE[:3] if CONFIGS == ROOT / "configs" else CODE[:1]
+    found = hashlib.sha256()
+    for path in sorted(p for name in packages for p in (ROOT / name).rglob("*.py")):
+        found.update(path.relative_to(ROOT).as_posix().encode())
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:16]
 
 
 def commit() -> tuple[str | None, bool | None]:

@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
+WARNING = (signal.SIGUSR1, signal.SIGUSR2)  # clusters send them some time before the end
 
 
 @contextmanager
-def heard(by: Callable[..., Any]) -> Iterator[None]:
-    """Hand SIGINT and SIGTERM to `by`; one that is ignored, as Ctrl-C is in a background job, stays so. Only the
-    main thread may listen to signals: in another nothing is changed."""
+def heard(by: Callable[..., Any], warned: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Hand SIGINT and SIGTERM to `by`, SIGUSR1 and SIGUSR2 to `warned` if there is one; a signal that is ignored, as
+    Ctrl-C is in a background job, stays so. Only the main thread may listen to signals: in another nothing is
+    changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {n: signal.signal(n, by) for n in ENDING if signal.getsignal(n) != signal.SIG_IGN}
+    wanted = dict.fromkeys(ENDING, by) | (dict.fromkeys(WARNING, warned) if warned is not None else {})
+    before = {n: signal.signal(n, to) for n, to in wanted.items() if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield
     finally:

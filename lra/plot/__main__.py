@@ -1,8 +1,9 @@
 """Every figure of a results folder, from its records.
 
-    python -m lra.plot [results_dir=results] [--config-dir DIR]
+    python -m lra.plot [results_dir=results[,more]] [--config-dir DIR]
 
-Writes figures/*.png and *.svg there. Reads records only, without torch. The same records give the same bytes.
+Writes figures/*.png and *.svg there, of several folders in the first. Reads records only, without torch. The same
+records give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import sys
 from lra import results
 from lra.console import line, say
 from lra.plot.render import render, stale
-from lra.record.place import config_dir, published, results_dir
+from lra.record.place import config_dir, published, results_dirs
 
 
 def main() -> int:
-    folder = results_dir(sys.argv[1:])
-    found = results.load(folder, config_dir(sys.argv[1:]))
+    folders = results_dirs(sys.argv[1:])
+    found = results.load(folders, config_dir(sys.argv[1:]))
+    folder = found.folder
     drawn = render(found)
     for remark in found.remarks():
         say(line(remark))

@@ -18,17 +18,35 @@ def options(words: list[str]) -> dict[str, str]:
     for word in split(words)[0]:
         key, equals, value = word.partition("=")
         if not equals or key not in chosen:
-            raise UserError(f"{word!r} is not an option; allowed: results_dir=…{nearest(key, chosen)}")
+            raise UserError(f"{word!r} is not an option; allowed: results_dir=A,B…{nearest(key, chosen)}")
         chosen[key] = value
     return chosen
 
 
-def results_dir(words: list[str]) -> Path:
+def results_dirs(words: list[str]) -> list[Path]:
+    """The folders that `results_dir=a,b` or `results_dir=[a,b]` names; what is published lies in the first.
+
+    UserError for one that holds no records.
+    """
+    given = options(words)["results_dir"]
     # Not pathlib's, which raises for a user that is not there.
-    folder = Path(os.path.expanduser(options(words)["results_dir"]))  # noqa: PTH111
-    if not (folder / "runs").is_dir():
-        raise UserError(f"results_dir: {folder} has no folder runs; make a run first: python -m lra task=listops")
-    return folder
+    folders = [Path(os.path.expanduser(name)) for name in _names(given)]  # noqa: PTH111
+    for folder in folders:
+        if not (folder / "runs").is_dir():
+            raise UserError(f"results_dir: {folder} has no folder runs; make a run first: python -m lra task=listops")
+    return folders
+
+
+def _names(given: str) -> list[str]:
+    """A folder may have a comma in its name."""
+    whole = Path(os.path.expanduser(given))  # noqa: PTH111
+    if "," not in given or (whole / "runs").is_dir():
+        return [given]
+    inside = given[1:-1] if given.startswith("[") and given.endswith("]") else given
+    names = [name.strip() for name in inside.split(",")]
+    if not all(names):
+        raise UserError(f"results_dir: {given!r} is not a list of folders, as results_dir=a,b")
+    return list(dict.fromkeys(names))
 
 
 def config_dir(words: list[str]) -> Path | None:

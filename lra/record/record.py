@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 4  # 3: groups; 4: contract, signal
+SCHEMA = 5  # 3: groups; 4: contract, signal; 5: segments
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
 OUTSIDE = (1, 2, 3, 9, 14, 15)  # signals that come from elsewhere: what they end may go well another time
@@ -62,6 +62,7 @@ class Record:
     commit: str | None = None
     dirty: bool | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
+    segments: list[Mapping[str, Any]] = field(default_factory=list)  # of a run that was stopped and went on
     schema: int = SCHEMA
     digest: str | None = field(default=None, compare=False)  # of all the rest; null before schema 2
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lra.machine.alive import is_gone, me
+from lra.record.sheet import Damaged, read
 
 ENDING = ".reserve"
 RECORD, ANSWER = 256 * 1024, 16  # bytes of a record, of a stored answer, at most
@@ -66,11 +67,22 @@ def _left(folder: Path) -> list[Path]:
         if path.suffix in (".draft", ".probe") and now - entry.stat().st_mtime > STALE:
             found.append(path)
         elif path.suffix == ENDING and _ownerless(path):
-            run_id = path.name[1 : -len(ENDING)]
+            answers = f"{path.name[1 : -len(ENDING)]}.predictions.npz"
             found.append(path)
-            if not (folder / f"{run_id}.json").exists():
-                found.append(folder / f"{run_id}.predictions.npz")
+            if not _named(folder / f"{answers.split('.')[0]}.json", answers):
+                found.append(folder / answers)
     return found
+
+
+def _named(record: Path, answers: str) -> bool:
+    """Does the record hold on to these answers? One that cannot be read might."""
+    if not record.exists():
+        return False
+    try:
+        predictions = read(record).predictions
+    except Damaged:
+        return True
+    return predictions is None or predictions["file"] == answers
 
 
 def _ownerless(path: Path) -> bool:

@@ -16,7 +16,7 @@ from lra.errors import INTERRUPTED
 from lra.machine.channel import Channel
 from lra.settings.typed import typed
 
-GRACE = 30.0  # seconds for the record once the keeper is gone
+GRACE = 4.0  # seconds for the end of a step, once the keeper is gone
 
 
 def orphaned() -> None:
@@ -33,9 +33,10 @@ def main() -> int:
     config = channel.receive()
     if config is None:
         return INTERRUPTED
+    from lra.runner.draft import Terms
     from lra.runner.run import run
 
-    return run(typed(config), channel.send)
+    return run(typed(config["settings"]), channel.send, Terms(**config["terms"]))
 
 
 if __name__ == "__main__":

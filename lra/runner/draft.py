@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,8 +14,11 @@ from lra.console import line
 from lra.machine import facts
 from lra.record import store
 from lra.record.checks import LONGEST_LINE
+from lra.record.claim import Claim, Held, Overtaken
 from lra.record.record import Record
 from lra.record.reserve import Reserve
+from lra.record.unfinished import states
+from lra.runner.known import Known
 from lra.runner.rescue import written
 from lra.settings import identity
 from lra.settings.schema import Settings
@@ -29,6 +33,18 @@ class Ended(Exception):
         self.status, self.reason = status, reason
 
 
+@dataclass(frozen=True)
+class Terms:
+    """On which a run is asked for. shared: others may be doing the same ones, so that one which has its record
+    meanwhile needs no doing. over: the number of a claim whose owner was seen to be silent for too long."""
+
+    shared: bool = False
+    over: int = 0
+
+
+ALONE = Terms()
+
+
 @dataclass(slots=True)
 class Draft:
     """The phases fill this in; the fields below `wall` are the record's of the same name.
@@ -41,8 +57,14 @@ class Draft:
     run_id: str
     main: bool = True  # the process that writes the record
     tell: Callable[[dict[str, Any]], Any] | None = None  # whoever keeps the run hears of it
+    terms: Terms = ALONE
     reserve: Reserve | None = None
     interrupted: bool = False  # told to end
+    asked: bool = False  # told to keep what there is, and to go on
+    holding: bool = False  # in the middle of a step, which nothing interrupts
+    claim: Claim | None = None  # null in a process that leaves no record
+    unfinished: Any = None  # where the run is kept while it has no record
+    state: Any = None  # from which training goes on
     scored: bool = False  # the test has been sat: now nothing but a record ends the run
     settled: bool = False  # it is known how the run ended
     exam: Any = None
@@ -53,6 +75,9 @@ class Draft:
     answers: bytes | None = None  # packed predictions of the test items
     code: tuple[str | None, bool | None] | None = None  # commit, and whether the code differs from it
     wall: dict[str, float] = field(default_factory=dict)  # seconds of each phase
+    began: float = field(default_factory=time.perf_counter)
+    before: float = 0.0  # seconds that others had spent on the run
+    segments: list[Mapping[str, Any]] = field(default_factory=list)  # that were done before
 
     machine: Mapping[str, Any] = field(default_factory=dict)
     dtype: str | None = None
@@ -74,6 +99,28 @@ class Draft:
     predictions: Mapping[str, Any] | None = None
 
     @property
+    def seconds(self) -> float:
+        """Spent on the run so far, by whoever did it."""
+        return self.before + time.perf_counter() - self.began
+
+    @property
+    def name(self) -> str:
+        """Of the files beside the record: nobody's else, should two processes have had the run one after the other."""
+        again = self.claim.generation if self.claim is not None else 1
+        return self.run_id if again == 1 else f"{self.run_id}.{again}"
+
+    def let_go(self) -> None:
+        """Nothing more comes of this process: somebody else may take up what there is."""
+        if self.reserve is not None:
+            self.reserve.release()
+        if self.claim is None:
+            return
+        if states(self.claim.folder):
+            self.claim.give_up()
+        else:
+            self.claim.clear()
+
+    @property
     def config(self) -> dict[str, Any]:
         """The settings as dicts and lists."""
         return plain(self.settings)
@@ -82,6 +129,16 @@ class Draft:
         """Tell whoever keeps the run which phase it is in, and all that is known."""
         if self.tell is not None and self.main:
             self.tell({"phase": phase, "draft": asdict(self.record("interrupted"))})
+
+    def report_known(self, found: Known) -> None:
+        """Tell whoever keeps the run that it has been done meanwhile."""
+        if self.tell is not None:
+            self.tell({"path": str(found.path), "status": found.record.status, "known": True})
+
+    def report_held(self, held: Held) -> None:
+        """Tell whoever keeps the run that somebody else does it."""
+        if self.tell is not None:
+            self.tell({"held": dict(held.owner)})
 
     def record(self, status: str, reason: str | None = None) -> Record:
         settings, config = self.settings, self.config
@@ -124,8 +181,13 @@ class Draft:
             versions=facts.versions(),
             commit=self.code[0],
             dirty=self.code[1],
+            segments=self._segments(),
             wall_seconds={k: round(v, 3) for k, v in self.wall.items()},
         )
+
+    def _segments(self) -> list[Mapping[str, Any]]:
+        """Of a run that was done in one go nothing beyond its other conditions is to be said."""
+        return [*self.segments, self.unfinished.segment(self.steps_done or 0)] if self.segments else []
 
     def save(self, status: str, reason: str | None) -> Path:
         """Write the record, and tell where it lies. Raises UserError if no place holds it (lra.runner.rescue)."""
@@ -135,6 +197,8 @@ class Draft:
         def shown() -> str:
             return json.dumps(asdict(self.record(status, reason)))
 
+        if self.claim is not None:
+            self.claim.check()
         path = written(self.settings, lambda results: self._written(results, status, reason), shown)
         if self.tell is not None:
             self.tell({"path": str(path), "status": status})
@@ -142,10 +206,14 @@ class Draft:
 
     def _written(self, results: Path, status: str, reason: str | None) -> Path:
         """Predictions first, then the record that names them: a record is never half of the truth."""
+        folder = store.folder(results, self.settings.choices.task, self.settings.choices.model)
+        name = f"{self.name}.predictions.npz"
         if self.answers is not None and status == "ok":
-            name = f"{self.run_id}.predictions.npz"
-            folder = store.folder(results, self.settings.choices.task, self.settings.choices.model)
             store.write_once(folder / name, self.answers)
             digest = hashlib.sha256(self.answers).hexdigest()
             self.predictions = {"file": name, "sha256": digest, "items": self.items_test}
-        return store.write(results, self.record(status, reason))
+        try:
+            return store.write(results, self.record(status, reason))
+        except FileExistsError as error:
+            (folder / name).unlink(missing_ok=True)
+            raise Overtaken(f"{self.run_id} has been recorded by another process") from error

@@ -18,10 +18,13 @@ from lra.machine.facts import machine
 from lra.measure.alone import measure
 from lra.record import store
 from lra.record.answers import packed
+from lra.record.claim import taken
 from lra.record.place import writable
 from lra.record.reserve import Reserve, tidy
 from lra.runner.draft import Draft, Ended
+from lra.runner.known import Known, known
 from lra.runner.mirror import mirrored
+from lra.runner.place import folder
 from lra.settings import build, identity
 
 
@@ -44,6 +47,8 @@ def prepare(draft: Draft) -> None:
     draft.treatment = build.instantiate(settings.treatment, "treatment") if settings.treatment else None
     for name in ("results_dir", "output_dir"):
         writable(name, Path(getattr(settings, name)))
+    if draft.main:
+        claimed(draft)
     with timed(draft, "data"):
         try:
             if draft.main:
@@ -54,12 +59,37 @@ def prepare(draft: Draft) -> None:
             raise UserError(str(error)) from error
 
 
+def claimed(draft: Draft) -> None:
+    """Make the run this process's own. Raises Held if somebody else does it."""
+    settings = draft.settings
+    place = folder(settings, draft.machine["device"], draft.dtype)
+    try:
+        draft.claim = taken(place, draft.run_id, draft.started_utc, draft.terms.over)
+    except OSError as error:
+        raise UserError(f"results_dir: {place} cannot be written ({error.strerror or error})") from error
+    draft.run_id, draft.started_utc = draft.claim.run_id, draft.claim.started_utc
+    if draft.terms.shared and (found := known(settings)) is not None:
+        raise Known(*found)
+    if draft.tell is not None:
+        draft.tell({"claim": draft.claim.said()})
+
+
+def resume(draft: Draft) -> None:
+    """Go on where the run was stopped, if it was. One that is taken up again and again without a step has failed."""
+    from lra.runner.resume import RESTARTS, Unfinished, fallen
+
+    draft.unfinished = Unfinished(draft, draft.claim)
+    draft.state = draft.unfinished.found()
+    if draft.claim is not None and fallen(draft.claim) >= RESTARTS:
+        raise Ended("failed", f"taken up {RESTARTS} times without a step more")
+
+
 def room(draft: Draft) -> Reserve:
     """Space for the record to come, taken while there is some."""
     settings = draft.settings
     where = store.folder(Path(settings.results_dir), settings.choices.task, settings.choices.model)
     try:
-        return Reserve(where, draft.run_id, draft.data["items"]["test"])
+        return Reserve(where, draft.name, draft.data["items"]["test"])
     except OSError as error:
         raise UserError(f"results_dir: {where} has no room for a record ({error.strerror or error})") from error
 
@@ -70,7 +100,7 @@ def timed(draft: Draft, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        draft.wall[name] = time.perf_counter() - begin
+        draft.wall[name] = draft.wall.get(name, 0.0) + time.perf_counter() - begin
 
 
 def announce(draft: Draft) -> None:
@@ -91,7 +121,7 @@ def announce(draft: Draft) -> None:
 def cost(draft: Draft) -> None:
     """Measure a training step, in a process of its own, before anything else works here."""
     settings = draft.settings
-    if not (settings.measure.enabled and draft.main):
+    if draft.cost or not (settings.measure.enabled and draft.main):
         return
     with timed(draft, "measure"):
         found = measure(draft.config)
@@ -111,7 +141,7 @@ def contract(draft: Draft) -> None:
     and tables show it."""
     from lra.check.short import verdict
 
-    if not draft.main:
+    if draft.contract or not draft.main:
         return
     with timed(draft, "contract"):
         draft.contract = verdict(draft.settings, draft.exam, draft.machine["device"])
@@ -131,6 +161,7 @@ def train(draft: Draft) -> None:
     from lra.train import checkpoint
     from lra.train.fit import Diverged, Fit, fit
     from lra.train.progress import Progress
+    from lra.train.state import Unfit
     from lra.train.trainee import Trainee
 
     settings, exam = draft.settings, draft.exam
@@ -149,9 +180,11 @@ def train(draft: Draft) -> None:
     draft.fit = Fit()
     try:
         with timed(draft, "train"):
-            fit(trainee, settings, progress(draft, bar), out=draft.fit)
+            fit(trainee, settings, progress(draft, bar), draft.fit, draft.unfinished, draft.state)
     except Diverged as error:
         raise Ended("diverged", str(error)) from error
+    except Unfit as error:
+        raise UserError(f"resume: {draft.unfinished.place}: {error}; resume=no starts again") from error
     finally:
         bar.close()
         trained(draft)
@@ -165,7 +198,7 @@ def progress(draft: Draft, bar: Callable[..., None]) -> Callable[..., None]:
     mirror = mirrored(draft) if draft.main else None
 
     def progress(**values: Any) -> None:
-        if draft.interrupted:
+        if draft.interrupted and not draft.holding:
             raise KeyboardInterrupt  # something has swallowed the first
         bar(**values)
         if mirror is not None:
@@ -181,8 +214,8 @@ def trained(draft: Draft) -> None:
     """Copy what training left, also where it was cut short."""
     result = draft.fit
     draft.curve, draft.steps_done, draft.best_step = result.curve, result.steps_done, result.best_step
-    if result.best is not None:
-        draft.accuracy_valid, draft.items_valid = result.best.accuracy, result.best.items
+    if result.best_accuracy is not None:
+        draft.accuracy_valid, draft.items_valid = result.best_accuracy, result.best_items
     if result.positions and result.seconds:
         draft.training = {
             "seconds": round(result.seconds, 3),
@@ -229,4 +262,4 @@ def keep(draft: Draft) -> None:
     draft.checkpoint = path.name
 
 
-PHASES: tuple[Callable[[Draft], None], ...] = (cost, contract, train, test, keep)
+PHASES: tuple[Callable[[Draft], None], ...] = (resume, cost, contract, train, test, keep)

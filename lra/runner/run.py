@@ -2,51 +2,69 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from lra.errors import UserError, code_of, first_line
+from lra.console import say
+from lra.errors import INTERRUPTED, UserError, code_of, first_line
 from lra.machine.signals import heard
 from lra.measure.gauges import is_oom
 from lra.record import store
+from lra.record.claim import Held, Overtaken
 from lra.record.record import Record
+from lra.record.unfinished import about, states
 from lra.runner import phases
-from lra.runner.draft import Draft, Ended
+from lra.runner.draft import ALONE, Draft, Ended, Terms
+from lra.runner.known import Known
 from lra.runner.mirror import mirrored
 from lra.runner.summary import show
 from lra.settings.schema import Settings
 
+Tell = Callable[[dict[str, Any]], Any]
 
-def run(settings: Settings, tell: Callable[[dict[str, Any]], Any] | None = None) -> int:
+
+def run(settings: Settings, tell: Tell | None = None, terms: Terms = ALONE) -> int:
     """Do what the settings say and leave one record. Returns the exit code.
 
-    0 ok; 1 oom, diverged or failed; 130 interrupted. Raises UserError, before anything is
-    recorded, for bad input. A failure of the code itself is a record too, and a traceback.
+    0 ok; 1 oom, diverged or failed; 130 interrupted, which leaves no record but what the same command goes on from.
+    Raises UserError, before anything is recorded, for bad input. A failure of the code itself is a record too, and
+    a traceback.
     """
-    return code_of(recorded(settings, tell).status)
+    record = recorded(settings, tell, terms)
+    return INTERRUPTED if record is None else code_of(record.status)
 
 
-def recorded(settings: Settings, tell: Callable[[dict[str, Any]], Any] | None = None) -> Record:
-    """The record of the run, which lies in `settings.results_dir` when this returns.
+def recorded(settings: Settings, tell: Tell | None = None, terms: Terms = ALONE) -> Record | None:
+    """The record of the run, which lies in `settings.results_dir` when this returns; null if it was interrupted, or
+    if another process has taken it up meanwhile.
 
     tell: is handed what is known so far, as a record would hold it, whenever there is more, and in the end where
     the record lies; for whoever writes a record should this process die.
     """
-    draft = Draft(settings, *store.new_id(), tell=tell)
-    begin = time.perf_counter()
-    with heard(interrupting(draft)):
+    draft = Draft(settings, *store.new_id(), tell=tell, terms=terms)
+    with heard(interrupting(draft), keeping(draft)):
         try:
             status, reason = ended(draft)
             draft.settled = True
-            draft.wall["total"] = time.perf_counter() - begin
+            if status == "interrupted":
+                return stopped(draft)
+            draft.wall["total"] = draft.seconds
             if not draft.main:
                 return draft.record(status, reason)
             path = draft.save(status, reason)
+            draft.claim.clear()
+        except Overtaken as error:
+            say(f"{error}, which leaves its record; what was done here is dropped")
+            return None
+        except Known as found:
+            draft.report_known(found)
+            return found.record
+        except Held as held:
+            draft.report_held(held)
+            raise UserError(f"{settings.choices.task} {settings.choices.model} s{settings.seed}: {held}") from held
         finally:
-            if draft.reserve is not None:
-                draft.reserve.release()
+            draft.let_go()
         table = show(draft, status, reason, path)
         record = store.read(path)
         mirrored(draft).finish(record, path, table)
@@ -62,14 +80,16 @@ def ended(draft: Draft) -> tuple[str, str | None]:
                 raise KeyboardInterrupt  # something has swallowed the first
             draft.report(phase.__name__)
             phase(draft)
+            if draft.claim is not None:
+                draft.claim.check()
         return "ok", None
     except Ended as end:
         return end.status, end.reason
     except KeyboardInterrupt:
         if draft.exam is None or not draft.data:
             raise  # nothing is known yet that a record could hold
-        return "interrupted", "stopped by the user or the system"
-    except UserError:
+        return "interrupted", None
+    except (UserError, Overtaken, Held, Known):
         raise
     except Exception as error:
         if not draft.data:
@@ -81,12 +101,36 @@ def ended(draft: Draft) -> tuple[str, str | None]:
 
 
 def interrupting(draft: Draft) -> Callable[..., None]:
-    """What SIGTERM and Ctrl-C do: they end a run, with a record; but once there is a score, or a run is being ended,
-    nothing that is sent keeps the record from being written."""
+    """What SIGTERM and Ctrl-C do: they end a run, at the end of a step if it is in one, or at once if they come again;
+    but once there is a score, or a run is being ended, nothing that is sent keeps the record from being written."""
 
     def interrupt(*_: Any) -> None:
-        if not (draft.interrupted or draft.scored or draft.settled):
-            draft.interrupted = True
+        if draft.scored or draft.settled or (draft.interrupted and not draft.holding):
+            return
+        again, draft.interrupted = draft.interrupted, True
+        if again or not draft.holding:
+            draft.holding = False
             raise KeyboardInterrupt
 
     return interrupt
+
+
+def keeping(draft: Draft) -> Callable[..., None]:
+    """What SIGUSR1 and SIGUSR2 do, which warn of an end: the state is kept after the next step, and the run goes on."""
+
+    def keep(*_: Any) -> None:
+        draft.asked = True
+
+    return keep
+
+
+def stopped(draft: Draft) -> None:
+    """Say what an interruption has left: a state that the same command goes on from, and no record."""
+    if not draft.main:
+        return
+    newest = next(iter(states(draft.claim.folder)), None)
+    if newest is None:
+        say("interrupted before there was a step to go on from")
+        return
+    step = about(newest)["facts"].get("steps_done")
+    say(f"interrupted; the same command goes on from step {step} of {draft.settings.train.steps}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import UserError
-from lra.settings.schema import COST_MODES, DEVICES, DTYPES, RERUN, SCHEDULES, WANDB_MODES, Settings
+from lra.settings.schema import COST_MODES, DEVICES, DTYPES, RERUN, RESUME, SCHEDULES, WANDB_MODES, Settings
 
 MOST_THREADS = 1024
 
@@ -24,6 +24,7 @@ def checked(settings: Settings) -> Settings:
             raise UserError(f"{name}: {_get(settings, name)!r} is not one of {', '.join(allowed)}")
 
     at_least(0, "seed", "train.steps", "train.warmup_steps", "train.weight_decay", "data.workers", "measure.seconds")
+    at_least(0, "checkpoint_every")
     at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
     at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
     at_least(1, "data.pad_multiple", "data.parts", "cost.batch_size", "cost.point_seconds")
@@ -42,6 +43,7 @@ def checked(settings: Settings) -> Settings:
     if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
         raise UserError(f"train.betas: {betas} is not two numbers in [0, 1)")
     one_of(RERUN, "rerun")
+    one_of(RESUME, "resume")
     one_of(SCHEDULES, "train.schedule")
     one_of(DTYPES, "dtype")
     one_of(DEVICES, "device")

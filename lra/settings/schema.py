@@ -22,6 +22,7 @@ SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
 DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RERUN = ("no", "failed", "all")
+RESUME = ("yes", "anyway", "no")
 COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
 COMPUTED = ("choices", "sources", "variant")  # while composing: nobody sets them
@@ -144,6 +145,8 @@ class Settings:
     output_dir: str = of(INCIDENTAL, "outputs")
     checkpoint: str | None = of(EXPERIMENT, None)
     rerun: str = of(INCIDENTAL, "no")  # in a sweep, what is recorded already is run again: no | failed | all
+    resume: str = of(INCIDENTAL, "yes")  # from where an interrupted run stopped: yes | anyway | no
+    checkpoint_every: float = of(INCIDENTAL, 300.0)  # seconds of training that an interruption may cost, and a step
     minutes: float | None = of(INCIDENTAL, None)  # of a sweep: do what fits into them
     device: str = of(CONDITION, "auto")
     threads: int | None = of(CONDITION, None)

@@ -62,8 +62,7 @@ class Runs(Signed):
             if config.minutes is not None:
                 within(sweep, self.jobs, self.begin + 60 * config.minutes)
             else:
-                for number, job in enumerate(self.jobs, 1):
-                    sweep.do(job, f"[{number}/{len(self.jobs)}]")
+                sweep.all(self.jobs)
         finally:
             print(table(sweep.rows, config.results_dir))
             if config.budget == "paper":

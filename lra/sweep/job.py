@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lra.record.record import Record
+
 
 @dataclass(frozen=True)
 class Job:
@@ -28,6 +30,10 @@ class Row:
     accuracy: float | None = None
     known: bool = False  # from a record that was there before
     seconds: float | None = None
+
+    def take(self, record: Record, known: bool) -> None:
+        """What a record tells."""
+        self.status, self.reason, self.accuracy, self.known = record.status, record.reason, record.accuracy_test, known
 
 
 class Skipped(Exception):

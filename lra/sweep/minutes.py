@@ -24,13 +24,7 @@ from lra.sweep.once import Sweep
 
 def within(sweep: Sweep, jobs: list[Job], end: float) -> None:
     """Do of the jobs what fits until `end`, on the monotonic clock."""
-    for number, job in enumerate(by_value(jobs), 1):
-        mark = f"[{number}/{len(jobs)}]"
-
-        def allow(settings: Settings, label: str = f"{mark} {job.label}") -> float:
-            return allowed(settings, end, label)
-
-        sweep.do(job, mark, allow)
+    sweep.all(by_value(jobs), lambda settings, label: allowed(settings, end, label))
 
 
 def by_value(jobs: list[Job]) -> list[Job]:

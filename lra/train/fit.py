@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lra.settings.schema import Settings
+from lra.settings.schema import Settings, Train
 from lra.train.batches import Part, feed, stream
-from lra.train.evaluate import Score, evaluate
+from lra.train.evaluate import evaluate
 from lra.train.optim import learning_rate, set_learning_rate
 from lra.train.parts import Cut, cut_for
+from lra.train.state import Saver, State, captured, restored
 from lra.train.step import step
 from lra.train.trainee import Trainee
 
@@ -33,7 +36,8 @@ class Fit:
     curve: list[dict[str, Any]] = field(default_factory=list)
     steps_done: int = 0
     best_step: int | None = None
-    best: Score | None = None
+    best_accuracy: float | None = None
+    best_items: int | None = None
     best_state: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
     examples: int = 0
@@ -43,42 +47,83 @@ class Fit:
     undivided: str | None = None  # why every batch is one part, where there is a reason
 
 
-def fit(trainee: Trainee, settings: Settings, progress: Progress = lambda **_: None, out: Fit | None = None) -> Fit:
+def fit(
+    trainee: Trainee,
+    settings: Settings,
+    progress: Progress = lambda **_: None,
+    out: Fit | None = None,
+    saver: Saver | None = None,
+    since: State | None = None,
+) -> Fit:
     """Train for `settings.train.steps` steps; keep the weights that are best on valid (earliest of equals).
 
-    `out` is filled as training goes, so that an interrupted caller still has the curve. Raises
-    Diverged when the loss is not finite or its running mean exceeds `train.diverged_at` times ln C.
+    `out` is filled as training goes, so that an interrupted caller still has the curve. `saver` is handed the state
+    before every evaluation and whenever it wants one; from such a state, `since`, training goes on to the same end.
+    Raises Diverged when the loss is not finite or its running mean exceeds `train.diverged_at` times ln C.
     """
     out = out if out is not None else Fit()
     train = settings.train
     cut = cut_for(trainee.model, settings, trainee.acc.device.type)
     out.undivided = cut.undivided
-    batches = parts_of_batches(trainee, settings, cut)
     watch = Watch(trainee, train.diverged_at)
+    if since is not None:
+        restored(trainee, out, watch, since)
     trainee.net.train()
-    start = time.perf_counter()
-    for number in range(1, train.steps + 1):
-        set_learning_rate(trainee.optimizer, learning_rate(number - 1, train))
-        parts = next(batches)
-        count(parts, trainee.acc.num_processes, out)
-        step(trainee, parts, train.batch_size if trainee.exam.answers == "sequence" else None)
-        out.steps_done = number
-        if watch.look(number, last=number == train.steps):
-            out.seconds = time.perf_counter() - start
-            progress(step=number, loss=watch.running, examples_per_second=out.examples / out.seconds)
-        if number % train.eval_every == 0 or number == train.steps:
-            pause = time.perf_counter()
-            mark(trainee, settings, number, watch.running, out)
-            start += time.perf_counter() - pause  # the clock of training does not see evaluation
+    done = out.steps_done
+    if done and due(done, train) and (not out.curve or out.curve[-1]["step"] != done):
+        mark(trainee, settings, done, watch.running, out)
+    batches = parts_of_batches(trainee, settings, cut, after=done)
+    clock = Clock(out.seconds)
+    for number in range(done + 1, train.steps + 1):
+        with saver.held() if saver is not None else nullcontext():
+            set_learning_rate(trainee.optimizer, learning_rate(number - 1, train))
+            parts = next(batches)
+            count(parts, trainee.acc.num_processes, out)
+            step(trainee, parts, train.batch_size if trainee.exam.answers == "sequence" else None)
+            out.steps_done = number
+            if watch.look(number, last=number == train.steps, asked=saver is not None and saver.wanted()):
+                out.seconds = clock.seconds()
+                progress(step=number, loss=watch.running, examples_per_second=out.examples / out.seconds)
+            if saver is not None and (watch.asked or due(number, train)):
+                with clock.stopped():
+                    out.seconds = clock.seconds()
+                    saver.keep(captured(trainee, out, watch))
+                    watch.asked = False
+        if due(number, train):
+            with clock.stopped():
+                out.seconds = clock.seconds()
+                mark(trainee, settings, number, watch.running, out)
             progress(step=number, valid=out.curve[-1]["valid_accuracy"], loss=watch.running)
     return out
 
 
-def parts_of_batches(trainee: Trainee, settings: Settings, cut: Cut) -> Iterator[list[Part]]:
-    """Endless batches, of each the parts that this process takes."""
+def due(number: int, train: Train) -> bool:
+    """Is there an evaluation after this step?"""
+    return number % train.eval_every == 0 or number == train.steps
+
+
+class Clock:
+    """Seconds of training, which sees neither evaluations nor what is kept."""
+
+    def __init__(self, before: float) -> None:
+        self.start, self.pause = time.perf_counter() - before, None
+
+    def seconds(self) -> float:
+        return (self.pause or time.perf_counter()) - self.start
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        self.pause = time.perf_counter()
+        yield
+        self.start += time.perf_counter() - self.pause
+        self.pause = None
+
+
+def parts_of_batches(trainee: Trainee, settings: Settings, cut: Cut, after: int = 0) -> Iterator[list[Part]]:
+    """Endless batches, of each the parts that this process takes. after: steps that are done."""
     acc, train = trainee.acc, settings.train
     split = trainee.exam.split("train")
-    batches = stream(split.lengths, train.batch_size, settings.seed, settings.data.bucket)
+    batches = islice(stream(split.lengths, train.batch_size, settings.seed, settings.data.bucket), after, None)
     share = acc.process_index, acc.num_processes
     return feed(trainee.exam, split, batches, cut, share, settings.data.workers, acc.device.type == "cuda")
 
@@ -102,13 +147,17 @@ class Watch:
         # A look at the loss makes the host wait for a CUDA device, so there it is taken more rarely.
         self.every = 1 if trainee.acc.device.type == "cpu" else 10
         self.unread: list[Tensor] = []
+        self.asked = False  # has any process asked for something? All hear of it at the same step
 
-    def look(self, number: int, last: bool) -> bool:
+    def look(self, number: int, last: bool, asked: bool = False) -> bool:
         """Take the loss of a step; True if it was looked at. Raises Diverged."""
         self.unread.append(self.trainee.loss.clone())
         if len(self.unread) < self.every and not last:
             return False
-        for value in self.trainee.acc.reduce(torch.stack(self.unread), "mean").tolist():
+        told = torch.stack([*self.unread, torch.full_like(self.unread[0], float(asked))])
+        *values, asking = self.trainee.acc.reduce(told, "mean").tolist()
+        self.asked = asking > 0
+        for value in values:
             self.running = value if self.running is None else 0.9 * self.running + 0.1 * value
             if not math.isfinite(value) or self.running > self.limit:
                 raise Diverged(f"loss {value:.4g} at step {number} (chance is {self.chance:.4g})")
@@ -130,7 +179,7 @@ def mark(trainee: Trainee, settings: Settings, number: int, running: float | Non
             "seconds": round(out.seconds, 3),
         }
     )
-    if out.best is None or score.accuracy > out.best.accuracy:
-        out.best, out.best_step = score, number
+    if out.best_accuracy is None or score.accuracy > out.best_accuracy:
+        out.best_accuracy, out.best_items, out.best_step = score.accuracy, score.items, number
         state = trainee.acc.unwrap_model(trainee.net).state_dict()
         out.best_state = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}

@@ -17,6 +17,9 @@ numbers. The rate is exact to 2^-32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -34,10 +37,14 @@ def mixed(z: Tensor) -> Tensor:
     return z ^ (z >> 31 & (1 << 33) - 1)
 
 
+def under(keys: Tensor, places: Tensor) -> Tensor:
+    """The key of each place under each key: int64 (...), (n,) -> (..., n)."""
+    return mixed(keys.unsqueeze(-1) + (places + 1) * _STRIDE)
+
+
 def keys_of(keys: Tensor, count: int, first: int = 0) -> Tensor:
-    """One key for each of the places first..first + count - 1 under each key: int64 (...) -> (..., count)."""
-    places = torch.arange(first + 1, first + count + 1, device=keys.device)
-    return mixed(keys.unsqueeze(-1) + places * _STRIDE)
+    """`under` for the places first..first + count - 1."""
+    return under(keys, torch.arange(first, first + count, device=keys.device))
 
 
 def halves(keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +72,37 @@ def scale(rate: float) -> float:
     return 2**32 / (2**31 - threshold(rate))
 
 
+class Drops(NamedTuple):
+    """Which attention weights are dropped: of query i and key j by the product rows_i columns_j.
+
+    rows int32 (B, H, queries), columns int32 (B, H, keys), of all the positions that there are.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    rate: float
+
+    def of(self, weights: Tensor) -> Tensor:
+        """Weights (B or 1, H, queries, keys) as they are after the dropout."""
+        return _Drop.apply(weights, self.rows.unsqueeze(-1), self.columns.unsqueeze(-2), self.rate)
+
+
+def kept(rows: Tensor, columns: Tensor, rate: float, into: Tensor) -> Tensor:
+    """1 where a number is kept and else 0: integers as wide as those of `into` (..., n, m), in its memory.
+
+    rows int32 (..., n, 1), columns int32 (..., 1, m); into float32 or float64.
+    """
+    if into.dtype == torch.float64:
+        return into.view(torch.int64).copy_((rows * columns).ge_(threshold(rate)))
+    return torch.mul(rows, columns, out=into.view(torch.int32)).ge_(threshold(rate))
+
+
+def keep_(x: Tensor, ones: Tensor) -> Tensor:
+    """x with 0 in place of what `kept` did not keep. A product with its bits is the fastest way to do so."""
+    (x.view(ones.dtype) if x.element_size() == ones.element_size() else x).mul_(ones)
+    return x
+
+
 class Chance(nn.Module):
     """A stream of random numbers of a module's own: no parameters, nothing in the state_dict.
 
@@ -90,6 +128,20 @@ class Chance(nn.Module):
         if rows % len(self.told):
             raise ValueError(f"tell: {len(self.told)} examples were told of, which {rows} rows do not divide into")
         return keys_of(self.told.to(device), rows // len(self.told)).flatten()
+
+    def drops(self, shape: Sequence[int], rate: float, device: torch.device) -> Drops:
+        """Of weights (B, H, queries, keys) of that shape; rate in [0, 1)."""
+        batch, heads, queries, keys = shape
+        of_rows, of_columns = halves(keys_of(self.keys(batch, device), heads))
+        return Drops(odd(keys_of(of_rows, queries)), any32(keys_of(of_columns, keys)), rate)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Numbers in (0, 1), odd multiples of 2^-24 (of 2^-53 in float64): (B, ...) like `like`."""
+        keys = self.keys(len(like), like.device)
+        for size in like.shape[1:]:
+            keys = keys_of(keys, size)
+        digits = 52 if like.dtype == torch.float64 else 23  # one more for the half: 0 and 1 have no logarithm to use
+        return ((keys >> 64 - digits & (1 << digits) - 1).to(like.dtype) + 0.5) * 2.0**-digits
 
 
 class _Drop(torch.autograd.Function):
@@ -155,8 +207,7 @@ def tell(model: nn.Module, seed: int, step: int, examples: Tensor) -> None:
             streams.append(module)
         if isinstance(module, Redrawn):
             module.at_step(step)
-    of_seed = mixed(torch.tensor(seed % 2**62, device=examples.device))
-    of_step = mixed(of_seed + torch.tensor(step, device=examples.device) * _STRIDE)
-    keys = keys_of(of_step, len(streams)).unsqueeze(-1) + (examples + 1) * _STRIDE
-    for module, own in zip(streams, mixed(keys), strict=True):
+    of_seed, steps = torch.tensor([seed % 2**62, step], device=examples.device).split(1)
+    keys = under(keys_of(under(mixed(of_seed), steps), len(streams)), examples)
+    for module, own in zip(streams, keys.flatten(0, -2), strict=True):
         module.told = own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.chance import Chance, Drops
 from lra.models.parts.tiles import wide
 
 
@@ -17,10 +18,15 @@ def all_real(mask: Tensor) -> bool:
     return mask.device.type == "meta" or bool(mask.all())
 
 
+def zeroed(x: Tensor, mask: Tensor) -> Tensor:
+    """x (B, L, D) with zeros where `mask` (B, L) is False, whatever stood there; x itself if it hides nothing."""
+    return x if all_real(mask) else x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
 def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -> Tensor:
     """Rotary positions (Su et al. 2021, arXiv 2104.09864, eq. 34).
 
-    x (..., L, E) with E even; positions (L,), default 0..L-1. Pairs are (i, i + E/2). The angles
+    x (..., L, E) with E even; positions (..., L), default 0..L-1. Pairs are (i, i + E/2). The angles
     are computed in float32 at least: in bf16 they are wrong beyond position 256.
     """
     length, width = x.shape[-2:]
@@ -28,7 +34,7 @@ def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
         positions = torch.arange(length, device=x.device)
     half, dtype = width // 2, wide(x.dtype)
     frequency = base ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
-    angle = positions.to(dtype)[:, None] * frequency
+    angle = positions.to(dtype).unsqueeze(-1) * frequency
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
@@ -61,7 +67,7 @@ class MultiHead(nn.Module):
         if rotary and (qkv_dim // heads) % 2:
             raise ValueError(f"model.position: rotary needs an even head width, not {qkv_dim // heads}")
         self.heads, self.head_dim, self.max_len = heads, qkv_dim // heads, max_len
-        self.dropout, self.rotary = dropout, rotary
+        self.dropout, self.rotary, self.chance = dropout, rotary, Chance()
         self.query = nn.Linear(dim, qkv_dim, bias=bias)
         self.key = nn.Linear(dim, qkv_dim, bias=bias)
         self.value = nn.Linear(dim, qkv_dim, bias=bias)
@@ -75,6 +81,12 @@ class MultiHead(nn.Module):
     def dropout_now(self) -> float:
         """The dropout rate in force: 0 outside training."""
         return self.dropout if self.training else 0.0
+
+    def drops(self, q: Tensor, keys: int | None = None) -> Drops | None:
+        """Which weights on `keys` keys (all positions) the queries q (B, H, L, E) drop now; None: none is dropped."""
+        if not self.dropout_now:
+            return None
+        return self.chance.drops((*q.shape[:3], q.shape[2] if keys is None else keys), self.dropout, q.device)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, L, H x E) -> (B, H, L, E)."""

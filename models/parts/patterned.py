@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lra.models.parts.chance import Drops, keep_, kept, scale
 from lra.models.parts.flex import flex_attend, flex_ready
 from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.pattern import Part, Rule
@@ -89,10 +90,12 @@ def chunks(part: Part, shape: torch.Size, mask: Tensor | None) -> Iterator[tuple
 
 
 class Attend(torch.autograd.Function):
-    """softmax(q k^T / sqrt(E)) v over the keys of `parts`; q, k, v (B, L, H, E) contiguous."""
+    """softmax(q k^T / sqrt(E)) v over the keys of `parts`; q, k, v (B, L, H, E) contiguous, `drops` (B x L x H,)."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, parts: Sequence[Part], dropout: float):
+    def forward(
+        ctx, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, parts: Sequence[Part], drops: Drops | None
+    ) -> Tensor:
         width = q.shape[3]
         rows = q.numel() // width
         dtype = wide(q.dtype)
@@ -100,8 +103,6 @@ class Attend(torch.autograd.Function):
         # One row more, for queries that are none.
         out = torch.zeros(rows + 1, width, dtype=dtype, device=q.device)
         logsumexp = torch.full((rows + 1, 1), -math.inf, dtype=dtype, device=q.device)
-        ctx.seed = int(torch.randint(2**62, (), device="cpu")) if dropout else 0
-        generator = seeded(ctx.seed, q.device)
         flat = [x.view(rows, width) for x in (q, k, v)]
         for part in parts:
             for query_rows, key_rows, bias in chunks(part, q.shape, mask):
@@ -110,11 +111,13 @@ class Attend(torch.autograd.Function):
                 weights = scores.sub_(top).exp2_()
                 total = weights.sum(-1, keepdim=True)
                 here = top.add_(total.log2())
-                if dropout:
-                    weights.mul_(kept(buffers, weights, dropout, generator))
+                if drops:
+                    keep_(weights, ones(buffers, drops, query_rows, key_rows))
                 values = buffers.rows("keys", flat[2], key_rows)
                 result = torch.bmm(weights, values, out=buffers.take("result", *query_rows.shape, width))
                 result.div_(total.clamp_(min=torch.finfo(dtype).tiny))
+                if drops:
+                    result.mul_(scale(drops.rate))
                 result, here, index = result.flatten(0, 1), here.view(-1, 1), query_rows.flatten()
                 if part.joins:
                     before = logsumexp.index_select(0, index)
@@ -130,7 +133,7 @@ class Attend(torch.autograd.Function):
         logsumexp[rows:] = math.inf
         out = out.to(q.dtype)
         ctx.save_for_backward(q, k, v, mask, out, logsumexp)
-        ctx.parts, ctx.dropout = parts, dropout
+        ctx.parts, ctx.drops = parts, drops
         return out[:rows].view(q.shape)
 
     @staticmethod
@@ -140,7 +143,6 @@ class Attend(torch.autograd.Function):
         width = q.shape[3]
         rows = q.numel() // width
         buffers = Buffers(logsumexp.dtype, q.device)
-        generator = seeded(ctx.seed, q.device)
         flat = [x.view(rows, width) for x in (q, k, v)]
         grad = grad.contiguous().view(rows, width)
         dq, dk, dv = (torch.zeros(rows, width, dtype=logsumexp.dtype, device=q.device) for _ in range(3))
@@ -154,15 +156,16 @@ class Attend(torch.autograd.Function):
                 back = buffers.rows("back", grad, query_rows)
                 delta = buffers.rows("result", out, query_rows).mul_(back).sum(-1, keepdim=True)
                 values = buffers.rows("values", flat[2], key_rows)
+                if ctx.drops:
+                    back.mul_(scale(ctx.drops.rate))
                 step = torch.bmm(back, values.mT, out=buffers.take("step", *weights.shape))
+                dropped = weights
+                if ctx.drops:
+                    stay = ones(buffers, ctx.drops, query_rows, key_rows)
+                    keep_(step, stay)
+                    dropped = stay.mul_(weights.view(stay.dtype)).view(weights.dtype)
                 # The values are no longer needed: their buffer takes what goes to the keys' rows.
-                if ctx.dropout:
-                    keep = kept(buffers, weights, ctx.dropout, generator)
-                    step.mul_(keep)
-                    keep.mul_(weights)
-                    torch.bmm(keep.mT, back, out=values)
-                else:
-                    torch.bmm(weights.mT, back, out=values)
+                torch.bmm(dropped.mT, back, out=values)
                 dv.index_add_(0, key_rows.flatten(), values.flatten(0, 1))
                 step.sub_(delta).mul_(weights)
                 torch.bmm(step, keys, out=back).mul_(width**-0.5)
@@ -189,28 +192,27 @@ def score(
     return scores, queries
 
 
-def seeded(seed: int, device: torch.device) -> torch.Generator | None:
-    """The generator from which the backward pass draws the same dropout again; the meta device has none."""
-    return None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
-
-
-def kept(buffers: Buffers, weights: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
-    """Dropout as a factor, 0 or 1 / (1 - dropout), like `weights`."""
-    keep = buffers.take("kept", *weights.shape)
-    return keep.bernoulli_(1 - dropout, generator=generator).div_(1 - dropout)
+def ones(buffers: Buffers, drops: Drops, query_rows: Tensor, key_rows: Tensor) -> Tensor:
+    """`kept` of the weights (N, W, M) of these rows of the tables, the same in both passes."""
+    rows, columns = drops.rows, drops.columns
+    rows = rows.index_select(0, query_rows.clamp(max=len(rows) - 1).flatten()).view(*query_rows.shape, 1)
+    columns = columns.index_select(0, key_rows.flatten()).view(len(key_rows), 1, -1)
+    return kept(rows, columns, drops.rate, buffers.take("kept", *query_rows.shape, key_rows.shape[-1]))
 
 
 @torch.compiler.disable
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, parts: Sequence[Part], dropout: float = 0.0) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, parts: Sequence[Part], drops: Drops | None = None) -> Tensor:
     """Attention over a pattern: q, k, v (B, H, L, E) and mask (B, L) give (B, H, L, E).
 
     A query whose keys are all hidden gets zeros. Scores are computed in float32 (float64 for
-    float64). The dropout is that of the weights, drawn from the global seed.
+    float64). `drops` says which weights are dropped, over all positions.
     """
     hides = None if all_real(mask) else mask
     q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
     with no_autocast(q):
-        return Attend.apply(q, k, v, hides, parts, dropout).transpose(1, 2)
+        if drops:
+            drops = drops._replace(rows=drops.rows.mT.flatten(), columns=drops.columns.mT.flatten())
+        return Attend.apply(q, k, v, hides, parts, drops).transpose(1, 2)
 
 
 def same(made_from: Sequence[tuple[Tensor, int | None]], now: Sequence[tuple[Tensor, int | None]]) -> bool:
@@ -288,4 +290,4 @@ class Patterned(MultiHead):
         parts = self.parts_on(q.shape[2], q.device)
         if self.backend == "flex" or (self.backend == "auto" and flex_ready(q, self.dropout_now)):
             return flex_attend(q, k, v, mask, self.rule(q.shape[2]), parts)
-        return attend(q, k, v, mask, parts, self.dropout_now)
+        return attend(q, k, v, mask, parts, self.drops(q))

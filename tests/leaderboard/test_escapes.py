@@ -8,6 +8,7 @@ import io
 import re
 
 import pytest
+from markdown_it import MarkdownIt
 
 from lra.leaderboard import csv as csv_format
 from lra.leaderboard import latex, markdown, page, terminal
@@ -89,8 +90,7 @@ def test_markdown_keeps_its_columns(shown: list[Board]) -> None:
 
 
 def test_markdown_is_read_as_text(shown: list[Board]) -> None:
-    reader = pytest.importorskip("markdown_it")
-    made = reader.MarkdownIt("gfm-like").render(markdown.render(shown))
+    made = MarkdownIt("gfm-like").render(markdown.render(shown))
     assert set(re.findall(r"<(\w+)", made)) <= {"h1", "h2", "p", "code", "table", "thead", "tbody", "tr", "th", "td",
                                                "ul", "li"}  # fmt: skip
     names = {html.unescape(n) for n in re.findall(r"<tr>\n<td>(.*?)</td>", made)}

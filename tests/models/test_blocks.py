@@ -18,6 +18,7 @@ from lra.models.bigbird import BigBird
 from lra.models.local import Local
 from lra.models.longformer import Longformer
 from lra.models.parts import pattern, patterned
+from lra.models.parts.chance import Chance
 from lra.models.parts.flex import TILE, flex_attend, flex_ready, tiles_of
 from lra.models.parts.heads import MultiHead
 from lra.models.parts.pattern import Part, all_keys, open_to_all, starts, within
@@ -131,16 +132,25 @@ def test_positions() -> None:
     )
 
 
-def test_dropout_has_the_right_gradient() -> None:
-    torch.manual_seed(0)
-    part, mask = random_part(6, 2), torch.arange(6).expand(2, -1) < 5
-
-    def dropped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        torch.manual_seed(5)
-        return attend(q, k, v, mask, [part], dropout=0.4)
-
-    x = [t.detach().contiguous().requires_grad_() for t in qkv(2, 2, 6, 2, torch.float64)]
-    torch.autograd.gradcheck(dropped, x)
+@pytest.mark.parametrize("length", [6, 90])
+@pytest.mark.parametrize("at_once", [2**20, 300])
+def test_dropped_weights_are_those_of_queries_and_keys(
+    length: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the lists, their order and the chunks: the weight of query i and key j goes by i and j."""
+    monkeypatch.setitem(patterned.NUMBERS_AT_ONCE, "cpu", at_once)
+    torch.manual_seed(length)
+    part, mask = random_part(length, 2), torch.arange(length).expand(2, -1) < length - 1
+    drops = Chance().drops((2, 2, length, length), 0.4, mask.device)
+    x = [t.detach().contiguous().requires_grad_() for t in qkv(2, 2, length, 3, torch.float64)]
+    seen = matrix([part], 2, length) & mask[:, None, None]
+    scores = (x[0] @ x[1].mT / 3**0.5).masked_fill(~seen, -1e300)
+    slow = (drops.of(scores.softmax(-1)) * seen) @ x[2]
+    fast = attend(*x, mask, [part], drops)
+    torch.testing.assert_close(fast, slow)
+    back = torch.randn_like(slow)
+    for a, b in zip(*(torch.autograd.grad(y, x, back) for y in (fast, slow)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_dropout_keeps_the_mean() -> None:

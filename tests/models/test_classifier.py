@@ -7,12 +7,12 @@ from itertools import product
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lra.models.classifier import Classifier, sinusoids
 from lra.models.stack import ResidualStack
 from lra.models.transformer import FullAttention
+from tests.help import drawn
 from tests.help.paper import (
     assert_equation,
     assert_normal,
@@ -53,12 +53,14 @@ def classify(
     """Spec 0.3, 0.4 and 4.1; with `drop` from torch's seed, in the order in which the numbers are needed."""
 
     def dropped(x: Tensor, rate: float = RATE) -> Tensor:
-        return F.dropout(x, rate) if drop else x
+        return drawn.dropped(x, rate) if drop else x
 
     def attention(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
         q, k, v = projected(w, x, HEADS, rotary=position == "rotary")
         weights = (q @ k.mT / (QKV / HEADS) ** 0.5).masked_fill(~mask[:, None, None], -1e300).softmax(-1)
-        return join(dropped(weights, ATTENTION_RATE) @ v) @ w["out.weight"].T
+        if drop:
+            weights = drawn.dropped_weights(weights, ATTENTION_RATE)
+        return join(weights @ v) @ w["out.weight"].T
 
     def encode(tokens: Tensor, mask: Tensor) -> Tensor:
         x = w["embedding.weight"][tokens]
@@ -137,6 +139,7 @@ def test_dropout_has_the_defaults_of_the_suite() -> None:
     model = made()
     assert model.dropout.p == 0.1 and model.stack.layers[0].mixer.dropout == 0.1
     assert model.stack.layers[1].dropout.p == 0.1 and model.stack.layers[1].mlp.dropout.p == 0.1
+    assert model.stack.layers[1].mlp.inner_dropout.p == 0.1
 
 
 @pytest.mark.parametrize("dim", [10, 7])

@@ -13,7 +13,8 @@ from torch import Tensor
 import lra.models.sinkhorn
 from lra.models.sinkhorn import Sinkhorn, SinkhornAttention, SortedAttention, attend_fused
 from tests.help.compare import assert_mixer
-from tests.help.paper import assert_equation, assert_xavier, some_mask, turned, wake
+from tests.help.drawn import uniform
+from tests.help.paper import assert_equation, assert_xavier, seeded, some_mask, turned, wake
 
 DIM, QKV, HEADS = 12, 8, 2
 
@@ -121,14 +122,13 @@ def test_a_sharp_sort_moves_whole_blocks() -> None:
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_noise_is_gumbel_and_under_the_temperature(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """(R + G) / temperature, G = -log(-log u): with u given, in outputs and gradients."""
+def test_noise_is_gumbel_and_under_the_temperature(full: bool) -> None:
+    """(R + G) / temperature, G = -log(-log u): with u known, in outputs and gradients."""
     torch.manual_seed(0)
-    layer = SinkhornAttention(DIM, HEADS, 40, qkv_dim=QKV, block=8, temperature=0.6).double()
+    layer = seeded(SinkhornAttention(DIM, HEADS, 40, qkv_dim=QKV, block=8, temperature=0.6).double())
     mask = torch.arange(40) < torch.tensor([[40], [40 if full else 20]])
-    uniform = torch.rand(2, HEADS, 5, 5, dtype=torch.float64)
-    monkeypatch.setattr(torch, "rand_like", lambda like: uniform.to(like, copy=True))
-    slow = partial(dense, layer=layer, noise=-(-uniform.log()).log())
+    torch.manual_seed(5)
+    slow = partial(dense, layer=layer, noise=-(-uniform((2, HEADS, 5, 5)).log()).log())
     assert_equation(layer, slow, torch.randn(2, 40, DIM), mask, single=None)
 
 

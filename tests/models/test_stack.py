@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lra.models.reformer import ReversibleLayer
 from lra.models.stack import FeedForward, Layer, ResidualStack
+from tests.help.drawn import dropped
 from tests.help.paper import (
     assert_close,
     assert_equation,
@@ -52,7 +53,7 @@ def made(depth: int = 3, **options) -> ResidualStack:
 
 
 def drop(x: Tensor) -> Tensor:
-    return F.dropout(x, RATE)
+    return dropped(x, RATE)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -138,7 +139,7 @@ def test_starts_as_the_official_code() -> None:
     for linear in (layer.inner, layer.outer):
         assert_xavier(linear.weight, 96, 64)
         assert not linear.bias.any()
-    assert not layer.dropout.p, "no dropout unless it is asked for"
+    assert not layer.dropout.p and not layer.inner_dropout.p, "no dropout unless it is asked for"
 
 
 def test_layers_know_their_number_and_what_they_share() -> None:

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lra.models.transformer import FullAttention
 from tests.help.compare import assert_mixer
+from tests.help.drawn import dropped_weights
 from tests.help.paper import (
     assert_equation,
     assert_xavier,
@@ -39,7 +39,7 @@ def dropped(w: dict[str, Tensor], x: Tensor, mask: Tensor, heads: int, rate: flo
     q, k, v = projected(w, x, heads)
     scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask[:, None, None], -1e300)
     torch.manual_seed(5)
-    return join(F.dropout(scores.softmax(-1), rate) @ v) @ w["out.weight"].T
+    return join(dropped_weights(scores.softmax(-1), rate) @ v) @ w["out.weight"].T
 
 
 def test_dropout_falls_on_the_weights() -> None:

@@ -345,6 +345,8 @@ def test_only_the_sheet_reads_records() -> None:
         "lra/measure/gauges.py": "a count from a child",
         "lra/machine/channel.py": "messages between processes",
         "lra/record/reserve.py": "who a reserve belongs to",
+        "lra/record/claim.py": "who does a run",
+        "lra/record/unfinished.py": "a run without a record",
         "lra/check/contract.py": "a child's answer",
         "lra/sweep/estimate.py": "estimates in the output folder",
         "lra/data": "notes beside data",

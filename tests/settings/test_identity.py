@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from lra.record import record, store
+from lra.runner.known import already
 from lra.settings import build, compose, identity
 from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
 from lra.settings.typed import leaves, plain
-from lra.sweep.once import already
 from lra.sweep.points import curve_in
 from tests.help import tiny
 
@@ -128,7 +128,7 @@ def test_recorded_cells_are_recorded_before(monkeypatch: pytest.MonkeyPatch) -> 
         standard = composed.setdefault((task, model), compose.config(words) if first else composed.get((task, model)))
         exam = SimpleNamespace(fingerprint=lambda r=r: r.data["fingerprint"])
         monkeypatch.setattr(build, "task", lambda _, exam=exam: exam)
-        found = already(replace(standard, seed=seed))
+        _, found = already(replace(standard, seed=seed)) or (None, None)
         if revision != standard.revision.model:  # what the model was before its numbers changed
             assert found is None or revised(found) == standard.revision.model, (task, model, seed)
             continue

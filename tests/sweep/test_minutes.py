@@ -17,6 +17,8 @@ from lra import ledger
 from lra.machine import facts
 from lra.measure.cost import Cost, Timing, failure, rates
 from lra.record import record, store
+from lra.record.unfinished import left
+from lra.runner.keeper import End
 from lra.settings import compose, identity
 from lra.settings.typed import plain
 from lra.sweep import estimate, minutes, once
@@ -59,11 +61,11 @@ class Known:
         self.measured, self.ok = 0, True
         self.failed = failure("oom", "out of memory")
 
-    def launch(self, job: Job, seconds: float | None = None) -> tuple[int, bool]:
+    def launch(self, job: Job, seconds: float | None = None, over: int = 0) -> End:
         cfg = compose.config(job.words)
         self.started.append((job.label, seconds))
-        store.write(cfg.results_dir, entry(cfg, data={"fingerprint": "f", "items": {"valid": 60, "test": 60}}))
-        return 0, False
+        path = store.write(cfg.results_dir, entry(cfg, data={"fingerprint": "f", "items": {"valid": 60, "test": 60}}))
+        return End(0, path)
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_time_that_is_over_needs_no_measurement(tmp_path: Path, world: Known) ->
 
 
 def test_what_is_recorded_is_not_done_again(tmp_path: Path, world: Known, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "already", lambda cfg: entry(cfg, accuracy_test=0.5))
+    monkeypatch.setattr(once, "known", lambda cfg, shelf: (tmp_path, entry(cfg, accuracy_test=0.5)))
     (row,) = within(world, [job(tmp_path)], 2)
     assert not world.started and row.known and row.accuracy == 0.5
 
@@ -171,7 +173,7 @@ def test_records_of_other_machines_tell_nothing(tmp_path: Path, world: Known) ->
 
 def test_a_run_is_cut_off_when_its_time_is_over(tmp_path: Path) -> None:
     """Told to stop; that one which does not is killed: tests/runner/test_keeper.py."""
-    assert Local().launch(job(tmp_path), 0.1) == (130, True)
+    assert Local().launch(job(tmp_path), 0.1) == End(130, None, True)
     assert not list(store.find(tmp_path / "results"))
 
 
@@ -234,8 +236,9 @@ def test_a_run_ends_when_its_sweep_is_killed(tmp_path: Path) -> None:
             break
     parent.kill()
     parent.wait()
-    (r,) = waited(lambda: [r for _, r in store.find(tmp_path / "results") if r.kind == "model"])
-    assert r.status == "interrupted" and r.steps_done > 0
+    (row,) = waited(lambda: left(tmp_path / "results"))
+    released = row["place"] / "released.1"
+    assert waited(released.exists) and row["step"] > 0 and not list(store.find(tmp_path / "results"))
 
 
 @pytest.mark.slow
@@ -257,8 +260,7 @@ def test_killed_resumed_cut_off(tmp_path: Path) -> None:
     done = tiny.lra(*command, "minutes=1.5")
     assert done.returncode == 1 and "1 ok, 1 not" in done.stdout, done.stdout + done.stderr
     assert "recorded before" in done.stdout and "interrupted" in done.stdout
-    found = [r for _, r in store.find(tmp_path / "results") if r.kind == "model" and r.status == "interrupted"]
-    assert found and found[-1].steps_done > 0
+    assert [row["step"] > 0 for row in left(tmp_path / "results")] == [True]
 
 
 def test_a_model_of_ones_own_is_in_every_sweep(tmp_path: Path) -> None:

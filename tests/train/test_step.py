@@ -185,7 +185,7 @@ def test_an_exam_with_answers_at_positions_is_trained_and_scored(tmp_path: Path)
             right += sum(int(answers[j]) == split[i].label[j] for j in where)
             asked += [i] * len(where)
     assert score.items == len(asked) and score.clusters.tolist() == asked
-    assert score.accuracy == pytest.approx(right / len(asked)) and result.best.accuracy > 0.3
+    assert score.accuracy == pytest.approx(right / len(asked)) and result.best_accuracy > 0.3
 
 
 def test_an_exam_with_answers_at_positions_in_parts(tmp_path: Path) -> None:

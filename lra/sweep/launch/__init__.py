@@ -2,8 +2,9 @@
 
 A launcher is a class with one method
 
-    launch(job, seconds) -> (exit code, was it cut off?)
+    launch(job, seconds, over) -> lra.runner.keeper.End
 
 which has the run done, to its end or for that many seconds (null: as long as it takes), and returns when
-its record, if it leaves one, can be read. Exit codes are those of `python -m lra`.
+its record, if it leaves one, can be read. over: the number of a claim that is known to be nobody's
+(lra.record.claim), 0 for none. Exit codes are those of `python -m lra`.
 """

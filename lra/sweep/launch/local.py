@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from lra.runner.keeper import kept
+from lra.runner.keeper import End, kept
 from lra.settings import compose
 from lra.sweep.job import Job
 
 
 class Local:
-    def launch(self, job: Job, seconds: float | None = None) -> tuple[int, bool]:
-        end = kept(compose.config(job.words, job.config_dir), seconds, quiet=True)
-        return end.code, end.cut
+    def launch(self, job: Job, seconds: float | None = None, over: int = 0) -> End:
+        return kept(compose.config(job.words, job.config_dir), seconds, quiet=True, shared=True, over=over)

@@ -1,0 +1,152 @@
+"""Softmax attention over all keys with dropout on the weights, for CPUs, where no fused kernel has it.
+
+Scores are made for some queries at a time, all keys of each, in buffers that stay in cache, and made
+again in the backward pass from the log-sum-exp of the forward pass (Dao et al. 2022, arXiv 2205.14135,
+section 3.1); which weights are dropped follows from where they stand (`chance`). Time O(L M E) a head.
+Memory O((L + M) E), as of fused attention: q, k, v, the output and one number a query are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lra.models.parts.chance import Drops, keep_, kept, scale
+from lra.models.parts.tiles import no_autocast, wide
+
+# Scores held at once, of which there are three buffers: they stay in a core's L2 cache, or nearly so.
+SCORES = 1 << 17
+FEWEST_QUERIES = 128
+LOG2_E = 1 / math.log(2)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, drops: Drops | None, factor: float | None = None
+) -> Tensor:
+    """softmax(factor q k^T) v, weights dropped after the softmax: q (B, H, L, E), k, v (B, H, M, E).
+
+    factor: 1 / sqrt(E) unless said. keys bool (B, 1, 1, M), False on those that nobody sees; None: all
+    are seen. Off the CPU, and where nothing is dropped, this is `scaled_dot_product_attention`, whose
+    own dropout knows of no examples.
+    """
+    if drops is None or q.device.type != "cpu":
+        rate = drops.rate if drops else 0.0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=rate, scale=factor)
+    return Dropped.apply(q, k, v, keys, drops, q.shape[3] ** -0.5 if factor is None else factor)
+
+
+def tiles(q: Tensor, keys: int) -> Iterator[tuple[slice, slice, list[slice]]]:
+    """Cut attention of q (B, H, L, E): some examples, some heads, and the blocks of their queries."""
+    batch, heads, length, _ = q.shape
+    together = max(1, SCORES // (min(length, FEWEST_QUERIES) * keys))
+    step, each = (together // heads, heads) if together >= heads else (1, together)
+    for example in range(0, batch, step):
+        for head in range(0, heads, each):
+            count = min(step, batch - example) * min(each, heads - head)
+            rows = max(FEWEST_QUERIES, SCORES // (count * keys))
+            cuts = [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
+            yield slice(example, example + step), slice(head, head + each), cuts
+
+
+class Work:
+    """What both passes need of a tile, and the buffers they use again for every tile."""
+
+    def __init__(self, q: Tensor, k: Tensor, keys: Tensor | None, drops: Drops, factor: float) -> None:
+        self.keys, self.drops, self.factor = keys, drops, factor
+        self.width, self.seen, self.dtype = q.shape[3], k.shape[2], wide(q.dtype)
+        self.held: dict[str, Tensor] = {}
+
+    def buffer(self, name: str, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        if name not in self.held or self.held[name].numel() < size:
+            self.held[name] = torch.empty(size, dtype=self.dtype)
+        return self.held[name][:size].view(shape)
+
+    def take(self, name: str, x: Tensor) -> Tensor:
+        """x (b, h, n, E) of any layout -> (b h, n, E) in a buffer."""
+        into = self.buffer(name, *x.shape)
+        return into.copy_(x).flatten(0, 1)
+
+    def bias(self, some: slice, heads: int) -> Tensor | None:
+        """What is added to the scores, (b h, 1, M), -inf at keys that nobody sees."""
+        if self.keys is None:
+            return None
+        hidden = ~self.keys[some, 0].repeat_interleave(heads, 0)
+        return torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, -math.inf)
+
+    def scores(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+        """(N, n, M) in units of log 2; q is scaled so."""
+        scores = torch.bmm(q.mul_(self.factor * LOG2_E), k.mT, out=self.buffer("scores", *q.shape[:2], k.shape[1]))
+        return scores if bias is None else scores.add_(bias)
+
+    def kept(self, some: slice, heads: slice, at: slice) -> Tensor:
+        """1 where a weight (N, n, M) is kept, else 0."""
+        rows = self.drops.rows[some, heads, at].flatten(0, 1).unsqueeze(-1)
+        columns = self.drops.columns[some, heads].flatten(0, 1).unsqueeze(-2)
+        return kept(rows, columns, self.drops.rate, self.buffer("kept", *rows.shape[:2], columns.shape[2]))
+
+
+class Dropped(torch.autograd.Function):
+    """`attend` on CPUs; drops of all L queries and M keys."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, drops: Drops, factor: float) -> Tensor:
+        work = Work(q, k, keys, drops, factor)
+        out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]).transpose(1, 2)
+        log_sums = torch.empty(*q.shape[:3], 1, dtype=work.dtype)
+        with no_autocast(q):
+            for some, heads, cuts in tiles(q, k.shape[2]):
+                ks, vs = work.take("k", k[some, heads]), work.take("v", v[some, heads])
+                bias = work.bias(some, q[0, heads].shape[0])
+                for at in cuts:
+                    qs = work.take("q", q[some, heads, at])
+                    weights = work.scores(qs, ks, bias)
+                    top = weights.amax(-1, keepdim=True).clamp_(min=torch.finfo(work.dtype).min)
+                    total = weights.sub_(top).exp2_().sum(-1, keepdim=True)
+                    into = log_sums[some, heads, at]
+                    into.copy_(top.add_(total.log2()).view(into.shape))
+                    keep_(weights, work.kept(some, heads, at))
+                    result = torch.bmm(weights, vs, out=work.buffer("result", *qs.shape[:2], vs.shape[2]))
+                    result.mul_(scale(drops.rate) / total.clamp_(min=torch.finfo(work.dtype).tiny))
+                    into = out[some, heads, at]
+                    into.copy_(result.view(into.shape))
+        # A query that sees nothing has weights 2^(-inf - 0) = 0.
+        log_sums.nan_to_num_(neginf=0.0)
+        ctx.save_for_backward(q, k, v, keys, out, log_sums)
+        ctx.drops, ctx.factor = drops, factor
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        q, k, v, keys, out, log_sums = ctx.saved_tensors
+        work, drops = Work(q, k, keys, ctx.drops, ctx.factor), ctx.drops
+        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        with no_autocast(q):
+            for some, heads, cuts in tiles(q, k.shape[2]):
+                ks, vs = work.take("k", k[some, heads]), work.take("v", v[some, heads])
+                dks, dvs = work.buffer("dk", *ks.shape).zero_(), work.buffer("dv", *vs.shape).zero_()
+                bias = work.bias(some, q[0, heads].shape[0])
+                for at in cuts:
+                    qs, g = work.take("q", q[some, heads, at]), work.take("g", grad[some, heads, at])
+                    weights = work.scores(qs, ks, bias).sub_(log_sums[some, heads, at].flatten(0, 1)).exp2_()
+                    # The softmax takes off sum_j weights_j dweights_j, which is g . out whatever was dropped.
+                    mean = work.take("result", out[some, heads, at]).mul_(g).sum(-1, keepdim=True)
+                    dweights = torch.bmm(g.mul_(scale(drops.rate)), vs.mT, out=work.buffer("step", *weights.shape))
+                    ones = work.kept(some, heads, at)
+                    keep_(dweights, ones)
+                    dropped = ones.mul_(weights.view(ones.dtype)).view(weights.dtype)
+                    dvs.baddbmm_(dropped.mT, g)
+                    dscores = dweights.sub_(mean).mul_(weights)
+                    dks.baddbmm_(dscores.mT, qs, alpha=1 / LOG2_E)
+                    result = torch.bmm(dscores, ks, out=work.buffer("result", *qs.shape)).mul_(ctx.factor)
+                    into = dq[some, heads, at]
+                    into.copy_(result.view(into.shape))
+                for into, summed in ((dk[some, heads], dks), (dv[some, heads], dvs)):
+                    into.copy_(summed.view(into.shape))
+        return dq, dk, dv, None, None, None
