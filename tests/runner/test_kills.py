@@ -40,7 +40,7 @@ POINTS = {
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT, "KILL": signal.SIGKILL}
 NAMES = (
     "run_id", "started_utc", "wall_seconds", "training", "checkpoint", "predictions", "digest", "segments", "cost",
-    "contract", "machine", "config", "curve",
+    "contract", "machine", "config", "curve", "commit", "dirty",
 )  # fmt: skip
 
 
