@@ -104,7 +104,7 @@ def ended(draft: Draft) -> tuple[str, str | None]:
 
 def interrupting(draft: Draft) -> Callable[..., None]:
     """What SIGTERM and Ctrl-C do: they end a run, at the end of a step if it is in one, or at once if they come again
-    later; but once there is a score, or a run is being ended, nothing that is sent keeps the record from being written."""
+    later; but once there is a score, or a run is being ended, nothing keeps the record from being written."""
     first = [0.0]
 
     def interrupt(*_: Any) -> None:
