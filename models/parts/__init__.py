@@ -6,6 +6,8 @@ pattern    blocks of queries and the keys they see
 patterned  attention over such a pattern
 flex       the same on CUDA by a compiled kernel
 tiles      working through the length in pieces that stay in cache
+conv       convolution along the whole length by FFT
+modes      exponentials of linear systems: powers, kernels, initial values
 redrawn    random buffers, drawn again every N training steps
 recurrent  two directions, gates and norms of mixers with a matrix for a memory
 decay      linear attention with a decay, one a head or one a channel

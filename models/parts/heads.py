@@ -17,6 +17,11 @@ def all_real(mask: Tensor) -> bool:
     return mask.device.type == "meta" or bool(mask.all())
 
 
+def zeroed(x: Tensor, mask: Tensor) -> Tensor:
+    """x (B, L, D) with zeros where `mask` (B, L) is False, whatever stood there; x itself if it hides nothing."""
+    return x if all_real(mask) else x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
 def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -> Tensor:
     """Rotary positions (Su et al. 2021, arXiv 2104.09864, eq. 34).
 
