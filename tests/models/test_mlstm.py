@@ -125,6 +125,7 @@ def test_it_starts_as_the_authors_have_it() -> None:
         assert not any(gates.weight.any() for gates in way.gates)
         assert torch.equal(way.scale, torch.ones(256)) and torch.equal(way.skip, torch.ones(256))
         assert way.conv.weight.shape == (256, 4) and way.conv.bias is not None
+    assert MLSTM(16, 2).up.weight.shape == (16, 16) and MLSTM(16, 2).ways[0].conv.weight.shape == (8, 4)
     wide = MLSTM(400, 400, expand=2)  # of input gates there are enough to know their spread
     assert_normal(torch.cat([way.gates[2].bias[:400] for way in wide.ways]), 0.1)
 
