@@ -90,6 +90,16 @@ def test_taps_far_away() -> None:
     )
 
 
+def test_kernels_and_weights_stay_exact_under_autocast() -> None:
+    torch.manual_seed(0)
+    layer = Mega(8, 64, chunk=16)
+    q, k, values = torch.randn(2, 16, 64), torch.randn(2, 16, 64), torch.randn(2, 16, 16)
+    given = q, k, values, torch.ones(2, 1, 16, dtype=torch.bool), layer.biases(0, 16, 16)
+    taps, attended = layer.average.kernels(40), layer.attend(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.average.kernels(40), taps) and torch.equal(layer.attend(*given), attended)
+
+
 def test_another_chunk_moves_no_answer_beyond_the_average() -> None:
     """Attention stays in its chunk: with two taps, an input reaches its own chunk and its two neighbours."""
     torch.manual_seed(0)
@@ -155,6 +165,7 @@ def test_it_starts_as_the_authors_have_it() -> None:
     assert layer.gain.shape == (2, 64) and not layer.offset.any() and layer.bias.shape == (2 * 128 - 1,)
     assert_normal(layer.gain, 0.02)
     assert_normal(layer.bias, 0.02)
+    assert (layer.attention, layer.chunk, layer.dropout) == ("softmax", 128, 0.0)
     assert Mega(8, 900, chunk=None).bias.shape == (2 * 900 - 1,)
 
 
