@@ -55,7 +55,10 @@ def recorded(settings: Settings, tell: Tell | None = None, terms: Terms = ALONE)
             if not draft.main:
                 return draft.record(status, reason)
             path = draft.save(status, reason)
-            draft.claim.clear()
+            if status == "failed" and draft.machine["processes"] > 1:
+                draft.claim.mark_recorded()  # it may be that another of them was killed
+            else:
+                draft.claim.clear()
         except Overtaken as error:
             say(f"{error}, which leaves its record; what was done here is dropped")
             return None
