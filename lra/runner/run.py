@@ -61,6 +61,7 @@ def recorded(settings: Settings, tell: Tell | None = None, terms: Terms = ALONE)
                 draft.claim.clear()
         except Overtaken as error:
             say(f"{error}, which leaves its record; what was done here is dropped")
+            draft.report_held(draft.claim.follower())
             return None
         except Known as found:
             draft.report_known(found)
