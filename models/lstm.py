@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lra.models.parts.heads import all_real, zeroed
+from lra.models.parts.heads import all_real, real_first, zeroed
 
 
 class LSTM(nn.Module):
@@ -28,7 +28,7 @@ class LSTM(nn.Module):
         if all_real(mask):
             return self.out(self.lstm(x)[0])
         # Real tokens to the front, in their order; an example without any keeps one zero, as packing wants.
-        order = (~mask).int().argsort(dim=1, stable=True).unsqueeze(-1)
+        order = real_first(mask).unsqueeze(-1)
         front = zeroed(x, mask).gather(1, order.expand_as(x))
         packed = pack_padded_sequence(front, mask.sum(1).clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
