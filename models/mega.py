@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from lra.models.parts.chance import Dropout
 from lra.models.parts.conv import long_conv
 from lra.models.parts.recurrent import hidden
 from lra.models.parts.tiles import budget, no_autocast, wide
@@ -101,7 +102,7 @@ class Mega(nn.Module):
         for field, value in above.items() if chunk is None else [("chunk", chunk), *above.items()]:
             if value < 1:
                 raise ValueError(f"model.mixer.{field}: {value} is not above 0{', or null' * (field == 'chunk')}")
-        self.chunk, self.attention, self.dropout = chunk, attention, dropout
+        self.chunk, self.attention, self.dropout = chunk, attention, Dropout(dropout)
         self.widths = [dim, keys, expand * dim, dim]
         self.average = MovingAverage(dim, speeds, truncation)
         self.value, self.mixed = nn.Linear(dim, expand * dim), nn.Linear(dim, sum(self.widths))
@@ -121,13 +122,13 @@ class Mega(nn.Module):
             return self.everywhere(x, smooth, mask)
         size = min(self.chunk, length)
         piece = size * max(1, budget(x.device) // (len(x) * x.shape[2] * size))
-        parts = [(t.split(piece, 1)) for t in (x, smooth, mask)]
-        return torch.cat(
-            [recompute(self.within, *part, size, use_reentrant=False) for part in zip(*parts, strict=True)], 1
-        )
+        firsts = range(0, -(-length // size), piece // size)
+        parts = zip(*(t.split(piece, 1) for t in (x, smooth, mask)), firsts, strict=True)
+        return torch.cat([recompute(self.within, *part, size, use_reentrant=False) for part in parts], 1)
 
-    def within(self, x: Tensor, smooth: Tensor, mask: Tensor, size: int) -> Tensor:
-        """Some chunks of `size` positions, the last perhaps cut short: x, x~ (B, n, D), mask (B, n) -> (B, n, D)."""
+    def within(self, x: Tensor, smooth: Tensor, mask: Tensor, first: int, size: int) -> Tensor:
+        """Chunks of `size` positions from number `first` on, the last perhaps cut short: x, x~ (B, n, D), mask (B, n)
+        -> (B, n, D)."""
         length = x.shape[1]
         missing = -length % size
         x, smooth = (F.pad(t, (0, 0, 0, missing)) for t in (x, smooth))
@@ -136,7 +137,7 @@ class Mega(nn.Module):
         values = F.silu(self.value(x))
         q, k, values = (t.unflatten(1, (-1, size)) for t in (q, k, values))
         seen = mask.unflatten(1, (-1, size)).unsqueeze(2)
-        attended = self.attend(q, k, values, seen, self.biases(0, size, size)).flatten(1, 2)
+        attended = self.attend(q, k, values, seen, self.biases(0, size, size), first).flatten(1, 2)
         return self.gated(x, u, r, c, attended)[:, :length]
 
     def everywhere(self, x: Tensor, smooth: Tensor, mask: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ class Mega(nn.Module):
         def rows(x: Tensor, smooth: Tensor, k: Tensor, values: Tensor, first: int) -> Tensor:
             u, q, _, r, c = self.project(smooth)
             bias = self.biases(first, x.shape[1], length)
-            return self.gated(x, u, r, c, self.attend(q, k, values, mask.unsqueeze(1), bias))
+            return self.gated(x, u, r, c, self.attend(q, k, values, mask.unsqueeze(1), bias, first))
 
         size = max(1, budget(x.device) // (len(x) * length))
         firsts = range(0, length, size)
@@ -168,8 +169,11 @@ class Mega(nn.Module):
         start = self.reach - first - rows
         return self.bias[start : start + length + rows - 1].unfold(0, length, 1).flip(0)
 
-    def attend(self, q: Tensor, k: Tensor, values: Tensor, seen: Tensor, bias: Tensor) -> Tensor:
-        """q (..., n, E), k (..., C, E), values (..., C, V), seen (..., 1, C), bias (n, C) -> (..., n, V)."""
+    def attend(self, q: Tensor, k: Tensor, values: Tensor, seen: Tensor, bias: Tensor, first: int) -> Tensor:
+        """q (..., n, E), k (..., C, E), values (..., C, V), seen (..., 1, C), bias (n, C) -> (..., n, V).
+
+        first: of the chunks or of the queries, whichever come second of the dimensions.
+        """
         dtype = wide(q.dtype)
         with no_autocast(q):
             scores = q.to(dtype) @ k.to(dtype).mT
@@ -179,7 +183,7 @@ class Mega(nn.Module):
             else:
                 scores = scores / seen.sum(-1, keepdim=True).clamp(min=1) + bias.to(dtype)
                 weights = 0.5 + 0.5 * torch.erf((scores - MEAN) / (SPREAD * math.sqrt(2)))
-            weights = F.dropout(weights.masked_fill(~seen, 0), self.dropout, self.training)
+            weights = self.dropout(weights.masked_fill(~seen, 0), first)
             return (weights @ values.to(dtype)).to(values.dtype)
 
     def gated(self, x: Tensor, u: Tensor, r: Tensor, c: Tensor, attended: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import lra.models.parts.tiles
 from lra.models.mega import ATTENTIONS, Mega, MovingAverage
+from lra.models.parts.chance import tell
 from lra.models.parts.factory import build
 from tests.help.compare import assert_mixer
 from tests.help.paper import assert_equation, assert_normal, wake
@@ -94,7 +95,7 @@ def test_kernels_and_weights_stay_exact_under_autocast() -> None:
     torch.manual_seed(0)
     layer = Mega(8, 64, chunk=16)
     q, k, values = torch.randn(2, 16, 64), torch.randn(2, 16, 64), torch.randn(2, 16, 16)
-    given = q, k, values, torch.ones(2, 1, 16, dtype=torch.bool), layer.biases(0, 16, 16)
+    given = q, k, values, torch.ones(2, 1, 16, dtype=torch.bool), layer.biases(0, 16, 16), 0
     taps, attended = layer.average.kernels(40), layer.attend(*given)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer.average.kernels(40), taps) and torch.equal(layer.attend(*given), attended)
@@ -132,6 +133,28 @@ def test_weights_are_dropped_in_training_only() -> None:
         assert not torch.allclose(first, second) and not torch.allclose(first, exact)
 
 
+@pytest.mark.parametrize("chunk", [16, None])
+def test_what_is_dropped_hangs_on_its_place_alone(chunk: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on how many chunks or queries are taken at a time, nor on the padding; chunks draw numbers of their own."""
+    torch.manual_seed(0)
+    layer, x = Mega(8, 90, dropout=0.5, chunk=chunk).train(), torch.randn(2, 64, 8)
+    wake(layer, by=0.5)
+    answers = []
+    for block, more in ((1 << 19, 0), (1, 0), (64 * 40, 0), (1 << 19, 21)):
+        monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+        mask = torch.arange(64 + more).expand(2, -1) < 64
+        tell(layer, 0, 0, torch.arange(2))
+        answers.append(layer(F.pad(x, (0, 0, 0, more)), mask)[:, :64])
+    for again in answers[1:]:
+        torch.testing.assert_close(again, answers[0], rtol=1e-4, atol=1e-5)
+    parts = x[:, :16].repeat(1, 4, 1)
+    layer.average.requires_grad_(False).out.zero_()
+    layer.train()
+    tell(layer, 0, 0, torch.arange(2))
+    y = layer(parts, torch.ones(2, 64, dtype=torch.bool))
+    assert not torch.allclose(y[:, :16], y[:, 16:32]) and not torch.allclose(y[0], y[1])
+
+
 def test_dropped_weights_are_the_same_going_back() -> None:
     """The gradient of what was computed: a step along it changes the output as it says."""
     torch.manual_seed(0)
@@ -165,7 +188,7 @@ def test_it_starts_as_the_authors_have_it() -> None:
     assert layer.gain.shape == (2, 64) and not layer.offset.any() and layer.bias.shape == (2 * 128 - 1,)
     assert_normal(layer.gain, 0.02)
     assert_normal(layer.bias, 0.02)
-    assert (layer.attention, layer.chunk, layer.dropout) == ("softmax", 128, 0.0)
+    assert (layer.attention, layer.chunk, layer.dropout.p) == ("softmax", 128, 0.0)
     assert Mega(8, 900, chunk=None).bias.shape == (2 * 900 - 1,)
 
 
