@@ -25,6 +25,11 @@ FEWEST_QUERIES = 128
 LOG2_E = 1 / math.log(2)
 
 
+def path(device: torch.device, rate: float) -> str:
+    """Which way `attend` takes in training: "fused", torch's own kernel, or "blocks", the one below."""
+    return "blocks" if rate and device.type == "cpu" else "fused"
+
+
 @torch.compiler.disable  # or its loops would be unrolled
 def dropped(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, drops: Drops, factor: float, table: Tensor | None = None
@@ -45,8 +50,8 @@ def attend(
     are seen. Off the CPU, and where nothing is dropped, this is `scaled_dot_product_attention`, whose
     own dropout knows of no examples.
     """
-    if drops is None or q.device.type != "cpu":
-        rate = drops.rate if drops else 0.0
+    rate = drops.rate if drops else 0.0
+    if path(q.device, rate) == "fused":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=rate, scale=factor)
     return dropped(q, k, v, keys, drops, q.shape[3] ** -0.5 if factor is None else factor)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from lra.models.linformer import Linformer
 from lra.models.parts import softmax
 from lra.models.parts.chance import Chance, Drops, keep_, kept, scale, tell
 from lra.models.parts.softmax import attend, dropped
+from lra.models.sinkhorn import SinkhornAttention
 from lra.models.synthesizer import Synthesizer
 from lra.models.transformer import FullAttention
 from tests.bench.layers import step_peak_bytes, training_step
@@ -114,6 +117,20 @@ def test_narrow_types(how: str) -> None:
     assert distance(y, exact) < bound
     for a, b in zip(torch.autograd.grad(y.double().sin().sum(), low), gradients, strict=True):
         assert a.dtype == dtype and distance(a, b) < bound
+
+
+def test_who_says_which_way_it_takes() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    ways = {
+        FullAttention: ("fused", "blocks", "fused"),
+        Linformer: ("fused", "blocks", "fused"),
+        partial(Synthesizer, kind="dense"): ("fused", "blocks", "fused"),
+        partial(Synthesizer, kind="random"): ("plain", "blocks", "plain"),
+        SinkhornAttention: ("blocks", "blocks", "fused"),
+    }
+    for build, expected in ways.items():
+        still, dropping = build(16, 2, 32), build(16, 2, 32, dropout=0.1)
+        assert (still.path(cpu), dropping.path(cpu), dropping.path(cuda)) == expected
 
 
 def test_without_dropout_and_off_the_cpu_it_is_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
