@@ -53,6 +53,8 @@ def job(cfg: Any, codes: list[int]) -> Any:
             settings = settled(cfg, folders)
         if settings.minutes is not None:
             raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
+        if settings.workers > 1 or settings.devices:
+            raise UserError("workers, devices: are for a sweep, as python -m lra sweep=all workers=2")
         codes.append(run(settings))
     except UserError as error:
         refuse(str(error))  # here, because Hydra would put a line of its own before ours

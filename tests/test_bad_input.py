@@ -53,6 +53,7 @@ NUMBERS = {
     "data.pad_multiple": (0,), "measure.steps": (2, 0), "measure.warmup_steps": (0, 1), "measure.seconds": (-1,),
     "measure.batch_size": (0,), "measure.memory_limit_gib": (0, "much"), "cost.point_seconds": (0,),
     "cost.batch_size": (0,), "cost.memory_gib": (0,), "minutes": ("soon",),
+    "workers": (0, -1, "two"), "run.timeout": (0, "long"), "run.memory_gib": (0, "much"), "run.stalled": (0.5, "often"),
 }  # fmt: skip
 CHOICES = {
     "train.schedule": ("step", "Cosine"), "dtype": ("fp16", "float64"), "device": ("gpu", "cuda:0"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,9 +23,8 @@ NAMED = 64  # bytes that name the holder
 
 def folder() -> Path:
     """Of the leases: this user's, on this host."""
-    from platformdirs import user_runtime_path
-
-    return user_runtime_path("lra")
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(given) / "lra" if given else Path(tempfile.gettempdir()) / f"lra-{os.getuid()}"
 
 
 def device_name(device: str, visible: str | None) -> str:
@@ -43,7 +43,9 @@ class Lease:
         self.file: IO[bytes] | None = None
         path = folder() / f"{device_name(device, visible)}.lease"
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if path.parent.lstat().st_uid != os.getuid():
+                return  # somebody else has made it, and may have laid there what he likes
             self.file = path.open("a+b", buffering=0)
 
     @contextmanager

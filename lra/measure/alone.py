@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lra.measure.cost import Cost, Limits
-from lra.measure.session import Session
+from lra.measure.session import Session, quiet
 
 
 def measure(config: Mapping[str, Any], timeout: float = 3600.0) -> Cost:
@@ -38,5 +38,6 @@ def attempt(config: Mapping[str, Any], timeout: float) -> Cost:
     """One measurement in a fresh child, all in one turn."""
     with Session(config, timeout) as session:
         if session.prepare():
-            session.turn(Limits(config["measure"]["steps"], config["measure"]["seconds"]))
+            with quiet(config):
+                session.turn(Limits(config["measure"]["steps"], config["measure"]["seconds"]))
         return session.finish()

@@ -18,11 +18,12 @@ import torch
 
 from lra.machine.channel import Channel
 from lra.machine.device import resolve_device, resolve_dtype, seed_everything
+from lra.machine.heartbeat import felt
 from lra.machine.pace import Pace
 from lra.machine.watch import Watch, disturbed
 from lra.measure.cost import LEAST_STEPS, Cost, Limits, Timing, failure, rates
 from lra.measure.gauges import flops, is_oom, limit_memory, optimizer_tensors, resident_bytes, step_peak_bytes, timed
-from lra.measure.session import READY
+from lra.measure.session import BEAT, READY
 from lra.settings import build
 from lra.settings.schema import Settings
 from lra.settings.typed import typed
@@ -144,7 +145,8 @@ def main() -> int:
     descriptor, timeout = int(sys.argv[1]), float(sys.argv[2])
     channel = Channel.inherited(descriptor, closed=lambda: os._exit(1))  # nobody waits for the answer any more
     try:
-        result = measured(channel.receive(), timeout, channel)
+        with felt(lambda _: channel.send(BEAT)):
+            result = measured(channel.receive(), timeout, channel)
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise

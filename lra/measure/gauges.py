@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lra.errors import first_line
+from lra.machine.heartbeat import beat
 from lra.measure.cost import Limits, Timing
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def timed(step: Callable[[], None], limits: Limits, device: Any, pace: Pace | No
     begin = time.perf_counter()
     least = min(limits.least, limits.steps)
     while len(times) < least or (len(times) < limits.steps and time.perf_counter() - begin < limits.seconds):
+        beat()
         wall, cpu = time.perf_counter(), time.process_time()
         step()
         if device.type == "cuda":

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from lra.machine.channel import PATIENCE, Tail, ended_by, started
+from lra.machine.heartbeat import beat
+from lra.machine.lease import Lease
+from lra.machine.memory import Kills
 from lra.measure.cost import Cost, Limits, failure
 
-READY = "ready"  # for the next turn
+READY, BEAT = "ready", "beat"  # for the next turn; goes on
 ANSWER = 10.0  # seconds that putting the answer together may take, whatever is left
+
+
+@contextmanager
+def quiet(config: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, other runs on the device that `config` is for stand still."""
+    visible, settle = os.environ.get("CUDA_VISIBLE_DEVICES"), config.get("workers", 1) > 1
+    with closing(Lease(config.get("device", "auto"), visible)) as lease, lease.held(settle):
+        yield
 
 
 class Session:
@@ -30,7 +45,7 @@ class Session:
         # What a model prints is no answer: it goes nowhere, and of its complaints the end is kept.
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         self.process, self.channel = started("lra.measure.child", [str(self.timeout)], **pipes)
-        self.said = Tail(self.process.stderr)
+        self.said, self.kills = Tail(self.process.stderr), Kills()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,6 +77,9 @@ class Session:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             return failure("failed", "the measuring process closed its channel and went on")
+        if code == -signal.SIGKILL and self.kills.lately():
+            counted = f"when the system counted a kill for want of memory ({self.kills.file.name})"
+            return failure("oom", f"the measuring process {ended_by(code)}, {counted}")
         said = self.said.error() if code > 0 else None
         return failure("failed", f"the measuring process {ended_by(code)}{f': {said}' if said else ''}")
 
@@ -70,9 +88,11 @@ class Session:
         if self.failed or self.answer is not None:
             return False
         begin = time.monotonic()
+        end = begin + max(self.timeout - self.spent, ANSWER if words is None else 0.0)
         try:
             self.channel.send(words)
-            reply = self.channel.receive(max(self.timeout - self.spent, ANSWER if words is None else 0.0))
+            while (reply := self.channel.receive(end - time.monotonic())) == BEAT:
+                beat()
         except TimeoutError:
             self.process.kill()  # or it would work on while others have their turns
             self.failed = failure("timeout", f"measuring took more than {self.timeout:.0f} s")

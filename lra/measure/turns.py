@@ -15,7 +15,7 @@ from typing import Any
 
 from lra.measure.alone import attempt, calmer, is_disturbed
 from lra.measure.cost import LEAST_STEPS, Cost, Limits
-from lra.measure.session import Session
+from lra.measure.session import Session, quiet
 
 SECONDS = 0.3  # of a turn: long next to what it costs to change, short next to the drift
 STEPS = 4  # of a turn, at most
@@ -52,6 +52,8 @@ def rounds(configs: Sequence[Mapping[str, Any]], timeout: float, seed: int) -> l
         steps, seconds = max((m["steps"] for m in limits), default=0), 2 * sum(m["seconds"] for m in limits)
         begin, done = time.monotonic(), 0
         # A turn has at least one step, so that LEAST_STEPS rounds are enough whatever a step takes.
+        if alive:
+            stack.enter_context(quiet(configs[0]))
         while alive and (done < LEAST_STEPS or (done * STEPS < steps and time.monotonic() - begin < seconds)):
             draw.shuffle(alive)
             alive = [s for s in alive if s.turn(Limits(STEPS, SECONDS, 1))]

@@ -5,6 +5,7 @@ phases     prepare, measure, ask for the contract, train, test
 run        the whole, and what becomes of whatever ends it
 keeper     who starts a run in a process of its own, and sees to its record however that ends
 child      that process
+bounds     what a run may take
 rescue     where a record is kept that its folder cannot take
 summary    the short table at the end
 mirror     the optional wandb mirror

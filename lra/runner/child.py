@@ -2,7 +2,8 @@
 
     python -m lra.runner.child DESCRIPTOR
 
-On the channel come the settings; back go what is known so far and, in the end, where the record lies.
+On the channel come the settings; back go what is known so far, signs that it goes on and, in the end, where the
+record lies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import sys
 import threading
 
 from lra.errors import INTERRUPTED
+from lra.machine import company
 from lra.machine.channel import Channel
+from lra.machine.heartbeat import felt
 from lra.settings.typed import typed
 
 GRACE = 4.0  # seconds for the end of a step, once the keeper is gone
@@ -28,6 +31,12 @@ def orphaned() -> None:
     end.start()
 
 
+def heeding(channel: Channel) -> None:
+    """What the keeper says as the run goes on."""
+    while (message := channel.receive()) is not None:
+        company.heed(message)
+
+
 def main() -> int:
     channel = Channel.inherited(int(sys.argv[1]), closed=orphaned)
     config = channel.receive()
@@ -36,7 +45,9 @@ def main() -> int:
     from lra.runner.draft import Terms
     from lra.runner.run import run
 
-    return run(typed(config["settings"]), channel.send, Terms(**config["terms"]))
+    threading.Thread(target=heeding, args=(channel,), daemon=True).start()
+    with felt(lambda beat: channel.send({"beat": beat})):
+        return run(typed(config["settings"]), channel.send, Terms(**config["terms"]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from lra.machine import facts
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import store
 from lra.record.record import FINAL, OUTSIDE, Record
+from lra.runner.bounds import bound_of, final
 from lra.settings import build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
@@ -39,6 +40,7 @@ class Entry:
     conditions: tuple[Any, ...]
     code: tuple[Any, ...]  # empty of a status that holds for any
     fingerprint: str | None
+    bound: float | None
 
     @classmethod
     def of(cls, path: Path, r: Record) -> Entry:
@@ -55,6 +57,7 @@ class Entry:
             identity.conditions(r.config),
             code(r.commit, r.dirty, r.versions) if r.status == "failed" else (),
             r.data.get("fingerprint"),
+            bound_of(r),
         )
 
 
@@ -84,13 +87,14 @@ def known(settings: Settings, shelf: Shelf | None = None) -> tuple[Path, Record]
 def already(settings: Settings, shelf: Shelf | None = None) -> tuple[Path, Record] | None:
     """The record that the same command would only repeat, or None.
 
-    Same experiment, seed and data; made under the conditions asked for; a status that is final.
+    Same experiment, seed and data; made under the conditions asked for; a status that is final for these bounds.
     """
     wanted = identity.identity(plain(settings))
     candidates = [
         e
         for e in (shelf or Shelf()).entries(settings)
-        if e.status in (*FINAL, "failed") and e.seed == settings.seed and e.identity == wanted and meets(e, settings)
+        if e.status in (*FINAL, "timeout", "failed") and final(e.status, e.bound, settings)
+        if e.seed == settings.seed and e.identity == wanted and meets(e, settings)
     ]
     if any(e.status == "failed" for e in candidates):
         here = code(*facts.commit(), facts.versions())
@@ -111,7 +115,7 @@ def concluded(e: Entry, here: tuple[Any, ...]) -> bool:
     """Would the same command only repeat it? A failure by itself that was met by this very code, and is no kill
     from outside. here: `code` of what would run now."""
     if e.status != "failed":
-        return e.status in FINAL
+        return e.status in FINAL or e.bound is not None
     return e.code == here != (None,) and e.signal not in OUTSIDE
 
 

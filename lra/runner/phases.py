@@ -15,6 +15,7 @@ from lra.errors import UserError
 from lra.floors import data_facts
 from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.facts import machine
+from lra.machine.heartbeat import beat
 from lra.measure.alone import measure
 from lra.record import store
 from lra.record.answers import packed
@@ -201,6 +202,7 @@ def progress(draft: Draft, bar: Callable[..., None]) -> Callable[..., None]:
         if draft.interrupted and not draft.holding:
             raise KeyboardInterrupt  # something has swallowed the first
         bar(**values)
+        beat(step=values["step"])
         if mirror is not None:
             mirror.log(**values)
         if "valid" in values:

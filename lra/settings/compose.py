@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lra.settings.sources import sources
 from lra.settings.typed import register, typed
 from lra.settings.words import GROUPS, OPTIONAL, as_typed, choices, quoted
 
+ONE_AT_A_TIME = threading.RLock()  # Hydra composes for a whole process
 STANDARD = ("task", "model", "budget", "sweep")  # groups whose choice is no departure from the budget
 
 
@@ -28,7 +30,7 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
     if config_dir is not None and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir: {config_dir} is not a folder")
     folders = [str(Path(config_dir).resolve())] if config_dir is not None else []
-    with explained(config_dir):
+    with ONE_AT_A_TIME, explained(config_dir):
         return settled(_hydra(words, folders), folders)
 
 

@@ -28,13 +28,14 @@ def checked(settings: Settings) -> Settings:
     at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
     at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
     at_least(1, "data.pad_multiple", "data.parts", "cost.batch_size", "cost.point_seconds")
+    at_least(1, "run.timeout", "run.stalled", "workers")
     if settings.threads is not None and settings.threads > MOST_THREADS:
         raise UserError(f"threads: {settings.threads} is not allowed; it must be at most {MOST_THREADS}")
     one_of(("longest", "max"), "data.pad_to")
     at_least(3, "measure.steps")
     at_least(2, "measure.warmup_steps")
     at_least(1e-12, "train.learning_rate", "train.eps", "train.grad_clip", "measure.memory_limit_gib")
-    at_least(1e-3, "cost.memory_gib")
+    at_least(1e-3, "cost.memory_gib", "run.memory_gib")
     at_least(1.0, "train.diverged_at")
     for name in ("size.dropout", "size.attention_dropout", "train.label_smoothing"):
         if not 0 <= _get(settings, name) < 1:
@@ -50,6 +51,7 @@ def checked(settings: Settings) -> Settings:
     one_of(WANDB_MODES, "wandb.mode")
     if settings.minutes is not None and settings.sweep == "cost":
         raise UserError("minutes: not for sweep=cost; choose fewer points there, as cost.lengths=[1024,4096]")
+    _workers(settings)
     if not settings.cost.lengths or min(settings.cost.lengths) < 1:
         raise UserError(f"cost.lengths: {list(settings.cost.lengths)} is not a list of lengths of at least 1")
     if not settings.cost.modes or not set(settings.cost.modes) <= set(COST_MODES):
@@ -58,6 +60,18 @@ def checked(settings: Settings) -> Settings:
     if size % parts:
         raise UserError(f"train.accumulate: {parts} does not divide train.batch_size {size}")
     return settings
+
+
+def _workers(settings: Settings) -> None:
+    devices = list(settings.devices)
+    if len(set(devices)) < len(devices) or min(devices, default=0) < 0:
+        raise UserError(f"devices: {devices} is not a list of GPUs, each once: a part of one measures nothing")
+    if devices and settings.workers > 1:
+        raise UserError(f"workers: {settings.workers} is not allowed beside devices, of which each has one")
+    if devices and settings.device == "cpu":
+        raise UserError(f"devices: {devices} are GPUs; device=cpu has workers=N")
+    if (devices or settings.workers > 1) and settings.sweep == "cost":
+        raise UserError("workers, devices: not for sweep=cost, whose points have the machine to themselves")
 
 
 def _get(value: Any, name: str) -> Any:

@@ -109,6 +109,15 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Run:
+    """What a run may take before whoever keeps it ends it, with a record; null: whatever it takes."""
+
+    timeout: float | None = None  # seconds, from its start
+    memory_gib: float | None = None  # of main memory, all its processes together
+    stalled: float | None = None  # seconds without a step, once the data are there
+
+
+@dataclass(frozen=True)
 class Wandb:
     """The optional mirror of a run."""
 
@@ -148,6 +157,8 @@ class Settings:
     resume: str = of(INCIDENTAL, "yes")  # from where an interrupted run stopped: yes | anyway | no
     checkpoint_every: float = of(INCIDENTAL, 300.0)  # seconds of training that an interruption may cost, and a step
     minutes: float | None = of(INCIDENTAL, None)  # of a sweep: do what fits into them
+    workers: int = of(INCIDENTAL, 1)  # of a sweep: runs side by side, each with its share of the cores
+    devices: tuple[int, ...] = of(INCIDENTAL, tuple)  # of a sweep: GPUs, each with a run at a time
     device: str = of(CONDITION, "auto")
     threads: int | None = of(CONDITION, None)
     dtype: str = of(CONDITION, "auto")
@@ -163,6 +174,7 @@ class Settings:
     train: Train = of(EXPERIMENT, Train)
     measure: Measure = of(CONDITION, Measure)
     cost: Cost = of(INCIDENTAL, Cost)
+    run: Run = of(INCIDENTAL, Run)
     wandb: Wandb = of(INCIDENTAL, Wandb)
     choices: Choices = of(EXPERIMENT, Choices)
     task: Mapping[str, Any] = of(EXPERIMENT, dict)

@@ -77,6 +77,8 @@ def as_typed(words: Sequence[str]) -> list[str]:
 
 def _quoted(word: str, several: set[str]) -> str:
     key, equals, value = word.partition("=")
+    if key == "devices" and re.fullmatch(r"\d+(,\d+)*", value):
+        return f"devices=[{value}]"  # several are one list, and no sweep over them
     if equals and not key.lstrip("+~"):
         raise UserError(f"{word!r} is not an option; write key=value, for instance task=listops or train.steps=100")
     plain = re.fullmatch(r"[\w./-]*|null|\$\{.*\}|'.*'|\".*\"|\[.*\]", value, re.ASCII)

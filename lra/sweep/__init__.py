@@ -2,10 +2,12 @@
 
 job        one run of a sweep: the words that name it
 once       known already, or run now
+crew       runs side by side
 minutes    as many runs as fit into a given time
 estimate   how long a run will take
 points     a point of the cost curves
 largest    the largest batch that fits
+overview   done, running, waiting, interrupted, failed
 lengths    every model at every length
 callbacks  Hydra's side of it
 """

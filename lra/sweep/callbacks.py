@@ -6,6 +6,7 @@ so refused before anything has run, and how jobs are done is ours alone.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -17,9 +18,11 @@ from hydra.experimental.callback import Callback
 
 from lra import console
 from lra.errors import UserError, refuse
+from lra.machine.signals import heard, interrupting
 from lra.settings import build, compose
 from lra.sweep.job import Job, Row
 from lra.sweep.once import Sweep
+from lra.sweep.overview import Overview
 
 
 class Signed(Callback):
@@ -53,24 +56,29 @@ class Runs(Signed):
     """A sweep of runs, with its table. Exit code 0 only if every run that was begun ended ok."""
 
     def end(self, config: Any) -> bool:
-        from lra.sweep.minutes import within
+        from lra.sweep.minutes import by_value, within
+        from lra.sweep.spread import spread
 
-        sweep = Sweep(build.instantiate(config.launcher, "launcher"))
+        jobs = self.jobs if config.minutes is None else by_value(self.jobs)
+        results = Path(os.path.expanduser(config.results_dir))  # noqa: PTH111
+        overview = Overview(results, [job.label for job in jobs])
+        sweep = Sweep(build.instantiate(config.launcher, "launcher"), overview)
         if config.minutes is not None and not config.minutes > 0:
             raise UserError(f"minutes: {config.minutes:g} is not above 0")
-        try:
-            if config.minutes is not None:
-                within(sweep, self.jobs, self.begin + 60 * config.minutes)
-            elif hasattr(sweep.launcher, "submit"):
-                from lra.sweep.spread import spread
-
-                spread(sweep, sweep.launcher, self.jobs)
-            else:
-                sweep.all(self.jobs)
-        finally:
-            print(table(sweep.rows, config.results_dir))
-            if config.budget == "paper":
-                print(beside_published(config.results_dir))
+        end = self.begin + 60 * (config.minutes or 0)
+        with heard(interrupting()):
+            try:
+                with overview:
+                    if config.minutes is not None:
+                        within(sweep, jobs, end)
+                    elif hasattr(sweep.launcher, "submit"):
+                        spread(sweep, sweep.launcher, jobs)
+                    else:
+                        sweep.all(jobs)
+            finally:
+                print(table(sweep.rows, config.results_dir), flush=True)
+                if config.budget == "paper":
+                    print(beside_published(config.results_dir))
         return all(row.status in ("ok", "skipped") for row in sweep.rows)
 
 
@@ -88,7 +96,8 @@ class Points(Signed):
                 models[" ".join([job.model, *settings.variant])] = settings
             except UserError as error:
                 refused.append(f"{job.model}: {error}")
-        good = measured(models) if models else False
+        with heard(interrupting()):
+            good = measured(models) if models else False
         for line in refused:
             print(line, file=sys.stderr)
         return good and not refused

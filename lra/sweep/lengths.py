@@ -33,27 +33,37 @@ def measured(models: dict[str, Settings]) -> bool:
     begin, sweep, best = time.monotonic(), store.new_id()[1], None
     counts: Counter[str] = Counter()
     number, total = 0, sum(map(len, blocks))
-    for block in blocks:
-        points = [p for p in block if not bench.recorded(p)]
-        if known := len(block) - len(points):
-            counts["recorded before"] += known
-            number += known
-        if not points:
-            continue
-        if best is None:
-            say("measuring what this machine can do at best")
-            best = ceilings.fresh(bench.device, settings.threads)
-        say(f"{points[0].where}: {', '.join(p.label for p in points)}")
-        for point, done in zip(points, bench.take(points, sweep=sweep, ceilings=best), strict=True):
-            number += 1
-            counts["refused" if isinstance(done, UserError) else done.status] += 1
-            say(f"[{number}/{total}] {point}: {done if isinstance(done, UserError) else told(done)}")
-    hashes = {r.config_hash for block in blocks for p in block if (r := bench.recorded(p))}
-    table = results.load(settings.results_dir).points
-    print(as_table(table[table.config_hash.isin(hashes)]))
+    try:
+        for block in blocks:
+            points = [p for p in block if not bench.recorded(p)]
+            if known := len(block) - len(points):
+                counts["recorded before"] += known
+                number += known
+            if not points:
+                continue
+            if best is None:
+                say("measuring what this machine can do at best")
+                best = ceilings.fresh(bench.device, settings.threads)
+            say(f"{points[0].where}: {', '.join(p.label for p in points)}")
+            for point, done in zip(points, bench.take(points, sweep=sweep, ceilings=best), strict=True):
+                number += 1
+                counts["refused" if isinstance(done, UserError) else done.status] += 1
+                say(f"[{number}/{total}] {point}: {done if isinstance(done, UserError) else told(done)}")
+    except KeyboardInterrupt:
+        if any(counts.values()):
+            print(shown(blocks, bench, settings))
+        raise
+    print(shown(blocks, bench, settings))
     spent = console.duration(time.monotonic() - begin)
     print(f"{total} points in {spent}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
     return set(counts) <= {*CONCLUDED, "recorded before"}
+
+
+def shown(blocks: list[list[Point]], bench: Bench, settings: Settings) -> str:
+    """The table of all points of a sweep that there are records of."""
+    hashes = {r.config_hash for block in blocks for p in block if (r := bench.recorded(p))}
+    table = results.load(settings.results_dir).points
+    return as_table(table[table.config_hash.isin(hashes)])
 
 
 def told(r: Record) -> str:

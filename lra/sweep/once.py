@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,9 @@ from lra.runner.place import folder
 from lra.settings import compose, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
+from lra.sweep.crew import side_by_side
 from lra.sweep.job import Job, Row, Skipped
+from lra.sweep.overview import Overview, ended
 
 PAUSE = 2.0  # seconds between two looks at what others are doing
 
@@ -32,10 +35,11 @@ class Sweep:
     """rows: one a job, in order. Several that do the same at once share the work: what somebody else is doing is
     come back to when all else is done."""
 
-    def __init__(self, launcher: Launcher) -> None:
-        self.launcher = launcher
+    def __init__(self, launcher: Launcher, overview: Overview | None = None) -> None:
+        self.launcher, self.overview = launcher, overview
         self.watcher, self.shelf = Watcher(), Shelf()
         self.found: dict[int, Row] = {}
+        self.looking = threading.Lock()
 
     @property
     def rows(self) -> list[Row]:
@@ -55,9 +59,8 @@ class Sweep:
         waiting, said = list(enumerate(jobs, 1)), set()
         while waiting:
             left = []
-            for number, job in waiting:
-                label = f"[{number}/{len(jobs)}] {job.label}"
-                owner = self.do(number, job, label, allow)
+            asked = [(number, job, f"[{number}/{len(jobs)}] {job.label}", allow) for number, job in waiting]
+            for (number, job, label, _), owner in zip(asked, self.each(asked), strict=True):
                 if owner is not None:
                     left.append((number, job))
                     if number not in said:
@@ -67,14 +70,21 @@ class Sweep:
             if waiting:
                 time.sleep(PAUSE)
 
+    def each(self, asked: list[tuple[Any, ...]]) -> Iterable[Mapping[str, Any] | None]:
+        """`do` of each, one after the other or as many at once as the launcher can."""
+        workers = getattr(self.launcher, "workers", 1)
+        return side_by_side(workers, self.do, asked) if workers > 1 else (self.do(*words) for words in asked)
+
     def do(
         self, number: int, job: Job, label: str, allow: Callable[[Settings, str], float] | None = None
     ) -> Mapping[str, Any] | None:
         """The job's row; or who else is doing it."""
         row = Row(job, "failed")
         try:
-            settings = compose.config(job.words, job.config_dir)
-            if (found := known(settings, self.shelf)) is not None:
+            with self.looking:
+                settings = compose.config(job.words, job.config_dir)
+                found = known(settings, self.shelf)
+            if found is not None:
                 row.take(found[1], known=True)
             else:
                 owner, over = self.watcher.look(place_of(settings))
@@ -83,7 +93,11 @@ class Sweep:
                     return owner
                 seconds = allow(settings, label) if allow else None
                 note(label)
+                if self.overview is not None:
+                    self.overview.begin(number)
                 if (owner := self.run(row, seconds, over)) is not None:
+                    if self.overview is not None:
+                        self.overview.end(number, None)
                     return owner
         except Skipped as why:
             row.status, row.reason = "skipped", str(why)
@@ -95,6 +109,10 @@ class Sweep:
             self.found[number] = row
             raise
         self.found[number] = row
+        if self.overview is not None:
+            self.overview.end(number, row)
+            if row.seconds is not None:
+                note(ended(label, row))
         return None
 
     def run(self, row: Row, seconds: float | None, over: int) -> Mapping[str, Any] | None:

@@ -92,7 +92,7 @@ def spread(sweep: Sweep, engine: Engine, jobs: list[Job]) -> None:
         while wanted:
             for number in _settled(sweep, wanted):
                 del wanted[number]
-            _submit(sweep, engine, list(wanted.values()))
+            _submit(sweep, engine, wanted)
             if wanted:
                 time.sleep(engine.pause)
                 engine.look([w.ticket for w in wanted.values() if w.ticket is not None])
@@ -125,6 +125,8 @@ def _settled(sweep: Sweep, wanted: dict[int, Wanted]) -> list[int]:
         elif w.ticket is None or w.ticket.how is None or not _over(sweep, w, row):
             continue
         sweep.found[number] = row
+        if sweep.overview is not None:
+            sweep.overview.end(number, row)
         note(f"{w.label}: {row.status}" + (f": {row.reason}" if row.status != "ok" else ""))
         out.append(number)
     return out
@@ -164,11 +166,18 @@ def last_word(log: str) -> str | None:
     return next((line.removeprefix("lra: ") for line in reversed(lines) if line.startswith("lra: ")), None)
 
 
-def _submit(sweep: Sweep, engine: Engine, wanted: list[Wanted]) -> None:
+def _submit(sweep: Sweep, engine: Engine, wanted: dict[int, Wanted]) -> None:
     """Hand over what nobody does."""
-    free = [w for w in wanted if w.ticket is None and sweep.watcher.look(place_of(w.settings))[0] is None]
+    free = {
+        number: w
+        for number, w in wanted.items()
+        if w.ticket is None and sweep.watcher.look(place_of(w.settings))[0] is None
+    }
     if not free:
         return
-    for w, ticket in zip(free, engine.submit([(w.job, w.minutes) for w in free]), strict=True):
+    tickets = engine.submit([(w.job, w.minutes) for w in free.values()])
+    for (number, w), ticket in zip(free.items(), tickets, strict=True):
         w.ticket, w.tries = ticket, w.tries + 1
+        if sweep.overview is not None:
+            sweep.overview.begin(number)
         note(f"{w.label}: job {ticket.name}")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lra.machine.device import own_randomness
+from lra.machine.heartbeat import beat
 from lra.settings.schema import Settings
 from lra.train.batches import by_length, loader
 
@@ -47,6 +48,7 @@ def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: An
             with acc.autocast():
                 output = model(batch.tokens, batch.mask)
             answers = exam.scores(output, batch)
+            beat()
             found.append((index[answers.items.cpu().numpy()], *(t.cpu().numpy() for t in answers[:3])))
     model.train(was_training)
     rows = [tuple(map(np.concatenate, zip(*found, strict=True)))] if found else []

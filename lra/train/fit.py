@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lra.machine.company import clock as now
 from lra.settings.schema import Settings, Train
 from lra.train.batches import Part, feed, stream
 from lra.train.evaluate import evaluate
@@ -106,16 +106,16 @@ class Clock:
     """Seconds of training, which sees neither evaluations nor what is kept."""
 
     def __init__(self, before: float) -> None:
-        self.start, self.pause = time.perf_counter() - before, None
+        self.start, self.pause = now() - before, None
 
     def seconds(self) -> float:
-        return (self.pause or time.perf_counter()) - self.start
+        return (self.pause or now()) - self.start
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        self.pause = time.perf_counter()
+        self.pause = now()
         yield
-        self.start += time.perf_counter() - self.pause
+        self.start += now() - self.pause
         self.pause = None
 
 

@@ -20,14 +20,14 @@ class Deadly(FullAttention):
 
     def __init__(self, dim: int, heads: int, max_len: int, deed: str = "exit", after: int = 4) -> None:
         super().__init__(dim, heads, max_len)
-        self.deed, self.left = deed, after
+        self.deed, self.left, self.scale = deed, after, 1.0
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if self.training and x.device.type != "meta":
             self.left -= 1
             if self.left < 0:
                 getattr(self, self.deed)()
-        return super().forward(x, mask)
+        return super().forward(x, mask) * self.scale
 
     def exit(self) -> None:
         os._exit(7)
@@ -44,6 +44,19 @@ class Deadly(FullAttention):
     def sleep(self) -> None:
         Path("asleep").touch()
         time.sleep(3600)
+
+    def hoard(self) -> None:
+        self.hoarded = bytearray(b"x") * (1 << 30)
+        self.sleep()
+
+    def print_once(self) -> None:
+        """100 MB."""
+        if self.left == -1:
+            for _ in range(100):
+                print("x" * 999_999)
+
+    def astray(self) -> None:
+        self.scale = float("nan")
 
     def swallow(self) -> None:
         """Sleeps, and takes Ctrl-C for something of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -69,6 +70,20 @@ def test_without_a_folder_nobody_waits(own: Path, monkeypatch: pytest.MonkeyPatc
     none = Lease("cpu")
     with none.held(settle=False):
         assert not Lease("cpu").elsewhere("a")
+
+
+def test_without_a_place_of_the_users_own_there_is_one_in_the_common_one(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr(lease.tempfile, "gettempdir", lambda: str(own))
+    with Lease("cpu").held(settle=False):
+        assert Lease("cpu").elsewhere("a")
+    (made,) = own.iterdir()
+    assert made.name == f"lra-{os.getuid()}" and made.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(lease.os, "getuid", lambda: made.stat().st_uid + 1)
+    monkeypatch.setattr(lease, "folder", lambda: made)
+    assert Lease("cpu").file is None, "somebody else's"
 
 
 def test_whoever_means_the_same_device_names_it_so(monkeypatch: pytest.MonkeyPatch) -> None:

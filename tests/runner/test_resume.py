@@ -300,13 +300,14 @@ def test_a_run_that_somebody_does_is_refused_and_known_once_it_is_done(
 def test_a_killed_run_has_its_record_and_goes_on_under_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What kills from outside says nothing of how far a run had come."""
     from lra.runner.keeper import Watch, concluded
+    from lra.settings.schema import Run
 
     messages: list[dict[str, Any]] = []
     with monkeypatch.context() as patch:
         kill_at(patch, 5)
         recorded(settings_of(tmp_path), messages.append)
-    watch = Watch(SimpleNamespace(returncode=-9), None)
-    watch.channel = SimpleNamespace(waiting=lambda: messages)
+    channel = SimpleNamespace(waiting=lambda: messages)
+    watch = Watch(SimpleNamespace(code=-9, how=lambda: "was killed", channel=channel), Run())
     watch.listen()
     end = concluded(settings_of(tmp_path), watch)
     failed = store.read(end.path)

@@ -6,5 +6,6 @@ A launcher is a class with one method
 
 which has the run done, to its end or for that many seconds (null: as long as it takes), and returns when
 its record, if it leaves one, can be read. over: the number of a claim that is known to be nobody's
-(lra.record.claim), 0 for none. Exit codes are those of `python -m lra`.
+(lra.record.claim), 0 for none. Exit codes are those of `python -m lra`. One that can do several runs at
+once says how many by an attribute `workers`; then `launch` is called from as many threads.
 """
