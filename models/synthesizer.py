@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from lra.models.parts.chance import Drops
 from lra.models.parts.heads import MultiHead, all_real, rotate
-from lra.models.parts.softmax import attend
+from lra.models.parts.softmax import attend, dropped
 
 KINDS = ("dense", "random", "fixed_random", "factorized_dense", "factorized_random")
 
@@ -177,6 +177,9 @@ def plain(
     table: Tensor, products: list[tuple[Tensor, Tensor]], v: Tensor, keys: Tensor | None, drops: Drops | None
 ) -> Tensor:
     """softmax(table + sum of products) v."""
+    if drops and v.device.type == "cpu":
+        q, k = products[0] if products else [v[..., :0]] * 2
+        return dropped(q, k, v, keys, drops, 1.0, table)
     logits = table
     for a, b in products:
         logits = logits + a @ b.mT

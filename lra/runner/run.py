@@ -55,9 +55,13 @@ def recorded(settings: Settings, tell: Tell | None = None, terms: Terms = ALONE)
             if not draft.main:
                 return draft.record(status, reason)
             path = draft.save(status, reason)
-            draft.claim.clear()
+            if status == "failed" and draft.machine["processes"] > 1:
+                draft.claim.mark_recorded()  # it may be that another of them was killed
+            else:
+                draft.claim.clear()
         except Overtaken as error:
             say(f"{error}, which leaves its record; what was done here is dropped")
+            draft.report_held(draft.claim.follower())
             return None
         except Known as found:
             draft.report_known(found)
@@ -104,7 +108,7 @@ def ended(draft: Draft) -> tuple[str, str | None]:
 
 def interrupting(draft: Draft) -> Callable[..., None]:
     """What SIGTERM and Ctrl-C do: they end a run, at the end of a step if it is in one, or at once if they come again
-    later; but once there is a score, or a run is being ended, nothing that is sent keeps the record from being written."""
+    later; but once there is a score, or a run is being ended, nothing keeps the record from being written."""
     first = [0.0]
 
     def interrupt(*_: Any) -> None:

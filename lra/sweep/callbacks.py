@@ -64,11 +64,17 @@ class Runs(Signed):
         sweep = Sweep(build.instantiate(config.launcher, "launcher"), overview)
         if config.minutes is not None and not config.minutes > 0:
             raise UserError(f"minutes: {config.minutes:g} is not above 0")
-        end = self.begin + 60 * (config.minutes or 0)
         with heard(interrupting()):
             try:
                 with overview:
-                    sweep.all(jobs) if config.minutes is None else within(sweep, jobs, end)
+                    if config.minutes is not None:
+                        within(sweep, jobs, self.begin + 60 * config.minutes)
+                    elif hasattr(sweep.launcher, "submit"):
+                        from lra.sweep.spread import spread
+
+                        spread(sweep, sweep.launcher, jobs)
+                    else:
+                        sweep.all(jobs)
             finally:
                 print(table(sweep.rows, config.results_dir), flush=True)
                 if config.budget == "paper":

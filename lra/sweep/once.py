@@ -13,11 +13,13 @@ from lra.errors import INTERRUPTED, USAGE, UserError
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import store
 from lra.record.claim import Held, Watcher
+from lra.record.record import Record
 from lra.runner.keeper import End
 from lra.runner.known import Shelf, known
 from lra.runner.place import folder
-from lra.settings import compose
+from lra.settings import compose, identity
 from lra.settings.schema import Settings
+from lra.settings.typed import plain
 from lra.sweep.crew import side_by_side
 from lra.sweep.job import Job, Row, Skipped
 from lra.sweep.overview import Overview, ended
@@ -38,10 +40,18 @@ class Sweep:
         self.watcher, self.shelf = Watcher(), Shelf()
         self.found: dict[int, Row] = {}
         self.looking = threading.Lock()
+        if overview is not None:
+            overview.found = self.found
 
     @property
     def rows(self) -> list[Row]:
         return [row for _, row in sorted(self.found.items())]
+
+    def newest(self, settings: Settings) -> Record | None:
+        """The newest record of a run, whatever its status."""
+        found = [e for e in self.shelf.entries(settings) if e.seed == settings.seed]
+        wanted = identity.identity(plain(settings))
+        return next((store.read(e.path) for e in reversed(found) if e.identity == wanted), None)
 
     def all(self, jobs: list[Job], allow: Callable[[Settings, str], float] | None = None) -> None:
         """Every job's row, from its record or from running it now.
@@ -101,10 +111,8 @@ class Sweep:
             self.found[number] = row
             raise
         self.found[number] = row
-        if self.overview is not None:
-            self.overview.end(number, row)
-            if row.seconds is not None:
-                note(ended(label, row))
+        if self.overview is not None and row.seconds is not None:
+            note(ended(label, row))
         return None
 
     def run(self, row: Row, seconds: float | None, over: int) -> Mapping[str, Any] | None:

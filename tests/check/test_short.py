@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from lra.check import short
 from lra.check.readout import blind
 from lra.check.short import verdict
 from lra.leaderboard import csv, latex, markdown, terminal
@@ -162,3 +163,10 @@ def test_a_row_made_before_its_model_changed_says_so(tmp_path: Path) -> None:
         text = " ".join(terminal.render(boards(load(tmp_path)), 200).split())
         assert (f"sinkhorn, revision {now - 1} of the model, now {now} (ListOps)" in text) == (number < now)
     assert load(tmp_path).runs.stale.notna().sum() == 1
+
+
+def test_a_gradient_that_is_all_of_companions_is_a_number() -> None:
+    """None of its own to compare with: infinite is nothing that a record could hold."""
+    found = short._crossing([torch.tensor([[0.0], [1.0]])], torch.zeros(2, 1, dtype=torch.int64))
+    assert 1 < found < float("inf")
+    assert short._crossing([torch.tensor([[1.0], [0.0]])], torch.zeros(2, 1, dtype=torch.int64)) == 0
