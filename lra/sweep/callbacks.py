@@ -57,7 +57,6 @@ class Runs(Signed):
 
     def end(self, config: Any) -> bool:
         from lra.sweep.minutes import by_value, within
-        from lra.sweep.spread import spread
 
         jobs = self.jobs if config.minutes is None else by_value(self.jobs)
         results = Path(os.path.expanduser(config.results_dir))  # noqa: PTH111
@@ -65,13 +64,14 @@ class Runs(Signed):
         sweep = Sweep(build.instantiate(config.launcher, "launcher"), overview)
         if config.minutes is not None and not config.minutes > 0:
             raise UserError(f"minutes: {config.minutes:g} is not above 0")
-        end = self.begin + 60 * (config.minutes or 0)
         with heard(interrupting()):
             try:
                 with overview:
                     if config.minutes is not None:
-                        within(sweep, jobs, end)
+                        within(sweep, jobs, self.begin + 60 * config.minutes)
                     elif hasattr(sweep.launcher, "submit"):
+                        from lra.sweep.spread import spread
+
                         spread(sweep, sweep.launcher, jobs)
                     else:
                         sweep.all(jobs)

@@ -40,6 +40,8 @@ class Sweep:
         self.watcher, self.shelf = Watcher(), Shelf()
         self.found: dict[int, Row] = {}
         self.looking = threading.Lock()
+        if overview is not None:
+            overview.found = self.found
 
     @property
     def rows(self) -> list[Row]:
@@ -109,10 +111,8 @@ class Sweep:
             self.found[number] = row
             raise
         self.found[number] = row
-        if self.overview is not None:
-            self.overview.end(number, row)
-            if row.seconds is not None:
-                note(ended(label, row))
+        if self.overview is not None and row.seconds is not None:
+            note(ended(label, row))
         return None
 
     def run(self, row: Row, seconds: float | None, over: int) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +55,7 @@ class Overview:
         self.lines = [Line(label) for label in labels]
         self.path = results / "sweeps" / f"{store.new_id()[1]}.json"
         self.over = threading.Event()
+        self.found: Mapping[int, Row] = {}  # rows by number, of those that have one
 
     def __enter__(self) -> Overview:
         self.write()
@@ -84,6 +85,8 @@ class Overview:
 
     def look(self) -> None:
         """Take over how far the runs have come."""
+        for number, row in tuple(self.found.items()):
+            self.end(number, row)
         for watch in tuple(GOING.watches):
             for line in self.lines:
                 if line.label == watch.label and line.status == RUNNING:

@@ -53,7 +53,7 @@ def test_a_sweep_is_seen_as_it_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         assert lines.count("text linear s0 waiting -") == lines.count("text local s0 waiting -") == 1
         assert "listops linear s0: failed: RuntimeError: x" in lines
         assert lines[-1].startswith("4 runs: 1 failed, 1 running, 2 waiting; heard of 0 s ago")
-        seen.end(2, row(LABELS[1], status="ok", accuracy=0.5))
+        seen.found = {2: row(LABELS[1], status="ok", accuracy=0.5)}
         seen.write()
         assert "listops local s0 ok 200/400 50.00 %" in [" ".join(x.split()) for x in status(tmp_path).splitlines()]
     assert status(tmp_path) == f"no sweep goes on in {tmp_path}, and nothing was stopped"

@@ -45,8 +45,8 @@ def test_twelve_runs(tmp_path: Path, group: Path, workers: int) -> None:
     for name, (deed, after, _, _) in DEEDS.items():
         mixer = f"{{_target_: tests.help.deadly.Deadly, _partial_: true, deed: {deed}, after: {after}}}"
         (tmp_path / "mine" / "model" / f"{name}.yaml").write_text(f"# @package _global_\nmodel:\n  mixer: {mixer}\n")
-    words = [*tiny.words(tmp_path), "train.steps=40", "run.stalled=60", "run.timeout=600", f"workers={workers}"]
-    words += ["--config-dir", str(tmp_path / "mine"), "-m", f"model={','.join([*SOUND, *DEEDS])}"]
+    words = ["--config-dir", str(tmp_path / "mine"), "-m", f"model={','.join([*SOUND, *DEEDS])}"]
+    words += [*tiny.words(tmp_path), "train.steps=40", "run.stalled=60", "run.timeout=600", f"workers={workers}"]
     done, left = swept(words, tmp_path, group)
     assert left == [], "processes of runs are left"
     found = {r.model: r for _, r in store.find(tmp_path / "results") if r.kind == "model"}
