@@ -36,7 +36,10 @@ What a model may ask of training, and needs no registration for:
 
     parameter.lra = {"rate": r, "decay": w}    r a ratio to the schedule's rate, w its weight decay; either or both
     self.extra_loss = scalar                   set in `forward` while training, already weighted: it is added to
-                                               what is differentiated and is no part of the loss that is reported
+                                               what is differentiated and is no part of the loss that is reported;
+                                               a mean over examples, or the model couples them
+    couples_examples = True                    of a class: while training, examples of a batch see each other (a
+                                               batch norm is known without it), so that the batch stays whole
 
 A stack is handed `mixer` (a factory to call with `layer=i, shared=d`) and, by the same rule, dim,
 depth, mlp_dim, max_len, dropout, checkpoint. A model outside this repository needs one class and
