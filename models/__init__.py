@@ -41,6 +41,12 @@ What a model may ask of training, and needs no registration for:
     couples_examples = True                    of a class: while training, examples of a batch see each other (a
                                                batch norm is known without it), so that the batch stays whole
 
+What is drawn in training is keyed by seed, optimizer step, module and example (`parts.chance`), so that the
+parts of a batch, their order and their padding do not move it: `parts.chance.Dropout` in place of nn.Dropout, and
+`MultiHead.drops` for attention weights. Whoever trains calls `parts.chance.tell` before each forward pass; where
+nobody does, or a module is of other hands, torch's generator serves. On CUDA torch's fused attention drops weights
+by its own generator. A mixer whose kernel depends on where it runs says which it is: `path(device)`.
+
 A stack is handed `mixer` (a factory to call with `layer=i, shared=d`) and, by the same rule, dim,
 depth, mlp_dim, max_len, dropout, checkpoint. A model outside this repository needs one class and
 one YAML: see CONTRIBUTING.md.

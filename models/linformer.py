@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.models.parts.heads import MultiHead, all_real, rotate
-from lra.models.parts.softmax import attend
+from lra.models.parts.softmax import attend, path
 
 SHARINGS = ("none", "heads", "key-value", "layers")
 
@@ -85,6 +85,10 @@ class Linformer(MultiHead):
         if self.rotary:
             q = rotate(q)
         return self.out(self.join(attend(q, k, v, None, self.drops(q, k.shape[2]))))
+
+    def path(self, device: torch.device) -> str:
+        """Of `softmax.attend`: "fused" or "blocks"."""
+        return path(device, self.dropout)
 
     def _mix(self, x: Tensor, project: nn.Module, mix: Tensor, mixed: Tensor | None, turn: bool) -> Tensor:
         """Keys or values of the mixtures: (B, L, D), E or F -> (B, H, K, width of a head)."""

@@ -10,7 +10,7 @@ everything of t is divided by exp(m_t), which makes a decay of log sigmoid(f_t) 
 exp(i_t - m_t), both at most 1: attention with a decay, n being one more column of v.
 
 The paper is causal. Here `expand` D channels go in and come out, half of them each way with a convolution, gates and
-norm of their own.
+norm of their own: with 1 a layer has about as many parameters as one of attention, the paper's own factor is 2.
 
 Time O(L E (Q + E)) a head, memory O(L D): one way's q, k, v and h are computed again going back. Padding neither
 forgets nor writes, so that the recurrence passes over a hole, and is zero to the convolutions, which keep the distance
@@ -55,22 +55,21 @@ class Way(nn.Module):
         self.heads, self.reverse = heads, reverse
         self.conv = ShortConv(width, conv_kernel, bias=True, reverse=reverse)
         self.query, self.key, self.value = (Blocks(width, (0.4 / dim) ** 0.5) for _ in range(3))
-        self.write, self.forget = nn.Linear(3 * width, heads), nn.Linear(3 * width, heads)
-        nn.init.zeros_(self.write.weight)
-        nn.init.zeros_(self.forget.weight)
-        nn.init.normal_(self.write.bias, std=0.1)
+        # Of q, of k and of v, the last with the bias: input gates, then forget gates.
+        self.gates = nn.ModuleList(nn.Linear(width, 2 * heads, bias=last) for last in (False, False, True))
+        for gates in self.gates:
+            nn.init.zeros_(gates.weight)
         with torch.no_grad():
-            self.forget.bias.copy_(torch.linspace(3.0, 6.0, heads))
+            self.gates[2].bias.copy_(torch.cat((0.1 * torch.randn(heads), torch.linspace(3.0, 6.0, heads))))
         self.scale = nn.Parameter(torch.ones(width))
         self.skip = nn.Parameter(torch.ones(width))
 
     def forward(self, u: Tensor, gone: Tensor | None) -> Tensor:
         smooth = self.conv(u)
         q, k, v = self.query(smooth), self.key(smooth), self.value(u)
-        gates = torch.cat((q, k, v), -1)
-        f = nothing_at(gone, F.logsigmoid(exact(self.forget, gates)))
+        i, f = sum(exact(gates, t) for gates, t in zip(self.gates, (q, k, v), strict=True)).chunk(2, -1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (q, k, v))
-        h = self.cell(q, k, v, f, exact(self.write, gates), gone)
+        h = self.cell(q, k, v, nothing_at(gone, F.logsigmoid(f)), i, gone)
         return (
             F.layer_norm(h, h.shape[-1:], eps=EPS).flatten(2) * self.scale.to(h.dtype) + self.skip.to(h.dtype) * smooth
         )
@@ -107,7 +106,7 @@ class MLSTM(nn.Module):
     """
 
     def __init__(
-        self, dim: int, heads: int, qkv_dim: int | None = None, depth: int = 1, expand: int = 2, conv_kernel: int = 4
+        self, dim: int, heads: int, qkv_dim: int | None = None, depth: int = 1, expand: int = 1, conv_kernel: int = 4
     ) -> None:
         super().__init__()
         if expand < 1:

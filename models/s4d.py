@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.models.parts.conv import long_conv
+from lra.models.parts.conv import long_conv, with_skip
 from lra.models.parts.heads import zeroed
 from lra.models.parts.modes import Rates, inverse_frequencies, legs, linear_frequencies, log_steps, mode_kernel
 from lra.models.parts.tiles import wide
@@ -77,8 +77,7 @@ class S4D(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         back, ahead = self.kernels(x.shape[1], wide(x.dtype))
-        back = torch.cat((back[:, :1] + self.skip.to(back.dtype)[:, None], back[:, 1:]), dim=1)
-        return F.glu(self.out(F.gelu(long_conv(zeroed(x, mask), back, ahead))), dim=-1)
+        return F.glu(self.out(F.gelu(long_conv(zeroed(x, mask), with_skip(back, self.skip), ahead))), dim=-1)
 
     def kernels(self, length: int, dtype: torch.dtype) -> Tensor:
         """Taps of both directions, (2, D, L)."""

@@ -97,6 +97,10 @@ class SinkhornAttention(MultiHead):
             scores = scores.masked_fill(padding[..., None] | padding[..., None, :], -1e9)
         return Sinkhorn.apply(scores / self.temperature, padding, self.iterations)
 
+    def path(self, device: torch.device) -> str:
+        """ "fused", torch's kernel on CUDA, or "blocks" elsewhere."""
+        return "fused" if device.type == "cuda" else "blocks"
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         length = x.shape[1]
         width = min(self.block, length)

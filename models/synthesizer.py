@@ -36,8 +36,9 @@ from torch import Tensor, nn
 
 from lra.models.parts.chance import Drops
 from lra.models.parts.heads import MultiHead, all_real, rotate
-from lra.models.parts.softmax import attend
+from lra.models.parts.softmax import attend, dropped, path
 
+PRODUCTS = ("dense", "factorized_random")  # whose logits are products of two factors
 KINDS = ("dense", "random", "fixed_random", "factorized_dense", "factorized_random")
 
 
@@ -96,11 +97,16 @@ class Synthesizer(MultiHead):
             x, keys = x.masked_fill(~mask[..., None], 0), mask[:, None, None]
         products = self.products(x)
         v = self.split(self.value(x))
-        if self.kind in ("dense", "factorized_random"):
+        if self.kind in PRODUCTS:
             y = fused(products, v, keys, self.drops(v))
         else:
             y = plain(self.table(x), products, v, keys, self.drops(v))
         return self.out(self.join(y))
+
+    def path(self, device: torch.device) -> str:
+        """ "fused" or "blocks", as of `softmax.attend`; "plain" where a table of logits stands in full."""
+        way = path(device, self.dropout)
+        return way if way == "blocks" or self.kind in PRODUCTS else "plain"
 
     def products(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Pairs (B or 1, H, L, n) whose products a b^T add up to the logits, or to their part that has that form."""
@@ -177,6 +183,9 @@ def plain(
     table: Tensor, products: list[tuple[Tensor, Tensor]], v: Tensor, keys: Tensor | None, drops: Drops | None
 ) -> Tensor:
     """softmax(table + sum of products) v."""
+    if drops and v.device.type == "cpu":
+        q, k = products[0] if products else [v[..., :0]] * 2
+        return dropped(q, k, v, keys, drops, 1.0, table)
     logits = table
     for a, b in products:
         logits = logits + a @ b.mT

@@ -6,10 +6,11 @@ quadratic. No departure from the paper.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lra.models.parts.heads import MultiHead, all_real
-from lra.models.parts.softmax import attend
+from lra.models.parts.softmax import attend, path
 
 
 class FullAttention(MultiHead):
@@ -20,6 +21,10 @@ class FullAttention(MultiHead):
             # A weight of zero does not stop a NaN in the padding.
             x = x.masked_fill(~mask[..., None], 0)
         return super().forward(x, mask)
+
+    def path(self, device: torch.device) -> str:
+        """Of `softmax.attend`: "fused" or "blocks"."""
+        return path(device, self.dropout)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         keys = None if all_real(mask) else mask[:, None, None, :]

@@ -30,6 +30,11 @@ def long_conv(x: Tensor, back: Tensor, ahead: Tensor | None = None, lag: int = 1
     return _LongConv.apply(x, back, back[:, :0] if ahead is None else ahead, lag)
 
 
+def with_skip(back: Tensor, skip: Tensor) -> Tensor:
+    """Taps (D, K) to which skip (D,), which scales the present, is added at lag 0."""
+    return torch.cat((back[:, :1] + skip.to(back.dtype)[:, None], back[:, 1:]), dim=1)
+
+
 def transform_length(length: int) -> int:
     """The least even n >= 2 L without prime factors above 5, which is what FFTs are fast at."""
     half = length

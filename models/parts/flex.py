@@ -28,9 +28,9 @@ def compiled() -> Callable:
     return torch.compile(flex_attention)
 
 
-def flex_ready(q: Tensor, dropout: float) -> bool:
-    """True if the compiled kernel can take this call and is worth it."""
-    return q.device.type == "cuda" and not dropout and q.shape[-1] >= MIN_WIDTH and q.dtype != torch.float64
+def flex_ready(device: torch.device, width: int, dtype: torch.dtype, dropout: float) -> bool:
+    """True if the compiled kernel can take heads of that width and type and is worth it."""
+    return device.type == "cuda" and not dropout and width >= MIN_WIDTH and dtype != torch.float64
 
 
 def tiles_of(parts: Sequence[Part], heads: int, length: int) -> Tensor:

@@ -23,6 +23,11 @@ def zeroed(x: Tensor, mask: Tensor) -> Tensor:
     return x if all_real(mask) else x.masked_fill(~mask.unsqueeze(-1), 0)
 
 
+def real_first(mask: Tensor) -> Tensor:
+    """Positions with the real ones in front, each kind in its order: mask (B, L) -> (B, L) int64."""
+    return (~mask).int().argsort(dim=1, stable=True)
+
+
 def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -> Tensor:
     """Rotary positions (Su et al. 2021, arXiv 2104.09864, eq. 34).
 

@@ -286,8 +286,14 @@ class Patterned(MultiHead):
         """What a subclass does to the output y, given the input x with zeros in the padding."""
         return y
 
+    def path(self, device: torch.device, dtype: torch.dtype | None = None, rate: float | None = None) -> str:
+        """Which backend a call takes there: "flex" or "blocks"; of the weights' type, in training, unless said."""
+        dtype, rate = dtype or self.out.weight.dtype, self.dropout if rate is None else rate
+        ready = self.backend == "auto" and flex_ready(device, self.head_dim, dtype, rate)
+        return "flex" if ready or self.backend == "flex" else "blocks"
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         parts = self.parts_on(q.shape[2], q.device)
-        if self.backend == "flex" or (self.backend == "auto" and flex_ready(q, self.dropout_now)):
+        if self.path(q.device, q.dtype, self.dropout_now) == "flex":
             return flex_attend(q, k, v, mask, self.rule(q.shape[2]), parts)
         return attend(q, k, v, mask, parts, self.drops(q))

@@ -25,6 +25,22 @@ FEWEST_QUERIES = 128
 LOG2_E = 1 / math.log(2)
 
 
+def path(device: torch.device, rate: float) -> str:
+    """Which way `attend` takes in training: "fused", torch's own kernel, or "blocks", the one below."""
+    return "blocks" if rate and device.type == "cpu" else "fused"
+
+
+@torch.compiler.disable  # or its loops would be unrolled
+def dropped(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, drops: Drops, factor: float, table: Tensor | None = None
+) -> Tensor:
+    """softmax(factor q k^T + table) v, weights dropped after the softmax: see `attend`.
+
+    table (1 or B, H, L, M). q and k may have a width of their own, and one of 0.
+    """
+    return Dropped.apply(q, k, v, keys, table, drops, factor)
+
+
 def attend(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, drops: Drops | None, factor: float | None = None
 ) -> Tensor:
@@ -34,10 +50,10 @@ def attend(
     are seen. Off the CPU, and where nothing is dropped, this is `scaled_dot_product_attention`, whose
     own dropout knows of no examples.
     """
-    if drops is None or q.device.type != "cpu":
-        rate = drops.rate if drops else 0.0
+    rate = drops.rate if drops else 0.0
+    if path(q.device, rate) == "fused":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=rate, scale=factor)
-    return Dropped.apply(q, k, v, keys, drops, q.shape[3] ** -0.5 if factor is None else factor)
+    return dropped(q, k, v, keys, drops, q.shape[3] ** -0.5 if factor is None else factor)
 
 
 def tiles(q: Tensor, keys: int) -> Iterator[tuple[slice, slice, list[slice]]]:
@@ -56,9 +72,8 @@ def tiles(q: Tensor, keys: int) -> Iterator[tuple[slice, slice, list[slice]]]:
 class Work:
     """What both passes need of a tile, and the buffers they use again for every tile."""
 
-    def __init__(self, q: Tensor, k: Tensor, keys: Tensor | None, drops: Drops, factor: float) -> None:
-        self.keys, self.drops, self.factor = keys, drops, factor
-        self.width, self.seen, self.dtype = q.shape[3], k.shape[2], wide(q.dtype)
+    def __init__(self, dtype: torch.dtype, keys: Tensor | None, table: Tensor | None, drops: Drops) -> None:
+        self.dtype, self.keys, self.table, self.drops = wide(dtype), keys, table, drops
         self.held: dict[str, Tensor] = {}
 
     def buffer(self, name: str, *shape: int) -> Tensor:
@@ -79,74 +94,84 @@ class Work:
         hidden = ~self.keys[some, 0].repeat_interleave(heads, 0)
         return torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, -math.inf)
 
-    def scores(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-        """(N, n, M) in units of log 2; q is scaled so."""
-        scores = torch.bmm(q.mul_(self.factor * LOG2_E), k.mT, out=self.buffer("scores", *q.shape[:2], k.shape[1]))
+    def scores(self, q: Tensor, k: Tensor, bias: Tensor | None, at: tuple[slice, slice, slice]) -> Tensor:
+        """(N, n, M) in units of log 2, as q is scaled."""
+        scores = torch.bmm(q, k.mT, out=self.buffer("scores", *q.shape[:2], k.shape[1]))
+        if self.table is not None:
+            table = self.own(self.table, at)
+            scores.view(-1, *table.shape[1:]).add_(table, alpha=LOG2_E)
         return scores if bias is None else scores.add_(bias)
 
-    def kept(self, some: slice, heads: slice, at: slice) -> Tensor:
+    @staticmethod
+    def own(table: Tensor, at: tuple[slice, slice, slice]) -> Tensor:
+        """A tile (b or 1, h, n, M) of the table."""
+        return table[at if len(table) > 1 else (slice(None), *at[1:])]
+
+    def kept(self, at: tuple[slice, slice, slice]) -> Tensor:
         """1 where a weight (N, n, M) is kept, else 0."""
-        rows = self.drops.rows[some, heads, at].flatten(0, 1).unsqueeze(-1)
-        columns = self.drops.columns[some, heads].flatten(0, 1).unsqueeze(-2)
+        rows = self.drops.rows[at].flatten(0, 1).unsqueeze(-1)
+        columns = self.drops.columns[at[:2]].flatten(0, 1).unsqueeze(-2)
         return kept(rows, columns, self.drops.rate, self.buffer("kept", *rows.shape[:2], columns.shape[2]))
 
 
 class Dropped(torch.autograd.Function):
-    """`attend` on CPUs; drops of all L queries and M keys."""
+    """`dropped`, and its gradients."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, drops: Drops, factor: float) -> Tensor:
-        work = Work(q, k, keys, drops, factor)
-        out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]).transpose(1, 2)
+    def forward(ctx, q, k, v, keys, table, drops: Drops, factor: float) -> Tensor:
+        work = Work(q.dtype, keys, table, drops)
+        out = v.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]).transpose(1, 2)
         log_sums = torch.empty(*q.shape[:3], 1, dtype=work.dtype)
         with no_autocast(q):
             for some, heads, cuts in tiles(q, k.shape[2]):
                 ks, vs = work.take("k", k[some, heads]), work.take("v", v[some, heads])
                 bias = work.bias(some, q[0, heads].shape[0])
-                for at in cuts:
-                    qs = work.take("q", q[some, heads, at])
-                    weights = work.scores(qs, ks, bias)
+                for at in ((some, heads, cut) for cut in cuts):
+                    weights = work.scores(work.take("q", q[at]).mul_(factor * LOG2_E), ks, bias, at)
                     top = weights.amax(-1, keepdim=True).clamp_(min=torch.finfo(work.dtype).min)
                     total = weights.sub_(top).exp2_().sum(-1, keepdim=True)
-                    into = log_sums[some, heads, at]
-                    into.copy_(top.add_(total.log2()).view(into.shape))
-                    keep_(weights, work.kept(some, heads, at))
-                    result = torch.bmm(weights, vs, out=work.buffer("result", *qs.shape[:2], vs.shape[2]))
-                    result.mul_(scale(drops.rate) / total.clamp_(min=torch.finfo(work.dtype).tiny))
-                    into = out[some, heads, at]
-                    into.copy_(result.view(into.shape))
+                    put(log_sums[at], top.add_(total.log2()))
+                    keep_(weights, work.kept(at))
+                    result = torch.bmm(weights, vs, out=work.buffer("result", *weights.shape[:2], vs.shape[2]))
+                    put(out[at], result.mul_(scale(drops.rate) / total.clamp_(min=torch.finfo(work.dtype).tiny)))
         # A query that sees nothing has weights 2^(-inf - 0) = 0.
         log_sums.nan_to_num_(neginf=0.0)
-        ctx.save_for_backward(q, k, v, keys, out, log_sums)
+        ctx.save_for_backward(q, k, v, keys, table, out, log_sums)
         ctx.drops, ctx.factor = drops, factor
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        q, k, v, keys, out, log_sums = ctx.saved_tensors
-        work, drops = Work(q, k, keys, ctx.drops, ctx.factor), ctx.drops
+        q, k, v, keys, table, out, log_sums = ctx.saved_tensors
+        work, drops, factor = Work(q.dtype, keys, table, ctx.drops), ctx.drops, ctx.factor
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        dtable = torch.zeros_like(table, dtype=work.dtype) if ctx.needs_input_grad[4] else None
         with no_autocast(q):
             for some, heads, cuts in tiles(q, k.shape[2]):
                 ks, vs = work.take("k", k[some, heads]), work.take("v", v[some, heads])
                 dks, dvs = work.buffer("dk", *ks.shape).zero_(), work.buffer("dv", *vs.shape).zero_()
                 bias = work.bias(some, q[0, heads].shape[0])
-                for at in cuts:
-                    qs, g = work.take("q", q[some, heads, at]), work.take("g", grad[some, heads, at])
-                    weights = work.scores(qs, ks, bias).sub_(log_sums[some, heads, at].flatten(0, 1)).exp2_()
+                for at in ((some, heads, cut) for cut in cuts):
+                    qs, g = work.take("q", q[at]).mul_(factor * LOG2_E), work.take("g", grad[at])
+                    weights = work.scores(qs, ks, bias, at).sub_(log_sums[at].flatten(0, 1)).exp2_()
                     # The softmax takes off sum_j weights_j dweights_j, which is g . out whatever was dropped.
-                    mean = work.take("result", out[some, heads, at]).mul_(g).sum(-1, keepdim=True)
+                    mean = work.take("result", out[at]).mul_(g).sum(-1, keepdim=True)
                     dweights = torch.bmm(g.mul_(scale(drops.rate)), vs.mT, out=work.buffer("step", *weights.shape))
-                    ones = work.kept(some, heads, at)
+                    ones = work.kept(at)
                     keep_(dweights, ones)
-                    dropped = ones.mul_(weights.view(ones.dtype)).view(weights.dtype)
-                    dvs.baddbmm_(dropped.mT, g)
+                    dvs.baddbmm_(ones.mul_(weights.view(ones.dtype)).view(weights.dtype).mT, g)
                     dscores = dweights.sub_(mean).mul_(weights)
+                    if dtable is not None:
+                        into = work.own(dtable, at)
+                        into += dscores.view(-1, *into.shape[1:]).sum_to_size(into.shape)
                     dks.baddbmm_(dscores.mT, qs, alpha=1 / LOG2_E)
-                    result = torch.bmm(dscores, ks, out=work.buffer("result", *qs.shape)).mul_(ctx.factor)
-                    into = dq[some, heads, at]
-                    into.copy_(result.view(into.shape))
-                for into, summed in ((dk[some, heads], dks), (dv[some, heads], dvs)):
-                    into.copy_(summed.view(into.shape))
-        return dq, dk, dv, None, None, None
+                    put(dq[at], torch.bmm(dscores, ks, out=work.buffer("result", *qs.shape)).mul_(factor))
+                put(dk[some, heads], dks)
+                put(dv[some, heads], dvs)
+        return dq, dk, dv, None, None if dtable is None else dtable.to(table.dtype), None, None
+
+
+def put(into: Tensor, x: Tensor) -> None:
+    """Write (b h, n, E) to (b, h, n, E) of any layout and type."""
+    into.copy_(x.view(into.shape))

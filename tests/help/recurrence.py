@@ -85,6 +85,14 @@ def assert_core(
             assert error < bound, f"{f'gradient {index}' if index else 'output'}: {error:.1e} in {dtype}"
 
 
+def assert_as_without_autocast(core: Core, inputs: list[Tensor]) -> None:
+    """Forward and backward of float32 inputs, to the bit."""
+    exact = found(core, inputs, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        again = found(core, inputs, torch.float32)
+    assert all(map(torch.equal, again, exact))
+
+
 def kept(run: Callable[[], Tensor]) -> int:
     """Numbers that autograd keeps of what `run` does, each tensor once."""
     found: dict[tuple[int, int], int] = {}

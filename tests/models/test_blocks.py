@@ -261,11 +261,22 @@ def test_where_flex_is_taken() -> None:
     """On CUDA alone, without dropout, for heads of 16 or more; told of tensors that have no numbers."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    for wanted, device, width, dtype, rate in (
+        ("flex", "cuda", 16, torch.float32, 0.0),
+        ("flex", "cuda", 16, torch.bfloat16, 0.0),
+        ("blocks", "cuda", 15, torch.float32, 0.0),
+        ("blocks", "cuda", 16, torch.float32, 0.1),
+        ("blocks", "cuda", 16, torch.float64, 0.0),
+        ("blocks", "cpu", 16, torch.float32, 0.0),
+    ):
+        place = torch.device(device)
+        assert flex_ready(place, width, dtype, rate) == (wanted == "flex")
+        layer = Local(width, 1, 64, dropout=rate).to(dtype)
+        assert layer.path(place) == layer.path(place, dtype, rate) == wanted
+        assert Local(width, 1, 64, backend="blocks").path(place) == "blocks"
+        assert Local(width, 1, 64, backend="flex").path(place) == "flex"
     with FakeTensorMode():
-        wide, narrow = (torch.empty(1, 20, 30, width, device="cuda") for width in (16, 15))
-        assert flex_ready(wide, 0.0) and flex_ready(wide.bfloat16(), 0.0)
-        assert not flex_ready(narrow, 0.0) and not flex_ready(wide, 0.1) and not flex_ready(wide.double(), 0.0)
-        assert not flex_ready(torch.empty(1, 20, 30, 16), 0.0)
+        narrow = torch.empty(1, 20, 30, 15, device="cuda")
         with pytest.raises(ValueError, match="heads of width 16 or more, not cuda and 15"):
             flex_attend(narrow, narrow, narrow, torch.ones(1, 30, dtype=torch.bool), lambda *_: None, [])
     assert TILE == 128, "the block size of the kernel"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 
 import pytest
@@ -10,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Chance, Dropout, keys_of, mixed, scale, tell, threshold
+from lra.models.performer import Performer
+from lra.models.reformer import LSHAttention
+from tests.help import drawn
 
 RATE = 0.3
 
@@ -187,6 +192,39 @@ def test_tell_leaves_nothing_in_the_state_and_goes_with_copies_and_types() -> No
     assert model[0](torch.ones(4, 6, 5, device="meta")).shape == (4, 6, 5)
 
 
+def test_numbers_are_those_of_the_description() -> None:
+    """One by one, in whole numbers: keys, streams, places and the product of a row and a column."""
+    model = two()
+    tell(model, 11, 3, torch.tensor([4, 2]))
+    found = kept(model[1][1], 2, 5, 6)
+    for i, example in enumerate((4, 2)):
+        row, column = (drawn.under(drawn.told(11, 3, 1, example), side) for side in (0, 1))
+        exact = drawn.kept([drawn.under(row, i) for i in range(5)], [drawn.under(column, i) for i in range(6)], RATE)
+        assert torch.equal(found[i], torch.tensor(exact))
+    torch.manual_seed(3)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    y = Dropout(RATE).train()(x)
+    torch.manual_seed(3)
+    assert torch.equal(torch.randn(2, 3, 4, 5, dtype=torch.float64), x)
+    torch.testing.assert_close(y, drawn.dropped(x, RATE))
+
+
+def test_uniform_numbers_by_their_law() -> None:
+    chance = Chance()
+    for dtype in (torch.float32, torch.float64):
+        u = chance.uniform(torch.empty(8, 3, 40, 50, dtype=dtype))
+        assert u.dtype == dtype and u.min() > 0 and u.max() < 1
+        steps = u.double().flatten().sort().values
+        assert (steps - torch.arange(len(steps)) / len(steps)).abs().max() < 2 / len(steps) ** 0.5
+        centred = (u.double() - 0.5) * 12**0.5
+        for axis in range(4):
+            a, b = centred.narrow(axis, 0, u.shape[axis] - 1), centred.narrow(axis, 1, u.shape[axis] - 1)
+            assert abs((a * b).mean().item()) < 5 / a.numel() ** 0.5
+    tell(chance, 1, 1, torch.arange(3))
+    small, large = (chance.uniform(torch.empty(3, 2, n, n)) for n in (4, 9))
+    assert torch.equal(large[:, :, :4, :4], small)
+
+
 def test_what_cannot_be_told() -> None:
     model = two()
     for step, examples, words in (
@@ -201,6 +239,43 @@ def test_what_cannot_be_told() -> None:
     with pytest.raises(ValueError, match="^tell: 3 examples were told of, which 4 rows do not divide into$"):
         model[0](torch.ones(4, 2))
     tell(nn.Linear(2, 2), 0, 0, torch.arange(3))  # a model in which nothing is drawn
+
+
+@pytest.mark.parametrize("build", [partial(Performer, features=8), partial(LSHAttention, chunk=4)])
+def test_what_is_redrawn_counts_the_steps_that_it_is_told_of(build: Callable[..., nn.Module]) -> None:
+    """And not the parts of a batch, nor their backward passes; the draws are those of one pass a step."""
+
+    def made() -> nn.Module:
+        torch.manual_seed(5)
+        return build(16, 2, 8, redraw=2)
+
+    def passes(model: nn.Module, times: int) -> None:
+        for _ in range(times):
+            model(torch.ones(1, 8, 16, requires_grad=True), torch.ones(1, 8, dtype=torch.bool)).sum().backward()
+
+    def state(model: nn.Module) -> list[Tensor]:
+        return [value.clone() for key, value in model.state_dict().items() if key in ("projection", "rotations")]
+
+    once, told_of, resumed = made(), made(), made()
+    for step in range(5):
+        tell(told_of, 0, step, torch.arange(1))
+        assert int(told_of.steps) == step and all(map(torch.equal, state(told_of), state(once))), step
+        passes(told_of, 3)
+        passes(once, 1)
+    resumed.load_state_dict(told_of.state_dict())
+    for step in (5, 6):
+        for model in (resumed, told_of):
+            tell(model, 0, step, torch.arange(1))
+        assert all(map(torch.equal, state(resumed), state(told_of)))
+    assert not all(map(torch.equal, state(made()), state(told_of)))
+    tell(told_of, 0, 0, torch.arange(1))
+    assert all(map(torch.equal, state(made()), state(told_of))), "a step that is gone back to"
+    told_of.train()
+    passes(told_of, 2)
+    assert int(told_of.steps) == 2, "who is told no more counts backward passes"
+    never = build(16, 2, 8)
+    tell(never, 0, 7, torch.arange(1))
+    assert int(never.steps) == 0
 
 
 def test_one_graph_serves_every_step() -> None:

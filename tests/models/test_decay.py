@@ -12,7 +12,7 @@ import lra.models.parts.tiles
 from lra.check.subject import difference
 from lra.models.parts.chunks import Chunks
 from lra.models.parts.decay import channel_decay_attention, decay_attention, two_sided_decay_attention
-from tests.help.recurrence import LENGTHS, assert_core, found, kept, masks, remembered
+from tests.help.recurrence import LENGTHS, assert_as_without_autocast, assert_core, found, kept, masks, remembered
 
 E, P, H = 4, 5, 3
 
@@ -128,6 +128,8 @@ def test_narrow_numbers_are_widened() -> None:
     assert y.dtype == torch.bfloat16
     exact = remembered(*(x.double() for x in narrow))
     assert difference(y.double(), exact) < 2**-8
+    assert_as_without_autocast(decay_attention, given)
+    assert_as_without_autocast(channel_decay_attention, inputs(197, 6, channels=True)[:4])
 
 
 @pytest.mark.parametrize("reverse", [False, True])

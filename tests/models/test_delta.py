@@ -12,7 +12,7 @@ import lra.models.parts.tiles
 from lra.check.subject import difference
 from lra.models.parts.decay import decay_attention
 from lra.models.parts.delta import delta_rule
-from tests.help.recurrence import LENGTHS, assert_core, corrected, found, kept, masks
+from tests.help.recurrence import LENGTHS, assert_as_without_autocast, assert_core, corrected, found, kept, masks
 
 E, P, H = 4, 5, 3
 
@@ -85,3 +85,4 @@ def test_narrow_numbers_are_widened() -> None:
         y = delta_rule(*narrow)
     assert y.dtype == torch.bfloat16
     assert difference(y.double(), corrected(*(x.double() for x in narrow))) < 2**-8
+    assert_as_without_autocast(delta_rule, given)

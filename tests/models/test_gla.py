@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lra.models.gla import GLA
 from lra.models.parts.factory import build
+from lra.models.parts.recurrent import exact
 from tests.help.compare import assert_mixer
 from tests.help.paper import assert_equation, assert_xavier, wake
 from tests.help.recurrence import compacted, masks, recurrent, remembered
@@ -79,6 +80,17 @@ def test_it_starts_as_the_paper_has_it() -> None:
     assert 0.95 < decay.mean() < 0.97
     assert torch.equal(layer.norm.weight, torch.ones(2, 1, 16))
     assert not any(hasattr(p, "lra") for p in layer.parameters())
+
+
+def test_gates_stay_exact_under_autocast() -> None:
+    torch.manual_seed(0)
+    for layer in (torch.nn.Linear(8, 3), torch.nn.Linear(8, 3, bias=False)):
+        x = torch.randn(2, 5, 8)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = exact(layer, x)
+        assert y.dtype == torch.float32 and torch.equal(y, layer(x))
+        narrow = exact(layer.bfloat16(), x.bfloat16())
+        assert narrow.dtype == torch.float32 and not torch.equal(narrow, narrow.bfloat16().float())
 
 
 def test_bad_sizes_are_told() -> None:

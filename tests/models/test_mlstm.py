@@ -35,8 +35,8 @@ def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
         smooth = convolved(u, own["conv.weight"], own["conv.bias"], reverse)
         maps = (torch.block_diag(*own[f"{name}.weight"]) for name in ("query", "key", "value"))
         q, k, v = (t @ m.T for t, m in zip((smooth, smooth, u), maps, strict=True))
-        gates = torch.cat((q, k, v), -1)
-        f, i = ((gates @ own[f"{name}.weight"].T + own[f"{name}.bias"]).mT for name in ("forget", "write"))
+        weight = torch.cat([own[f"gates.{of}.weight"] for of in (0, 1, 2)], 1)
+        i, f = (torch.cat((q, k, v), -1) @ weight.T + own["gates.2.bias"]).mT.chunk(2, 1)
         q, k, v = (t.unflatten(-1, (HEADS, -1)).transpose(1, 2) for t in (q, k, v))
         real = mask.double()
         if reverse:
@@ -76,10 +76,10 @@ def test_the_stabiliser_is_the_running_maximum(reverse: bool) -> None:
 @pytest.mark.parametrize("gate", [-1000.0, -30.0, 30.0, 1000.0])
 def test_gates_may_be_anything(gate: float) -> None:
     torch.manual_seed(0)
-    for name in ("write", "forget"):
+    for which in (slice(0, 2), slice(2, 4)):
         layer, x, mask = MLSTM(16, 2), torch.randn(5, 200, 16), masks(200)
         for way in layer.ways:
-            torch.nn.init.constant_(getattr(way, name).bias, gate)
+            torch.nn.init.constant_(way.gates[2].bias[which], gate)
         y = layer(x, mask)
         y.square().sum().backward()
         assert torch.isfinite(y).all() and all(torch.isfinite(p.grad).all() for p in layer.parameters())
@@ -114,36 +114,36 @@ def test_turned_round() -> None:
 
 def test_it_starts_as_the_authors_have_it() -> None:
     torch.manual_seed(0)
-    layer = MLSTM(256, 4, depth=3)
+    layer = MLSTM(256, 4, depth=3, expand=2)
     for weight in (layer.up.weight, layer.gate.weight, *(getattr(layer.ways[1], n).weight for n in ("query", "key"))):
         assert_normal(weight, (2 / (5 * 256)) ** 0.5)
     assert_normal(layer.ways[0].value.weight, (2 / (5 * 256)) ** 0.5)
     assert_normal(layer.out.weight, 2 / 3 / 16)
     assert layer.up.weight.shape == layer.gate.weight.shape == (512, 256) and layer.out.weight.shape == (256, 512)
     for way in layer.ways:
-        assert torch.equal(way.forget.bias, torch.tensor([3.0, 4.0, 5.0, 6.0]))
-        assert way.write.bias.any() and way.write.bias.abs().max() < 0.5
-        assert not way.write.weight.any() and not way.forget.weight.any()
+        assert torch.equal(way.gates[2].bias[4:], torch.tensor([3.0, 4.0, 5.0, 6.0]))
+        assert not any(gates.weight.any() for gates in way.gates)
         assert torch.equal(way.scale, torch.ones(256)) and torch.equal(way.skip, torch.ones(256))
         assert way.conv.weight.shape == (256, 4) and way.conv.bias is not None
-    wide = MLSTM(400, 400)  # of input gates there are enough to know their spread
-    assert_normal(torch.cat([way.write.bias for way in wide.ways]), 0.1)
+    assert MLSTM(16, 2).up.weight.shape == (16, 16) and MLSTM(16, 2).ways[0].conv.weight.shape == (8, 4)
+    wide = MLSTM(400, 400, expand=2)  # of input gates there are enough to know their spread
+    assert_normal(torch.cat([way.gates[2].bias[:400] for way in wide.ways]), 0.1)
 
 
 def test_little_is_kept_for_the_backward_pass() -> None:
     """Of each way its input alone."""
-    layer, x = MLSTM(16, 2), torch.randn(1, 130, 16, requires_grad=True)
+    layer, x = MLSTM(16, 2, expand=1), torch.randn(1, 130, 16, requires_grad=True)
     mask = torch.ones(1, 130, dtype=torch.bool)
     weights = sum(p.numel() for p in layer.parameters())
-    # x, u of both ways, y, z, silu(z) and their product are 11 times x.
-    assert kept(lambda: layer(x, mask)) <= 11 * x.numel() + weights
+    # x, u of both ways, y, z, silu(z) and the product of the two: 6 times x.
+    assert kept(lambda: layer(x, mask)) <= 6 * x.numel() + weights
 
 
 def test_bad_sizes_are_told() -> None:
     with pytest.raises(ValueError, match="size.heads: 3 times 2 does not divide qkv_dim 32"):
-        MLSTM(16, 3)
+        MLSTM(16, 3, expand=2)
     with pytest.raises(ValueError, match="size.qkv_dim: 6 times 2 is not a multiple of 8"):
-        MLSTM(6, 1)
+        MLSTM(6, 1, expand=2)
     with pytest.raises(ValueError, match="model.mixer.expand: 0 is not above 0"):
         MLSTM(16, 2, expand=0)
     with pytest.raises(ValueError, match="model.mixer.conv_kernel: 0"):

@@ -91,7 +91,7 @@ def test_the_parts_of_all_processes_are_the_batch(
 
 
 def test_equal_lengths_are_one_part_in_the_order_drawn() -> None:
-    (part,) = Cut(overhead=1.0)(np.full(32, 784))
+    (part,) = Cut()(np.full(32, 784))
     assert part.tolist() == list(range(32))
 
 
@@ -269,8 +269,8 @@ def test_parts_are_no_other_run(tmp_path: Path) -> None:
     assert identity.identity(typed.plain(plain)) == identity.identity(typed.plain(asked))
     old = typed.plain(plain)
     del old["data"]["parts"]  # a record of before
-    same, other = (identity.conditions(typed.plain(each)) for each in (plain, asked))
-    assert identity.conditions(old) == same != other
+    before, now, other = (identity.conditions(c) for c in (old, typed.plain(plain), typed.plain(asked)))
+    assert before == now != other
 
 
 def trained(tmp_path: Path, *words: str) -> tuple[Tensor, Fit]:
