@@ -36,7 +36,10 @@ What a model may ask of training, and needs no registration for:
 
     parameter.lra = {"rate": r, "decay": w}    r a ratio to the schedule's rate, w its weight decay; either or both
     self.extra_loss = scalar                   set in `forward` while training, already weighted: it is added to
-                                               what is differentiated and is no part of the loss that is reported
+                                               what is differentiated and is no part of the loss that is reported;
+                                               a mean over examples, or the model couples them
+    couples_examples = True                    of a class: while training, examples of a batch see each other (a
+                                               batch norm is known without it), so that the batch stays whole
 
 What is drawn in training is keyed by seed, optimizer step, module and example (`parts.chance`), so that the
 parts of a batch, their order and their padding do not move it: `parts.chance.Dropout` in place of nn.Dropout, and

@@ -36,6 +36,7 @@ def points() -> dict[str, Callable[[Subject], Finding]]:
         "repeatable": contract.repeatable,
         "padding": contract.padding,
         "batch": contract.batch,
+        "parts": contract.parts,
         "order": sight.order,
         "bf16": contract.bf16,
         "readout": sight.readout,

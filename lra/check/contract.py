@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra.check.divided import divided
 from lra.check.subject import CLASSES, TOLERANCE, Finding, Subject, difference, padded, plural
 from lra.measure.gauges import resident_bytes
 from lra.settings.own import Asked
+from lra.train.parts import couples
 
 NOTHING = 1e-9  # a gradient below this share of the largest is no path: weights that underflow leave such
 
@@ -176,6 +178,24 @@ def batch(subject: Subject) -> Finding:
         text = f"while training, an example's gradient reaches its companions, with {crossing:.1e} of its own"
         return Finding("batch", "fail", text, numbers)
     return Finding("batch", "ok", f"companions move the answer by at most {worst:.1e}; no gradient crosses", numbers)
+
+
+def parts(subject: Subject) -> Finding:
+    """While training, the gradient of a batch is that of its parts: what is drawn is told, nothing is coupled."""
+    length = min(subject.length, 200)
+    rows = [length, 1, max(1, length // 2), length, max(1, length // 5)]
+    mask, model = padded(rows, length), subject.build()
+    found, what = divided(model, subject.tokens(5, length) * mask, mask, [[3, 0], [2, 4], [1]])
+    numbers = {"difference": found, "what": what}
+    if what == "same":
+        return Finding("parts", "ok", f"the gradient of a batch and that of its parts differ by {found:.1e}", numbers)
+    if what == "coupled":
+        return Finding("parts", "note", f"batches stay whole: {couples(model)} couples their examples", numbers)
+    if what == "drawn":
+        text = "torch's generator is drawn from while training: parts change the numbers drawn, not their law"
+        return Finding("parts", "note", text, numbers)
+    text = f"in parts, a batch has another gradient, by {found:.1e}: what couples examples says couples_examples = True"
+    return Finding("parts", "fail", text, numbers)
 
 
 def answer(subject: Subject) -> dict[str, object]:

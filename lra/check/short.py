@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.check.contract import NOTHING
+from lra.check.divided import divided
 from lra.check.readout import blind, gradients
 from lra.check.subject import TOLERANCE, difference
 from lra.errors import first_line
@@ -24,7 +25,7 @@ ROWS = 3
 def verdict(settings: Settings, exam: Any, device: str) -> dict[str, Any]:
     """What a record keeps of it, in float32 on `device`. Draws nothing from the run's own random streams.
 
-    broken     {point: what was found} of the points that fail: repeatable, padding, batch
+    broken     {point: what was found} of the points that fail: repeatable, padding, batch, parts
     unchecked  {point: why} of those that memory did not allow; a point that raises is broken
     blind      share of the positions of a full example that cannot move any answer; null if it was not found
     seconds
@@ -96,6 +97,15 @@ def batch(model: nn.Module, batch: Any) -> str | None:
     return f"while training, {crossing:.1e} of an answer's gradient reaches its companions" if crossing else None
 
 
+def parts(model: nn.Module, batch: Any) -> str | None:
+    """While training, the gradient of a batch is that of its parts, unless the model says that it couples them."""
+    length = batch.tokens.shape[-1]
+    mask = _mask(batch.tokens, [max(1, length // 2), length, 1])
+    found, what = divided(model, batch.tokens * mask, mask, [[1], [0, 2]])
+    model.eval()
+    return f"in parts, a batch has another gradient, by {found:.1e}" if what == "other" else None
+
+
 def _crossing(grads: list[Tensor], tokens: Tensor) -> float:
     """The largest gradient at other rows than the first, relative to that of the first; 0 below NOTHING."""
     for grad in grads:
@@ -109,6 +119,7 @@ POINTS: dict[str, Callable[[nn.Module, Any], str | None]] = {
     "repeatable": repeatable,
     "padding": padding,
     "batch": batch,
+    "parts": parts,
 }
 
 

@@ -162,7 +162,10 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "ceilings": CEILINGS,
         "conditions": {"cores": SOME, "other_cores": _or_null(NUMBER)},
     },
-    "training": dict.fromkeys(("seconds", "examples_per_second", "padding_share"), _or_null(NUMBER)),
+    "training": {
+        **dict.fromkeys(("seconds", "examples_per_second", "padding_share", "parts"), _or_null(NUMBER)),
+        "undivided": _or_null(LINE),
+    },
     "contract": {
         **dict.fromkeys(("broken", "unchecked"), LINES),
         "blind": _or_null(FRACTION),

@@ -63,7 +63,7 @@ def fit(
     """
     out = out if out is not None else Fit()
     train = settings.train
-    cut = cut_for(trainee.model, settings, trainee.acc.device.type)
+    cut = cut_for(trainee.model, settings, trainee.acc.device.type, trainee.exam.documents)
     out.undivided = cut.undivided
     watch = Watch(trainee, train.diverged_at)
     if since is not None:

@@ -7,9 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from lra.settings.schema import Settings
+from lra.settings.schema import Settings, Size
 
-OVERHEAD = 300.0  # positions
+# What a part costs beside its positions, in positions: launches, which cost as much as multiplying so many numbers
+# by weights, and a pass over all gradients. From seconds of a forward and backward pass on one thread of a CPU, fitted
+# to a + b n L: a / b for transformer, linear and performer of two layers, and what the two constants make of it:
+#
+#     D, mlp_dim           64, 128      128, 256   256, 1024   512, 1024
+#     weights of a layer    33,000       131,000     786,000   2,100,000
+#     a / b            90, 130, 110   50, 110, 50  30, 54, 44      26, 34
+#     here                     202            69          32          28
+#
+# At the first width all 13 models lie between 120 and 290, but for two that do much work a row whatever its length
+# (nystromformer and sparse: 500); steps there were quickest at 200, of 100, 200, 300 and 400.
+LAUNCHES, GRADIENTS = 5.8e6, 25.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,7 @@ class Cut:
     mixed      parts have to be of mixed lengths, as drawn: examples see each other
     """
 
-    overhead: float = OVERHEAD
+    overhead: float = 0.0
     count: int | None = None
     least: int = 1
     undivided: str | None = None
@@ -67,7 +78,7 @@ def cheapest(lengths: np.ndarray, overhead: float, most: int) -> list[int]:
     return cuts[-2::-1]
 
 
-def cut_for(model: nn.Module, settings: Settings, device: str) -> Cut:
+def cut_for(model: nn.Module, settings: Settings, device: str, documents: int = 1) -> Cut:
     """The cut of a run: a function of its settings, of the model and of the kind of device alone.
 
     On CUDA, and for a compiled model, a batch is one part unless `data.parts` says otherwise: there a part costs
@@ -78,11 +89,18 @@ def cut_for(model: nn.Module, settings: Settings, device: str) -> Cut:
         return Cut(least=least, undivided=f"{who} couples the examples of a batch", mixed=True)
     if asked is not None:
         return Cut(count=asked, least=least)
+    if settings.data.pad_to == "max":
+        return Cut(count=1, least=least, undivided="data.pad_to=max pads every part alike")
     if device != "cpu":
         return Cut(count=1, least=least, undivided=f"on {device} a part costs more than its padding")
     if settings.compile:
         return Cut(count=1, least=least, undivided="a compiled model is compiled again for every shape")
-    return Cut(least=least)
+    return Cut(overhead(settings.size) / documents, least=least)
+
+
+def overhead(size: Size) -> float:
+    """Of a part on a CPU, in positions, for layers of these sizes."""
+    return LAUNCHES / (4 * size.dim * size.qkv_dim + 2 * size.dim * size.mlp_dim) + GRADIENTS
 
 
 def couples(model: nn.Module) -> str | None:

@@ -69,21 +69,12 @@ class Trainee:
             loss = self.exam.loss(self.called(batch.tokens, batch.mask), batch, self.train.label_smoothing)
         loss = loss if share == 1.0 else loss * share
         self.loss += loss.detach()
-        extra = self._extra()
+        extra = extra_loss(self.model)
         if extra is not None:
             extra = extra if share == 1.0 else extra * share
             self.extra += extra.detach()
             loss = loss + extra
         self.acc.backward(loss)
-
-    def _extra(self) -> Tensor | None:
-        """The sum of what modules have asked for in this forward pass; asked once, then forgotten."""
-        found = []
-        for module in self.model.modules():
-            if (asked := module.__dict__.get("extra_loss")) is not None:
-                found.append(asked)
-                module.extra_loss = None
-        return sum(found[1:], found[0]) if found else None
 
     def groups(self) -> list[dict[str, Any]]:
         """The groups of parameters: how many tensors and numbers, rate as a ratio to the schedule's, decay."""
@@ -97,3 +88,13 @@ class Trainee:
             }
             for group in self.optimizer.param_groups
         ]
+
+
+def extra_loss(model: nn.Module) -> Tensor | None:
+    """The sum of what modules have asked for in this forward pass; asked once, then forgotten."""
+    found = []
+    for module in model.modules():
+        if (asked := module.__dict__.get("extra_loss")) is not None:
+            found.append(asked)
+            module.extra_loss = None
+    return sum(found[1:], found[0]) if found else None

@@ -41,18 +41,19 @@ def audited(folder: Path) -> dict[str, Finding]:
 @pytest.mark.parametrize(
     ("entries", "caught", "words", "also"),
     [
-        ({"mixer": "PaddingLeak"}, "padding", "the answer moves by", set()),
+        ({"mixer": "PaddingLeak"}, "padding", "the answer moves by", {"parts"}),
         ({"mixer": "Unreached"}, "gradients", "stack.layers.0.mixer.forgotten.weight", set()),
-        ({"mixer": "BatchCoupling"}, "batch", "companions", {"padding"}),
+        ({"mixer": "BatchCoupling"}, "batch", "companions", {"padding", "parts"}),
         ({"mixer": "Normed"}, "batch", "while training", {"padding"}),
         ({"stack": "OrderBlind", "mixer": "Unreached"}, "order", "blind to order", set()),
         ({"mixer": "Restless"}, "repeatable", "drawn anew", {"padding", "batch"}),
+        ({"mixer": "Balanced"}, "parts", "another gradient", set()),
         ({"mixer": "Undefined"}, "finite", "0 tokens", set()),
         (
             {"mixer": "Cropped"},
             "shapes",
             "into (2, 0, 16)",
-            {"finite", "gradients", "batch", "padding", "order", "reach"},
+            {"finite", "gradients", "batch", "padding", "parts", "order", "reach"},
         ),
     ],
 )
@@ -62,6 +63,19 @@ def test_planted_fault_is_caught_by_name(tmp_path: Path, entries: dict, caught: 
     assert findings[caught].status == "fail"
     assert words in findings[caught].text
     assert {name for name, finding in findings.items() if finding.status == "fail"} - also == {caught}
+
+
+@pytest.mark.parametrize(
+    ("mixer", "says"),
+    [("Declared", "Declared couples"), ("Normed", "BatchNorm1d couples"), ("Noisy", "torch's generator")],
+)
+def test_what_is_said_of_parts(tmp_path: Path, mixer: str, says: str) -> None:
+    finding = ask(
+        "parts",
+        points()["parts"],
+        Subject(config(["model=planted", *TINY], str(planted(tmp_path, mixer=mixer))), LENGTH),
+    )
+    assert [(f.status, says in f.text) for f in finding] == [("note", True)]
 
 
 def test_dense_mask_is_caught_by_its_growth(tmp_path: Path) -> None:

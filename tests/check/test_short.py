@@ -55,12 +55,18 @@ def test_every_model_of_ours_keeps_it_and_sees_all(model: str, task: str) -> Non
         ("Normed", "batch", "while training"),
         ("Restless", "repeatable", "two calls in eval() differ"),
         ("Cropped", "repeatable", "Error"),
+        ("Balanced", "parts", "another gradient"),
     ],
 )
 @pytest.mark.parametrize("task", ["listops", "retrieval_acl"])
 def test_a_fault_is_found(fault: str, point: str, says: str, task: str) -> None:
     found = asked(f"task={task}", "model=transformer", "task.max_len=41", *SHORT[2:], mixer_of=fault)
     assert says in found["broken"][point], found
+
+
+@pytest.mark.parametrize("mixer_of", ["Declared", "Noisy"])
+def test_what_is_said_or_drawn_is_no_fault(mixer_of: str) -> None:
+    assert not asked("task=listops", "model=transformer", "task.max_len=41", *SHORT[2:], mixer_of=mixer_of)["broken"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_a_run_that_breaks_it_is_recorded_and_marked(tmp_path: Path, capsys: pyt
     settings = compose.config(tiny.words(tmp_path, "model=transformer", "measure.enabled=false"))
     leaky = replace(settings, model={**settings.model, "mixer": mixer("PaddingLeak")})
     record = recorded(leaky)
-    assert record.status == "ok" and list(record.contract["broken"]) == ["padding"]
+    assert record.status == "ok" and list(record.contract["broken"]) == ["padding", "parts"]
     assert "the contract is broken (padding)" in capsys.readouterr().err
     sound = recorded(replace(settings, choices=replace(settings.choices, model="sound")))
     assert sound.contract["broken"] == {} and sound.contract["blind"] == 0.0

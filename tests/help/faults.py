@@ -96,3 +96,26 @@ class Cropped(FullAttention):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return super().forward(x, mask)[:, : x.shape[1] // 2 * 2]
+
+
+class Balanced(FullAttention):
+    """Asks that its examples be alike on average, and does not say that this couples them."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = super().forward(x, mask)
+        if self.training:
+            self.extra_loss = (y * mask[..., None]).mean((0, 1)).square().sum()
+        return y
+
+
+class Declared(Balanced):
+    """Says so."""
+
+    couples_examples = True
+
+
+class Noisy(FullAttention):
+    """Draws noise while training, from torch's generator: nothing is wrong with it."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(x, 0.1, self.training), mask)

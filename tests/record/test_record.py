@@ -70,7 +70,7 @@ NULLS = {
     "data": ["fingerprint"],
     "cost": ["mode", "sweep", "curve", "step_peak_bytes", "point_seconds", "train_flops", "inference_flops",
              "disturbed", "train", "inference", "ceilings"],
-    "training": ["seconds", "examples_per_second", "padding_share"],
+    "training": ["seconds", "examples_per_second", "padding_share", "parts", "undivided"],
 }  # fmt: skip
 
 

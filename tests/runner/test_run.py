@@ -45,7 +45,8 @@ def test_one_run_leaves_one_whole_record(first: tuple[Path, subprocess.Completed
     assert r.parameters == r.cost["parameters"] and r.steps_done == 6 and len(r.curve) == 2
     assert r.data["items"] == {"train": 300, "valid": 60, "test": 60} and r.machine["threads"] == 1
     assert r.row == "listops-24" and r.budget == "quick" and r.versions["torch"]
-    assert 0 < r.training["padding_share"] < 1
+    assert 0 <= r.training["padding_share"] < 1
+    assert r.training["parts"] >= 1 and r.training["undivided"] is None
     assert len(answers(folder / "results")) == 60
     (path,) = (folder / "results").rglob("*.npz")
     assert (np.load(path)["labels"] == np.load(path)["predictions"]).mean() == r.accuracy_test

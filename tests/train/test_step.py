@@ -208,6 +208,40 @@ def test_an_exam_with_answers_at_positions_in_parts(tmp_path: Path) -> None:
         assert torch.allclose(found[name], grad, rtol=1e-5, atol=1e-7), name  # losses are taken in float32
 
 
+class Twin(Alone):
+    """One of two processes, which counts what the other would."""
+
+    num_processes = 2
+
+    def __init__(self, total: int) -> None:
+        super().__init__(CPU, "float32")
+        self.total = total
+
+    def reduce(self, value: Tensor, how: str) -> Tensor:
+        assert how == "sum" and 0 < value < self.total
+        return torch.tensor(self.total)
+
+
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_processes_make_the_step_of_one(tmp_path: Path, kind: str) -> None:
+    """The mean of their gradients, which is what DistributedDataParallel takes, is that of the whole batch."""
+    exam = Before("before", 12) if kind == "token" else task(settings(tmp_path))
+    what, net = made(tmp_path, exam)
+    split, places = exam.split("train"), np.arange(9)
+    found = []
+    for rank, processes in ((0, 1), (0, 2), (1, 2)):
+        parts = next(feed(exam, split, [places], Cut(count=2), (rank, processes), 0, False))
+        whole = exam.collate([split[i] for i in places]).asked
+        acc = Alone(CPU, "float32") if processes == 1 else Twin(whole)
+        trainee = Trainee(net, exam, replace(what.train, grad_clip=None), acc)
+        grads: list[Tensor] = []
+        trainee.optimizer.step = lambda grads=grads: grads.extend(p.grad.clone() for p in net.parameters())
+        step(trainee, parts, 9 if kind == "sequence" else None)
+        found.append(torch.cat([g.flatten() for g in grads]))
+    one, *two = found
+    assert torch.allclose(sum(two) / 2, one, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("parts", [1, 4])
 def test_the_measured_peak_is_the_trained_one(tmp_path: Path, parts: int) -> None:
     """The step that is measured, and the one that training takes of a batch of the same shape."""
