@@ -14,7 +14,7 @@ from lra.models.parts.factory import build
 from lra.models.parts.tiles import wide
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
-POOLINGS = ("cls", "mean", "last")
+POOLINGS = ("cls", "mean", "last", "max")
 ANSWERS = ("sequence", "token")
 
 
@@ -39,6 +39,8 @@ def pool(x: Tensor, mask: Tensor, how: str) -> Tensor:
     if how == "last":
         last = mask.int().cumsum(1).argmax(1)
         return x[torch.arange(len(x), device=x.device), last]
+    if how == "max":
+        return x.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(1).masked_fill(~mask.any(1, keepdim=True), 0)
     weight = mask.to(x.dtype).unsqueeze(-1)
     return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.help.groups import limited
 
 # One thread a worker, before torch is imported: two workers of two threads each wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,3 +22,10 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no sample data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group of 600 MiB; skips, saying so, where none may be made."""
+    with limited(600 << 20) as group:
+        yield group

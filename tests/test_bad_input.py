@@ -50,8 +50,7 @@ NUMBERS = {
     "train.label_smoothing": (1, -0.1), "train.diverged_at": (0.5,), "threads": (0, -1, 100000, "all"),
     "size.depth": (0,), "size.dim": (0, "wide"), "size.heads": (0, 3), "size.qkv_dim": (0,), "size.mlp_dim": (-1,),
     "size.dropout": (1, -0.1, "half"), "size.attention_dropout": (1.5,), "data.workers": (-1, "two"),
-    "data.pad_multiple": (0,), "data.parts": (0, "many"), "measure.steps": (2,
-    0), "measure.warmup_steps": (0, 1), "measure.seconds": (-1,),
+    "data.pad_multiple": (0,), "measure.steps": (2, 0), "measure.warmup_steps": (0, 1), "measure.seconds": (-1,),
     "measure.batch_size": (0,), "measure.memory_limit_gib": (0, "much"), "cost.point_seconds": (0,),
     "cost.batch_size": (0,), "cost.memory_gib": (0,), "minutes": ("soon",),
 }  # fmt: skip
@@ -59,7 +58,7 @@ CHOICES = {
     "train.schedule": ("step", "Cosine"), "dtype": ("fp16", "float64"), "device": ("gpu", "cuda:0"),
     "data.pad_to": ("short",), "wandb.mode": ("on",), "model.pooling": ("max",), "model.position": ("absolute",),
     "cost.modes": ("[slow]",), "cost.lengths": ("[0]", "[]"), "compile": ("maybe",), "measure.enabled": ("perhaps",),
-    "data.bucket": ("2x",),
+    "data.bucket": ("2x",), "data.parts": (0, "many"),
 }  # fmt: skip
 FILES = {
     "task": ("listop", "imdb_", "LISTOPS", "pathfinder32"), "model": ("transformr", "bert", "mamba3"),

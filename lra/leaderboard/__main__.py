@@ -18,6 +18,7 @@ from lra.console import line, say
 from lra.errors import UserError
 from lra.plot.forked import ahead
 from lra.record.place import config_dir, published, results_dirs
+from lra.record.unfinished import left
 
 CHECK = "--check"
 
@@ -48,10 +49,23 @@ def write(folders: list[Path], own: Path | None = None) -> int:
     folder = found.folder
     published("results_dir", folder, given)
     print(terminal.render(shown))
+    print("\n".join(unfinished(folders)))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
     for remark in found.remarks():
         say(line(remark))
     return 0
+
+
+def unfinished(folders: list[Path]) -> list[str]:
+    """A line for each run that has a state and no record. Not published: what is there changes with every step."""
+    return [
+        line(
+            f"unfinished: {row['task']} {row['model']} s{row['seed']}, budget {row['budget']}: "
+            f"step {row['step']} of {row['steps']}; the same command goes on from there"
+        )
+        for folder in folders
+        for row in left(folder)
+    ]
 
 
 def charts() -> Callable[[results.Results], dict[str, bytes]]:

@@ -12,6 +12,18 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 WARNING = (signal.SIGUSR1, signal.SIGUSR2)  # clusters send them some time before the end
 
 
+def interrupting() -> Callable[..., None]:
+    """What raises KeyboardInterrupt when it is called first, and nothing after."""
+    told = []
+
+    def interrupt(*_: Any) -> None:
+        told.append(True)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
 @contextmanager
 def heard(by: Callable[..., Any], warned: Callable[..., Any] | None = None) -> Iterator[None]:
     """Hand SIGINT and SIGTERM to `by`, SIGUSR1 and SIGUSR2 to `warned` if there is one; a signal that is ignored, as

@@ -70,6 +70,11 @@ class Claim:
         if not self.held():
             raise Overtaken(f"{self.folder.name} has been taken up by another process")
 
+    def follower(self) -> Held:
+        """Who has taken up the run meanwhile; nobody known where that is over already."""
+        number = newest(self.folder)
+        return Held(read(self.folder / f"claim.{number}") if number else {}, number)
+
     def beat(self) -> None:
         """Count, from a thread, until the claim is given up."""
         threading.Thread(target=self._count, daemon=True).start()

@@ -35,11 +35,15 @@ class Reserve:
                 handle.flush()
                 os.fsync(handle.fileno())
         except OSError:
-            self.release()
+            self.remove()
             raise
 
     def release(self) -> None:
-        """Give the space back, just before it is used."""
+        """Give the space back, just before it is used; what is left says whose the files are that come now."""
+        with suppress(OSError), self.path.open("rb+") as handle:
+            handle.truncate(len(handle.readline(OWNER)))
+
+    def remove(self) -> None:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 

@@ -112,7 +112,7 @@ class Draft:
     def let_go(self) -> None:
         """Nothing more comes of this process: somebody else may take up what there is."""
         if self.reserve is not None:
-            self.reserve.release()
+            self.reserve.remove()
         if self.claim is None:
             return
         if states(self.claim.folder):

@@ -64,8 +64,10 @@ def kept(
     code = process.returncode
     if watch.path is not None:  # whatever has become of it since
         return End(code_of(watch.status), watch.path, watch.cut, watch.known)
-    if code == USAGE and (watch.draft is not None or watch.held is not None):
-        return End(code, None, watch.cut, held=watch.held)  # it has said why
+    if watch.held is not None:
+        return End(code, None, watch.cut, held=watch.held)
+    if code == USAGE and watch.draft is not None:
+        return End(code, None, watch.cut)  # it has said why
     if watch.draft is None:
         return End(_without_a_word(watch), None, watch.cut)
     if watch.told is not None or code == INTERRUPTED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,51 +24,103 @@ class Known(Exception):
         self.path, self.record = path, record
 
 
-def known(settings: Settings) -> tuple[Path, Record] | None:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Of a record what tells whether a run would only repeat it; of twenty thousand they fit into memory."""
+
+    path: Path
+    identity: str
+    seed: int
+    status: str
+    signal: int | None
+    device: str | None
+    dtype: str | None
+    threads: int | None
+    conditions: tuple[Any, ...]
+    code: tuple[Any, ...]  # empty of a status that holds for any
+    fingerprint: str | None
+
+    @classmethod
+    def of(cls, path: Path, r: Record) -> Entry:
+        machine = r.machine
+        return cls(
+            path,
+            identity.identity(r.config),
+            r.seed,
+            r.status,
+            r.signal,
+            machine.get("device"),
+            r.dtype,
+            machine.get("threads"),
+            identity.conditions(r.config),
+            code(r.commit, r.dirty, r.versions) if r.status == "failed" else (),
+            r.data.get("fingerprint"),
+        )
+
+
+class Shelf:
+    """The records of models below a results folder, each opened once, however often it is asked."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Path, Entry | None] = {}
+
+    def entries(self, settings: Settings) -> list[Entry]:
+        """Those of the task and model of a run, oldest first. Raises lra.record.sheet.Damaged at one that is none."""
+        found = []
+        for path in store.paths(settings.results_dir, settings.choices.task, settings.choices.model):
+            if path not in self.seen:
+                r = store.read(path)
+                self.seen[path] = Entry.of(path, r) if r.kind == "model" else None
+            found.append(self.seen[path])
+        return [entry for entry in found if entry is not None]
+
+
+def known(settings: Settings, shelf: Shelf | None = None) -> tuple[Path, Record] | None:
     """The record for whose sake the run need not be done, as `rerun` has it, and where it lies; or None."""
-    found = None if settings.rerun == "all" else already(settings)
+    found = None if settings.rerun == "all" else already(settings, shelf)
     return None if found is not None and settings.rerun == "failed" and found[1].status != "ok" else found
 
 
-def already(settings: Settings) -> tuple[Path, Record] | None:
+def already(settings: Settings, shelf: Shelf | None = None) -> tuple[Path, Record] | None:
     """The record that the same command would only repeat, or None.
 
     Same experiment, seed and data; made under the conditions asked for; a status that is final.
     """
-    wanted, here = identity.identity(plain(settings)), None
+    wanted = identity.identity(plain(settings))
     candidates = [
-        (path, r)
-        for path, r in store.find(settings.results_dir, settings.choices.task, settings.choices.model)
-        if r.kind == "model"
-        and r.status in (*FINAL, "failed")
-        and r.seed == settings.seed
-        and identity.identity(r.config) == wanted
-        and meets(r, settings)
+        e
+        for e in (shelf or Shelf()).entries(settings)
+        if e.status in (*FINAL, "failed") and e.seed == settings.seed and e.identity == wanted and meets(e, settings)
     ]
-    if any(r.status == "failed" for _, r in candidates):
-        here = {"commit": facts.commit()[0], "versions": facts.versions()}
-        candidates = [c for c in candidates if concluded(c[1], here)]
+    if any(e.status == "failed" for e in candidates):
+        here = code(*facts.commit(), facts.versions())
+        candidates = [e for e in candidates if concluded(e, here)]
     if not candidates:
         return None
     fingerprint = build.task(settings).fingerprint()
-    return next((c for c in reversed(candidates) if c[1].data.get("fingerprint") == fingerprint), None)
+    last = next((e for e in reversed(candidates) if e.fingerprint == fingerprint), None)
+    return None if last is None else (last.path, store.read(last.path))
 
 
-def concluded(r: Record, here: Mapping[str, Any]) -> bool:
+def code(commit: str | None, dirty: bool | None, versions: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What runs; null of edited code, which is like no other."""
+    return (None if dirty else (commit, tuple(sorted(versions.items()))),)
+
+
+def concluded(e: Entry, here: tuple[Any, ...]) -> bool:
     """Would the same command only repeat it? A failure by itself that was met by this very code, and is no kill
-    from outside. here: the commit and the versions of what would run now."""
-    if r.status != "failed":
-        return r.status in FINAL
-    same = r.commit == here["commit"] and dict(r.versions) == here["versions"] and not r.dirty
-    return same and r.signal not in OUTSIDE
+    from outside. here: `code` of what would run now."""
+    if e.status != "failed":
+        return e.status in FINAL
+    return e.code == here != (None,) and e.signal not in OUTSIDE
 
 
-def meets(r: Record, settings: Settings) -> bool:
+def meets(e: Entry, settings: Settings) -> bool:
     """Was a run made under the conditions asked for? Device and precision as they resolve here; threads
     where a number of them is asked for; the rest as configured."""
     device = resolve_device(settings.device)
-    if r.machine.get("device") != device or r.dtype != resolve_dtype(settings.dtype, device):
+    if e.device != device or e.dtype != resolve_dtype(settings.dtype, device):
         return False
-    if settings.threads is not None and r.machine.get("threads") != settings.threads:
+    if settings.threads is not None and e.threads != settings.threads:
         return False
-    return not identity.conditions_differ(r.config, settings)
+    return e.conditions == identity.conditions(plain(settings))

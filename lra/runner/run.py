@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from lra.runner.mirror import mirrored
 from lra.runner.summary import show
 from lra.settings.schema import Settings
 
+AGAIN = 2.0  # seconds after which a signal is another one
 Tell = Callable[[dict[str, Any]], Any]
 
 
@@ -53,9 +55,13 @@ def recorded(settings: Settings, tell: Tell | None = None, terms: Terms = ALONE)
             if not draft.main:
                 return draft.record(status, reason)
             path = draft.save(status, reason)
-            draft.claim.clear()
+            if status == "failed" and draft.machine["processes"] > 1:
+                draft.claim.mark_recorded()  # it may be that another of them was killed
+            else:
+                draft.claim.clear()
         except Overtaken as error:
             say(f"{error}, which leaves its record; what was done here is dropped")
+            draft.report_held(draft.claim.follower())
             return None
         except Known as found:
             draft.report_known(found)
@@ -101,13 +107,18 @@ def ended(draft: Draft) -> tuple[str, str | None]:
 
 
 def interrupting(draft: Draft) -> Callable[..., None]:
-    """What SIGTERM and Ctrl-C do: they end a run, at the end of a step if it is in one, or at once if they come again;
-    but once there is a score, or a run is being ended, nothing that is sent keeps the record from being written."""
+    """What SIGTERM and Ctrl-C do: they end a run, at the end of a step if it is in one, or at once if they come again
+    later; but once there is a score, or a run is being ended, nothing keeps the record from being written."""
+    first = [0.0]
 
     def interrupt(*_: Any) -> None:
         if draft.scored or draft.settled or (draft.interrupted and not draft.holding):
             return
-        again, draft.interrupted = draft.interrupted, True
+        # A cluster tells the run and its keeper at once, who tells the run once more: that is one signal.
+        again = draft.interrupted and time.monotonic() - first[0] > AGAIN
+        if not draft.interrupted:
+            first[0] = time.monotonic()
+        draft.interrupted = True
         if again or not draft.holding:
             draft.holding = False
             raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from typing import Any
 
 from lra.names import canonical_target
 from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
-from lra.settings.typed import leaves, plain
+from lra.settings.typed import leaves
 
 # Places in a task's and a run's settings; what lies there is known by its fingerprint and name.
 PLACES = ("task.data_dir", "task.path")
@@ -78,12 +78,19 @@ def _same(value: Any, default: Any) -> bool:
     )
 
 
-def conditions_differ(config: Mapping[str, Any], settings: Settings) -> list[str]:
-    """The conditions that a recorded configuration has otherwise than `settings`, but for those that have to
-    be resolved on a machine first: device, dtype and threads."""
-    asked, defaults = plain(settings), dict(leaves())
-    rest = [n for n in defaults if kind_of(n) == CONDITION and n not in ("device", "dtype", "threads")]
-    return [n for n in rest if not _same(_at(config, n, defaults[n]), _at(asked, n, defaults[n]))]
+def conditions(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a configuration has as its conditions, but for those that have to be resolved on a machine first: device,
+    dtype and threads. Two are alike where these are equal."""
+    return tuple(_frozen(_at(config, name, default)) for name, default in _conditions())
+
+
+@cache
+def _conditions() -> tuple[tuple[str, Any], ...]:
+    return tuple((n, d) for n, d in leaves() if kind_of(n) == CONDITION and n not in ("device", "dtype", "threads"))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def variant(own: Mapping[str, Any], standard: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

@@ -61,6 +61,10 @@ class Runs(Signed):
         try:
             if config.minutes is not None:
                 within(sweep, self.jobs, self.begin + 60 * config.minutes)
+            elif hasattr(sweep.launcher, "submit"):
+                from lra.sweep.spread import spread
+
+                spread(sweep, sweep.launcher, self.jobs)
             else:
                 sweep.all(self.jobs)
         finally:

@@ -49,7 +49,7 @@ def asked(cfg: Any, hydra: Any) -> Job:
     if not any(w.startswith("budget=") for w in words):
         words.append(f"budget={choices.budget}")  # the sweep's file may have chosen another
     known = {"task", "model", "seed", "budget", "results_dir", "output_dir", "data_dir"}
-    other = [w for w in words if w.split("=")[0] not in known]
+    other = [w for w in words if w.split("=")[0] not in known and not w.startswith("launcher")]
     label = " ".join([choices.task, choices.model, f"s{cfg.seed}", *other])
     return Job(tuple(words), config_dir(hydra), choices.task, choices.model, cfg.seed, label)
 

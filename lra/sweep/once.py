@@ -12,11 +12,13 @@ from lra.errors import INTERRUPTED, USAGE, UserError
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import store
 from lra.record.claim import Held, Watcher
+from lra.record.record import Record
 from lra.runner.keeper import End
-from lra.runner.known import known
+from lra.runner.known import Shelf, known
 from lra.runner.place import folder
-from lra.settings import compose
+from lra.settings import compose, identity
 from lra.settings.schema import Settings
+from lra.settings.typed import plain
 from lra.sweep.job import Job, Row, Skipped
 
 PAUSE = 2.0  # seconds between two looks at what others are doing
@@ -32,12 +34,18 @@ class Sweep:
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
-        self.watcher = Watcher()
+        self.watcher, self.shelf = Watcher(), Shelf()
         self.found: dict[int, Row] = {}
 
     @property
     def rows(self) -> list[Row]:
         return [row for _, row in sorted(self.found.items())]
+
+    def newest(self, settings: Settings) -> Record | None:
+        """The newest record of a run, whatever its status."""
+        found = [e for e in self.shelf.entries(settings) if e.seed == settings.seed]
+        wanted = identity.identity(plain(settings))
+        return next((store.read(e.path) for e in reversed(found) if e.identity == wanted), None)
 
     def all(self, jobs: list[Job], allow: Callable[[Settings, str], float] | None = None) -> None:
         """Every job's row, from its record or from running it now.
@@ -66,7 +74,7 @@ class Sweep:
         row = Row(job, "failed")
         try:
             settings = compose.config(job.words, job.config_dir)
-            if (found := known(settings)) is not None:
+            if (found := known(settings, self.shelf)) is not None:
                 row.take(found[1], known=True)
             else:
                 owner, over = self.watcher.look(place_of(settings))

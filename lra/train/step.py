@@ -29,8 +29,8 @@ def step(trainee: Steps, parts: Sequence[Any], asked: int | None = None) -> None
     Each part counts by how many of the `asked` answers of the whole batch, over all processes, are its own
     (null: of these parts times the number of processes), so that the gradient is that of the whole batch.
     Gradients are summed, clipped to `train.grad_clip` and set to None in the end. `trainee.loss` is then this
-    process's part of the mean loss, `trainee.extra` that of the extra losses; `trainee.steps` counts. The backward
-    pass runs outside of autocast, as torch asks for.
+    process's part of the mean loss, `trainee.extra` that of the extra losses; `trainee.steps` counts the step. The
+    backward pass runs outside of autocast, as torch asks for.
     """
     acc = trainee.acc
     trainee.loss.zero_()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.chance import tell
 from lra.settings.schema import Train
 from lra.train.batches import Part
 from lra.train.optim import optimizer
@@ -63,6 +64,7 @@ class Trainee:
     def gradients(self, part: Part, share: float) -> None:
         """Add the gradients of `share` times the mean loss over the answers of a part of a batch."""
         batch = part.batch
+        tell(self.model, self.seed, self.steps, part.examples)
         with self.acc.autocast():
             loss = self.exam.loss(self.called(batch.tokens, batch.mask), batch, self.train.label_smoothing)
         loss = loss if share == 1.0 else loss * share

@@ -8,5 +8,13 @@ flex       the same on CUDA by a compiled kernel
 chance     what is drawn in training, keyed by seed, step, module and example
 tiles      working through the length in pieces that stay in cache
 softmax    attention over all keys, with dropout on CPUs too
+conv       convolution along the whole length by FFT
+modes      exponentials of linear systems: powers, kernels, initial values
+scan       diagonal linear recurrences along the length
 redrawn    random buffers, drawn again every N training steps
+recurrent  two directions, gates and norms of mixers with a matrix for a memory
+decay      linear attention with a decay, one a head or one a channel
+delta      the delta rule
+chunks     how these cut the length
+short_conv a short convolution of each channel by itself
 """

@@ -18,10 +18,20 @@ def all_real(mask: Tensor) -> bool:
     return mask.device.type == "meta" or bool(mask.all())
 
 
+def zeroed(x: Tensor, mask: Tensor) -> Tensor:
+    """x (B, L, D) with zeros where `mask` (B, L) is False, whatever stood there; x itself if it hides nothing."""
+    return x if all_real(mask) else x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def real_first(mask: Tensor) -> Tensor:
+    """Positions with the real ones in front, each kind in its order: mask (B, L) -> (B, L) int64."""
+    return (~mask).int().argsort(dim=1, stable=True)
+
+
 def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -> Tensor:
     """Rotary positions (Su et al. 2021, arXiv 2104.09864, eq. 34).
 
-    x (..., L, E) with E even; positions (L,), default 0..L-1. Pairs are (i, i + E/2). The angles
+    x (..., L, E) with E even; positions (..., L), default 0..L-1. Pairs are (i, i + E/2). The angles
     are computed in float32 at least: in bf16 they are wrong beyond position 256.
     """
     length, width = x.shape[-2:]
@@ -29,7 +39,7 @@ def rotate(x: Tensor, positions: Tensor | None = None, base: float = 10_000.0) -
         positions = torch.arange(length, device=x.device)
     half, dtype = width // 2, wide(x.dtype)
     frequency = base ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
-    angle = positions.to(dtype)[:, None] * frequency
+    angle = positions.to(dtype).unsqueeze(-1) * frequency
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from lra.check import short
 from lra.check.readout import blind
 from lra.check.short import verdict
 from lra.leaderboard import csv, latex, markdown, terminal
 from lra.leaderboard.view import boards
 from lra.record import store
+from lra.record.record import SCHEMA
 from lra.results import load
 from lra.runner.run import recorded
 from lra.settings import build, compose
@@ -139,7 +141,7 @@ def test_a_blind_row_is_marked_and_a_departure_told(tmp_path: Path) -> None:
     assert "§ positions that cannot move an answer, as the model is read out: performer on ListOps 75.0 %." in text
     assert "performer has pooling mean, not cls (ListOps)" in text
     raw = json.loads(next((tmp_path / "runs").rglob("*.json")).read_text())
-    assert raw["schema"] == 4 and raw["contract"]["blind"] == 0.75
+    assert raw["schema"] == SCHEMA and raw["contract"]["blind"] == 0.75
 
 
 @pytest.mark.parametrize("model", choices("model"))
@@ -161,3 +163,10 @@ def test_a_row_made_before_its_model_changed_says_so(tmp_path: Path) -> None:
         text = " ".join(terminal.render(boards(load(tmp_path)), 200).split())
         assert (f"sinkhorn, revision {now - 1} of the model, now {now} (ListOps)" in text) == (number < now)
     assert load(tmp_path).runs.stale.notna().sum() == 1
+
+
+def test_a_gradient_that_is_all_of_companions_is_a_number() -> None:
+    """None of its own to compare with: infinite is nothing that a record could hold."""
+    found = short._crossing([torch.tensor([[0.0], [1.0]])], torch.zeros(2, 1, dtype=torch.int64))
+    assert 1 < found < float("inf")
+    assert short._crossing([torch.tensor([[1.0], [0.0]])], torch.zeros(2, 1, dtype=torch.int64)) == 0

@@ -13,8 +13,11 @@ import sys
 import tarfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -571,3 +574,22 @@ def test_verify_the_sample_release(shared_data: Path) -> None:
     found = findings(shared_data / "lra_release")
     assert not found["bad"] and any("2,000 rows; the release has 96,000" in n for n in found["note"])
     assert ["pathfinder128" in text and "labels follow from the images" in text for text in found["ok"]] == [True]
+
+
+def test_a_part_that_is_gone_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fewer(*_: object, **__: object) -> None:
+        raise urllib.error.HTTPError("http://x/a", 416, "Range Not Satisfiable", Message(), None)
+
+    monkeypatch.setattr(download.urllib.request, "urlopen", fewer)
+    with pytest.raises(download.Broken, match="fewer bytes than were here"):
+        download._opened(urllib.request.Request("http://x/a"), tmp_path / "none.part")
+
+
+def test_room_is_asked_for_where_a_member_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(release, "room", lambda folder, size, what: asked.append((size, what)))
+    for size in (1 << 10, (1 << 26) + 1):
+        member = tarfile.TarInfo("a")
+        member.size = size
+        release._copy(SimpleNamespace(extractfile=lambda _: io.BytesIO(b"x")), member, tmp_path / "a")
+    assert asked == [((1 << 26) + 1, "a")]

@@ -54,9 +54,8 @@ def write(folder: Path, count: int = 20_000) -> Path:
                     "file": f"{run_id}.predictions.npz",
                     "sha256": hashlib.sha256(content).hexdigest(),
                 }
-        entry = record.Record(
-            run_id=run_id, started_utc="2026-01-01T00:00:00+00:00", task=task, config=config, **values
-        )
+        own = config | {"choices": {"task": task, "model": model}}
+        entry = record.Record(run_id=run_id, started_utc="2026-01-01T00:00:00+00:00", task=task, config=own, **values)
         raw = dict(vars(entry))
         raw["digest"] = record.digest_of(json.loads(json.dumps(raw)))
         (place / f"{run_id}.json").write_text(json.dumps(raw, indent=1))

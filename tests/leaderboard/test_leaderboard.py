@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lra.leaderboard import files, markdown, notes, terminal
+from lra.leaderboard import __main__, files, markdown, notes, terminal
 from lra.leaderboard.view import Board, Line, Mark
 from lra.leaderboard.view import boards as shown_of
 from lra.marks import stats
 from lra.marks.exams import Exams
 from lra.plot import render
-from lra.record import sheet, store
+from lra.record import sheet, store, unfinished
 from lra.record.answers import Answers
 from lra.results import load
 from tests.help import answered, tiny
@@ -285,3 +285,21 @@ def test_a_new_exam_brings_its_column_in_its_record(tmp_path: Path) -> None:
     assert line(shown, "linear").mark("maze").above_chance == (1, 1)
     assert "maze" not in next(c for c in shown.columns if c.key == "avg5").over, "all others would lose their average"
     assert next(c for c in shown.columns if c.key == "avg7").over == ("maze",)
+
+
+def test_a_run_without_a_record_is_shown_and_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered.run(tmp_path, "linear", 0.5)
+    place = tmp_path / "unfinished" / "listops-local-s3-0"
+    place.mkdir(parents=True)
+    said = {"task": "listops", "model": "local\x1b[2J", "seed": 3, "budget": "quick", "row": "listops", "steps": 300}
+    unfinished.write(place / "state-1-20.json", said | {"facts": {"steps_done": 20, "curve": []}}, b"")
+    for harm in ("[]", "{", '{"facts": 1}'):
+        (place.parent / f"x{len(harm)}").mkdir()
+        (place.parent / f"x{len(harm)}" / "state-1-1.json").write_text(harm)
+    monkeypatch.setattr(sys, "argv", ["lra.leaderboard", f"results_dir={tmp_path}"])
+    assert __main__.main() == 0
+    out = capsys.readouterr().out
+    assert out.count("unfinished: ") == 1 and "s3, budget quick: step 20 of 300; the same command" in out
+    assert "\x1b" not in out and "unfinished" not in (tmp_path / "leaderboard.md").read_text()

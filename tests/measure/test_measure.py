@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from lra.machine.pace import Pace
 from lra.measure.alone import measure
 from lra.measure.cost import Limits, Timing, rates
-from lra.measure.gauges import flops, resident_bytes, step_peak_bytes, timed
+from lra.measure.gauges import flops, optimizer_tensors, resident_bytes, step_peak_bytes, timed
 from lra.measure.selftest import resident_against_counted
 from lra.settings.typed import plain
 from lra.tasks.base import Batch
@@ -121,8 +122,6 @@ def test_rates_follow_from_the_median() -> None:
 
 def test_the_pace_is_taken_after_each_step() -> None:
     """Its rate is that of the product it names, and it goes on for a share of the step."""
-    import time
-
     pace, limits = Pace(), Limits(3, 10)
     begin = time.perf_counter()
     times = timed(lambda: time.sleep(0.4), limits, torch.device("cpu"), pace)
@@ -133,8 +132,6 @@ def test_the_pace_is_taken_after_each_step() -> None:
 
 
 def test_the_clock_knows_a_sleep() -> None:
-    import time
-
     limits = Limits(4, 10)
     walls = [t.wall for t in timed(lambda: time.sleep(0.05), limits, torch.device("cpu"))]
     assert len(walls) == 4 and min(walls) >= 0.05
@@ -179,3 +176,30 @@ def test_a_reason_is_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_slow_measurement_ends(tmp_path: Path) -> None:
     cost = measure(plain(tiny.config(tmp_path)), timeout=0.2)
     assert cost.status == "timeout" and "more than" in cost.reason
+
+
+def test_cpu_seconds_are_those_of_the_step() -> None:
+    """A sleep takes none, work as many as its wall, however much the process had done before."""
+    begin = time.process_time()
+    while time.process_time() - begin < 0.3:
+        sum(range(1000))
+    limits = Limits(steps=3, seconds=10.0, least=3)
+    cpu = torch.device("cpu")
+    assert max(t.cpu for t in timed(lambda: time.sleep(0.05), limits, cpu)) < 0.04
+
+    def work() -> None:
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            sum(range(1000))
+
+    found = timed(work, limits, cpu)
+    assert all(0.1 <= t.cpu < 0.2 and t.wall >= 0.9 * t.cpu for t in found)
+
+
+def test_an_optimizers_state_is_resident() -> None:
+    weight = torch.nn.Parameter(torch.zeros(100))
+    optimizer = torch.optim.AdamW([weight])
+    assert optimizer_tensors(optimizer) == []
+    weight.grad = torch.ones(100)
+    optimizer.step()
+    assert sorted(t.numel() for t in optimizer_tensors(optimizer)) == [1, 100, 100]

@@ -87,3 +87,12 @@ def test_its_only_option_is_the_device() -> None:
 def test_the_command() -> None:
     done = tiny.lra("--self-test", module="lra.measure")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [("import sys; sys.exit('first\\nlast')", "last"), ("raise SystemExit(3)", "no output"), ("1 / 0", "ZeroDivision")],
+)
+def test_a_reading_that_fails_says_why(program: str, said: str) -> None:
+    with pytest.raises(RuntimeError, match=f"^{said}"):
+        selftest.resident_against_counted(program + "\n")

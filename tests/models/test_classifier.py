@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lra.models.classifier import Classifier, sinusoids
+from lra.models.classifier import Classifier, pool, sinusoids
 from lra.models.stack import ResidualStack
 from lra.models.transformer import FullAttention
 from tests.help import drawn
@@ -77,6 +77,8 @@ def classify(
         if pooling == "cls":
             return x[:, 0]
         rows = [row[real] for row, real in zip(x, mask, strict=True)]
+        if pooling == "max":
+            return torch.stack([torch.stack([max(column) for column in row.T]) for row in rows])
         return torch.stack([row[-1] if pooling == "last" else row.mean(0) for row in rows])
 
     if drop:
@@ -108,7 +110,7 @@ def asked(documents: int, seed: int, length: int = MAX_LEN) -> tuple[Tensor, Ten
 
 @pytest.mark.parametrize("documents", [1, 2])
 @pytest.mark.parametrize(
-    ("position", "pooling"), list(product(("learned", "sinusoidal", "rotary", "none"), ("cls", "mean", "last")))
+    ("position", "pooling"), list(product(("learned", "sinusoidal", "rotary", "none"), ("cls", "mean", "last", "max")))
 )
 def test_equals_the_equations(position: str, pooling: str, documents: int) -> None:
     options = {"position": position, "pooling": pooling, "documents": documents}
@@ -116,6 +118,12 @@ def test_equals_the_equations(position: str, pooling: str, documents: int) -> No
     for seed in range(3):
         slow = partial(classify, **options)
         assert_equation(model, slow, *asked(documents, seed, MAX_LEN - 4 * seed), double=1e-10, single=5e-5)
+
+
+def test_nothing_real_pools_to_zeros() -> None:
+    x, mask = torch.randn(2, 3, DIM), torch.tensor([[False] * 3, [True] * 3])
+    for how in ("mean", "max"):
+        assert not pool(x, mask, how)[0].any() and pool(x, mask, how)[1].all()
 
 
 def test_answers_at_positions_equal_the_equations() -> None:
@@ -206,7 +214,7 @@ def test_a_mixer_is_told_the_facts() -> None:
     ("options", "words"),
     [
         ({"position": "absolute"}, r"model\.position: 'absolute' is not one of learned, "),
-        ({"pooling": "max"}, r"model\.pooling: 'max' is not one of cls, mean, last"),
+        ({"pooling": "sum"}, r"model\.pooling: 'sum' is not one of cls, mean, last, max"),
         ({"documents": 3}, "documents: 3 is not 1 or 2"),
         ({"answers": "span"}, "answers: 'span' is not one of sequence, token"),
         ({"answers": "token", "pooling": "cls"}, "answers: at positions"),

@@ -6,14 +6,17 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from inspect import signature
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lra.check.subject import Subject, padded
+from lra.errors import UserError
 from lra.models.bigbird import BigBird, ExtraTokens
 from lra.models.classifier import Classifier
 from lra.models.longformer import Longformer
@@ -102,11 +105,14 @@ def test_a_float64_model_computes_in_float64(name: str) -> None:
         assert all(p.grad is None or p.grad.dtype == torch.float64 for p in model.parameters())
 
 
-CANNOT_ROTATE = ("transformer_xl",)  # its scores know distances already
-
-
-@pytest.mark.parametrize("name", [name for name in choices("model") if name not in CANNOT_ROTATE])
+@pytest.mark.parametrize("name", choices("model"))
 def test_rotary_positions_are_float64_too(name: str) -> None:
+    """Of the mixers that name them; the others say that they cannot rotate."""
+    mixer = instantiate(settings(name).model["mixer"])
+    if "rotary" not in signature(mixer.func).parameters:
+        with pytest.raises(UserError, match="model.position: rotary is not possible for"):
+            built(name, position="rotary")
+        return
     model = built(name, position="rotary").double()
     with NoFloat32():
         model(*questions())

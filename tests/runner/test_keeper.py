@@ -23,7 +23,7 @@ from lra.record import reserve, store
 from lra.record.record import Record
 from lra.record.unfinished import left
 from lra.runner import draft, keeper, phases, rescue
-from lra.runner.known import concluded
+from lra.runner.known import Entry, code, concluded
 from lra.runner.run import recorded
 from lra.settings import build, compose
 from lra.settings.typed import plain
@@ -77,17 +77,19 @@ def test_every_end_is_a_record(
 
 
 def test_a_repetition_is_made_only_where_it_may_end_otherwise(tmp_path: Path) -> None:
-    def failed(**values: Any) -> Record:
+    def failed(**values: Any) -> Entry:
         base = {"run_id": "a", "started_utc": "", "kind": "model", "task": "t", "model": "m", "budget": "quick"}
         base |= {"row": "t", "seed": 0, "config": {}, "config_hash": "0", "commit": "c", "dirty": False}
-        return Record(**{**base, "status": "failed", **values})
+        return Entry.of(tmp_path, Record(**{**base, "status": "failed", **values}))
 
-    here = {"commit": "c", "versions": {"torch": "2"}}
+    here = code("c", False, {"torch": "2"})
     assert concluded(failed(versions={"torch": "2"}, reason="RuntimeError: x"), here)
     assert concluded(failed(versions={"torch": "2"}, signal=11), here)
     for other in ({"signal": 9}, {"signal": 15}, {"commit": "d"}, {"dirty": True}, {"versions": {"torch": "1"}}):
         assert not concluded(failed(**{"versions": {"torch": "2"}, **other}), here), other
     assert not concluded(failed(status="interrupted"), here) and not concluded(failed(status="timeout"), here)
+    edited = failed(versions={"torch": "2"}, dirty=True)
+    assert not concluded(edited, code("c", True, {"torch": "2"})), "edited code is like no other"
     for status in ("ok", "oom", "diverged"):
         assert concluded(failed(status=status, commit="other"), here)
 

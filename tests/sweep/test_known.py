@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +14,13 @@ from lra.machine import facts
 from lra.machine.device import resolve_device, resolve_dtype
 from lra.record import store
 from lra.runner.keeper import End
+from lra.runner.known import Shelf, already
 from lra.settings import build, compose, identity
-from lra.settings.typed import plain
+from lra.settings.schema import Choices
+from lra.settings.typed import plain, typed
 from lra.sweep.job import Job
 from lra.sweep.once import Sweep
-from tests.help import tiny
+from tests.help import answered, many, tiny
 from tests.help.made import example
 
 KNOWN, AGAIN = True, False
@@ -71,3 +76,37 @@ def test_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
         assert row.known == known and bool(launcher.jobs) != known, f"rerun={word}"
         if known:
             assert row.status == values["status"]
+
+
+def test_records_are_opened_once_however_many_runs_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what came since is seen."""
+    answered.run(tmp_path, "linear", 0.5, seed=1)
+    settings = compose.config(tiny.words(tmp_path, "model=linear", f"results_dir={tmp_path}"))
+    opened, inner = [], store.read
+    monkeypatch.setattr(store, "read", lambda path: opened.append(path) or inner(path))
+    shelf = Shelf()
+    for seed in range(20):
+        assert already(replace(settings, seed=seed), shelf) is None
+    assert len(opened) == 1
+    answered.run(tmp_path, "linear", 0.5, seed=2)
+    assert len(shelf.entries(settings)) == 2 and len(opened) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("delay", "most"), [(0.0, 5.0), (0.001, 40.0)])
+def test_a_thousand_known_runs_among_twenty_thousand_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay: float, most: float
+) -> None:
+    """Also where to open a file takes a millisecond, as on a network: counted, for the clock of a busy machine lies."""
+    many.write(tmp_path, 20_000)
+    standard = typed(store.read(store.paths(tmp_path, "text", "transformer")[0]).config)
+    monkeypatch.setattr(build, "task", lambda s: SimpleNamespace(fingerprint=lambda: f"data of {s.choices.task}"))
+    shelf, found, opened = Shelf(), 0, []
+    inner = store.read
+    monkeypatch.setattr(store, "read", lambda path: opened.append(path) or inner(path))
+    begin = time.process_time()
+    for number in range(1000):
+        task, model = ("listops", "text", "image", "pathfinder")[number % 4], many.MODELS[number % 40]
+        asked = replace(standard, seed=number % 50, choices=Choices(task, model), results_dir=str(tmp_path))
+        found += already(asked, shelf) is not None
+    assert time.process_time() - begin + delay * len(opened) < most and found > 800

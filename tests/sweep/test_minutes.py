@@ -131,7 +131,7 @@ def test_time_that_is_over_needs_no_measurement(tmp_path: Path, world: Known) ->
 
 
 def test_what_is_recorded_is_not_done_again(tmp_path: Path, world: Known, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "known", lambda cfg: (tmp_path, entry(cfg, accuracy_test=0.5)))
+    monkeypatch.setattr(once, "known", lambda cfg, shelf: (tmp_path, entry(cfg, accuracy_test=0.5)))
     (row,) = within(world, [job(tmp_path)], 2)
     assert not world.started and row.known and row.accuracy == 0.5
 

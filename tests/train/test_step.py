@@ -21,9 +21,10 @@ from lra.settings.build import model, task
 from lra.settings.schema import Train
 from lra.settings.words import choices
 from lra.tasks.base import NOT_ASKED, Example, Task
-from lra.train.batches import dealt
+from lra.train.batches import dealt, feed
 from lra.train.evaluate import evaluate
 from lra.train.fit import fit
+from lra.train.parts import Cut
 from lra.train.step import step
 from lra.train.trainee import Alone, Trainee
 from tests.help import tiny
@@ -185,6 +186,26 @@ def test_an_exam_with_answers_at_positions_is_trained_and_scored(tmp_path: Path)
             asked += [i] * len(where)
     assert score.items == len(asked) and score.clusters.tolist() == asked
     assert score.accuracy == pytest.approx(right / len(asked)) and result.best_accuracy > 0.3
+
+
+def test_an_exam_with_answers_at_positions_in_parts(tmp_path: Path) -> None:
+    """A part counts by how many answers it is asked for."""
+    exam = Before("before", 12)
+    what, net = made(tmp_path, exam)
+    split, places = exam.split("train"), np.arange(8)
+    batch = exam.collate([split[i] for i in places])
+    F.cross_entropy(net(batch.tokens, batch.mask).flatten(0, 1), batch.labels.flatten()).backward()
+    whole = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    found: dict[str, Tensor] = {}
+    trainee = Trainee(net, exam, replace(what.train, grad_clip=None), Alone(CPU, "float32"))
+    trainee.optimizer.step = lambda: found.update(
+        {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    )
+    step(trainee, next(feed(exam, split, [places], Cut(count=3), (0, 1), 0, False)))
+    assert found.keys() == whole.keys() and trainee.steps == 1
+    for name, grad in whole.items():
+        assert torch.allclose(found[name], grad, rtol=1e-5, atol=1e-7), name  # losses are taken in float32
 
 
 @pytest.mark.parametrize("parts", [1, 4])

@@ -1,0 +1,81 @@
+"""The short convolution of recurrent mixers: each channel by itself, over the last few positions, then SiLU.
+
+    y_t = silu( b + sum_i w_i x_{t - i} ),  i = 0 .. K - 1           (x_{t + i} in the other direction)
+
+with x = 0 outside the input (Dao and Gu 2024, arXiv 2405.21060, section 7). Time O(L D K), memory O(L D): x alone
+is kept for the backward pass. As a sum of shifted copies, because torch's kernel for it is slow on CPUs, and in bf16
+does not come back on some. In float32 at least.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from lra.models.parts.tiles import wide
+
+
+class _ShortConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.reverse = reverse
+        y = _slide(x, weight, reverse)
+        if bias is not None:
+            y += bias
+        return torch.nn.functional.silu(y, inplace=True).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, weight, bias = ctx.saved_tensors
+        y = _slide(x, weight, ctx.reverse)
+        if bias is not None:
+            y += bias
+        d = torch.ops.aten.silu_backward(grad.to(y.dtype), y)
+        seen, taps = x.to(y.dtype), []
+        for lag in range(weight.shape[1]):
+            near, far = _apart(d, seen, lag, ctx.reverse)
+            taps.append((near * far).sum((0, 1)))
+        d_bias = None if bias is None else d.sum((0, 1)).to(bias.dtype)
+        dx = _slide(d, weight, not ctx.reverse).to(x.dtype)
+        return dx, torch.stack(taps, 1).to(weight.dtype), d_bias, None
+
+
+def _apart(near: Tensor, far: Tensor, lag: int, reverse: bool) -> tuple[Tensor, Tensor]:
+    """The positions t of the one and t - lag of the other, t + lag if `reverse`."""
+    count = max(near.shape[1] - lag, 0)
+    if reverse:
+        return near[:, :count], far[:, lag:]
+    return near[:, lag:], far[:, :count]
+
+
+def _slide(x: Tensor, weight: Tensor, reverse: bool) -> Tensor:
+    """x (B, L, D), weight (D, K) -> sum_i w_i x_{t - i} or x_{t + i}."""
+    x = x.to(wide(x.dtype))
+    taps = weight.to(x.dtype).unbind(1)
+    y = x * taps[0]
+    for lag, tap in enumerate(taps[1:], 1):
+        near, far = _apart(y, x, lag, reverse)
+        near.addcmul_(far, tap)
+    return y
+
+
+class ShortConv(nn.Module):
+    """(B, L, D) -> (B, L, D) as above; x is zero at padding. Initial values are those of torch's convolutions,
+    uniform within K^-1/2.
+
+    A hole keeps its distance. Raises ValueError if `taps` is below 1.
+    """
+
+    def __init__(self, dim: int, taps: int = 4, bias: bool = False, reverse: bool = False) -> None:
+        super().__init__()
+        if taps < 1:
+            raise ValueError(f"model.mixer.conv_kernel: {taps} is not above 0, or null")
+        self.reverse = reverse
+        self.weight = nn.Parameter(torch.empty(dim, taps).uniform_(-(taps**-0.5), taps**-0.5))
+        self.bias = nn.Parameter(torch.empty(dim).uniform_(-(taps**-0.5), taps**-0.5)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _ShortConv.apply(x, self.weight, self.bias, self.reverse)

@@ -1,0 +1,102 @@
+"""S4D: a bank of small linear systems with diagonal state matrices (Gu et al. 2022, arXiv 2206.11893).
+
+Each channel is x'(t) = A x + B u, y = Re C x with N complex modes, A_n = -exp(a_n) + i w_n, stepped by Delta:
+held constant over a step (zero-order hold) its answer to an impulse is
+
+    K_l = 2 Re sum_n C_n (exp(Delta A_n) - 1) / A_n exp(Delta A_n l)
+
+and the layer GLU(W gelu(K * u + d u) + b). Bidirectional by two C, one for the past and one for the future,
+which starts one step ahead. Where A starts is the model:
+
+    lin     -1/2 + i pi n
+    inv     -1/2 + i (M / pi) (M / (2 n + 1) - 1), M = 2 N
+    legs    the normal part of HiPPO-LegS, with its B
+    real    -(n + 1), no frequencies: real C
+
+Delta starts log-uniform in [dt_min, dt_max], C normal with variance 1, d too. The rates (a, w, Delta) take a
+learning rate of their own and no weight decay.
+
+Time O(L log L D), memory O(L D). A hole in the mask keeps the distance across it: taps belong to lags. Two
+kernels and sums over modes are float32 at least, their exponents float64.
+
+Departures from the paper: B is in C, where `legs` then starts (its code clamps the imaginary part of that B,
+which depends on the eigenvectors' phase); the published blocks have BatchNorm and no feed-forward layer, here
+the layer is a mixer of the common stack.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lra.models.parts.conv import long_conv, with_skip
+from lra.models.parts.heads import zeroed
+from lra.models.parts.modes import Rates, inverse_frequencies, legs, linear_frequencies, log_steps, mode_kernel
+from lra.models.parts.tiles import wide
+
+INITS = ("lin", "inv", "legs", "real")
+
+
+class S4D(nn.Module):
+    """(B, L, D), (B, L) -> (B, L, D).
+
+    init: see above. state: real numbers in the state of a channel, two a mode. tie: all channels share A (never
+    Delta). rate: ratio of the learning rate of A and Delta to that of the others.
+
+    Raises ValueError for an unknown init, an odd or non-positive state, steps out of order or a rate not above 0.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        init: str = "lin",
+        state: int = 64,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        tie: bool = True,
+        rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if init not in INITS:
+            raise ValueError(f"model.mixer.init: {init!r} is not one of {', '.join(INITS)}")
+        if state < 2 or state % 2:
+            raise ValueError(f"model.mixer.state: {state} is not an even number of at least 2")
+        modes = state // 2
+        decay, frequency, weight = starts(init, modes)
+        copies = 1 if tie else dim
+        values = {"log_decay": decay.log().expand(copies, modes), "log_dt": log_steps(dim, dt_min, dt_max)}
+        if frequency is not None:
+            values["frequency"] = frequency.expand(copies, modes)
+        self.rates = Rates(rate, **{name: value.clone() for name, value in values.items()})
+        parts = 1 if init == "real" else 2
+        draw = torch.randn(2, dim, modes, parts) * (1 / parts) ** 0.5
+        self.weight = nn.Parameter(draw * weight.to(draw.dtype)[:, None])
+        self.skip = nn.Parameter(torch.randn(dim))
+        self.out = nn.Linear(dim, 2 * dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        back, ahead = self.kernels(x.shape[1], wide(x.dtype))
+        return F.glu(self.out(F.gelu(long_conv(zeroed(x, mask), with_skip(back, self.skip), ahead))), dim=-1)
+
+    def kernels(self, length: int, dtype: torch.dtype) -> Tensor:
+        """Taps of both directions, (2, D, L)."""
+        rates = self.rates
+        decay, dt = rates.log_decay.double().exp(), rates.log_dt.double().exp()[:, None]
+        frequency = torch.zeros_like(decay) if self.weight.shape[-1] == 1 else rates.frequency.double()
+        a = torch.complex(-decay, frequency)
+        c = self.weight.double()
+        c = torch.complex(c[..., 0], torch.zeros_like(c[..., 0]) if c.shape[-1] == 1 else c[..., 1])
+        return mode_kernel(dt * a, 2 * c * ((dt * a).exp() - 1) / a, length, dtype)
+
+
+def starts(init: str, modes: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Decay, frequency (none for `real`) and size of C by mode, (N,) float64."""
+    one = torch.ones(modes, dtype=torch.float64)
+    if init == "real":
+        return torch.arange(1, modes + 1, dtype=torch.float64), None, one
+    if init == "legs":
+        frequency, vectors = legs(modes)
+        b = vectors.mH @ (2 * torch.arange(2 * modes, dtype=torch.float64) + 1).sqrt().to(vectors.dtype)
+        return one / 2, frequency, b.abs()
+    return one / 2, (linear_frequencies if init == "lin" else inverse_frequencies)(modes), one

@@ -1,0 +1,186 @@
+"""Kills at every point of a run: no record is missing, doubled or half, and what goes on ends as if nothing had been.
+
+python -m tests.runner.test_kills FOLDER [COUNT [SEED]]     so many kills at random moments, which takes hours
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lra.record import store
+from lra.settings.schema import of  # noqa: F401  (the package is importable before children are started)
+from tests.help import killed, tiny
+from tests.help.tiny import ROOT
+
+# name -> function, and which of its calls; each is killed before and after.
+POINTS = {
+    "draft": ("lra.record.reserve", "Reserve.__init__", 1),
+    "claim": ("lra.record.claim", "_made", 1),
+    "state": ("lra.record.unfinished", "write", 2),
+    "rename": ("lra.record.unfinished", "_replaced", 3),
+    "tensors": ("lra.record.unfinished", "_replaced", 4),
+    "evaluation": ("lra.train.evaluate", "evaluate", 1),
+    "last evaluation": ("lra.train.evaluate", "evaluate", 2),
+    "test": ("lra.train.evaluate", "evaluate", 3),
+    "checkpoint": ("lra.train.checkpoint", "save", 1),
+    "predictions": ("lra.record.store", "write_once", 1),
+    "record": ("lra.record.store", "write_once", 2),
+    "removal": ("lra.record.claim", "Claim.clear", 1),
+}
+SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT, "KILL": signal.SIGKILL}
+NAMES = (
+    "run_id", "started_utc", "wall_seconds", "training", "checkpoint", "predictions", "digest", "segments", "cost",
+    "contract", "machine", "config", "curve", "commit", "dirty",
+)  # fmt: skip
+
+
+def words(folder: Path, *more: str) -> list[str]:
+    usual = tiny.words(folder, "model=performer", "measure.enabled=false", "size.dropout=0.1", "threads=1")
+    return [*usual, "checkpoint_every=0", *more]
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    hook = folder / "hook"
+    hook.mkdir(parents=True, exist_ok=True)
+    (hook / "sitecustomize.py").write_text(killed.PROGRAM)
+    return tiny.environment(**more) | {"PYTHONPATH": f"{hook}:{ROOT}"}
+
+
+def once(folder: Path, *more: str, **env: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lra", *words(folder, *more)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(folder, **env), cwd=ROOT, timeout=600,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def models(folder: Path) -> list[Any]:
+    return [r for _, r in store.find(folder / "results") if r.kind == "model"]
+
+
+def essence(record: Any, folder: Path) -> dict[str, Any]:
+    """Of a record all that must be equal to the bit, with the answers."""
+    raw = json.loads(json.dumps(record, default=vars))
+    out = {k: v for k, v in raw.items() if k not in NAMES}
+    out["curve"] = [{k: v for k, v in point.items() if k != "seconds"} for point in raw["curve"]]
+    out["padding"] = raw["training"]["padding_share"]
+    path = next((folder / "results").rglob(raw["predictions"]["file"]))
+    out["answers"] = raw["predictions"]["sha256"], path.stat().st_size
+    return out
+
+
+def whole(folder: Path) -> None:
+    """Every file that has a record's name is one, with its answers, and nothing else is left but floors'."""
+    for path in (folder / "results" / "runs").rglob("*"):
+        assert not path.is_file() or path.suffix in (".json", ".npz"), path
+    for path, r in store.find(folder / "results"):
+        assert r.predictions is None or path.with_name(r.predictions["file"]).exists()
+    named = {r.predictions["file"] for r in models(folder) if r.predictions}
+    assert {p.name for p in (folder / "results" / "runs").rglob("*.npz")} == named
+    unfinished = folder / "results" / "unfinished"
+    assert not unfinished.exists() or not list(unfinished.iterdir())
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    done = once(folder)
+    assert done.returncode == 0, done.stderr
+    (r,) = models(folder)
+    return essence(r, folder), folder
+
+
+def killed_and_finished(folder: Path, point: str, moment: str, name: str, expected: dict[str, Any]) -> None:
+    module, function, number = POINTS[point]
+    number_of = SIGNALS[name]
+    done = folder / "done"
+    first = once(
+        folder, LRA_TEST_KILL=f"{module}:{function}:{number}:{int(number_of)}:{moment}", LRA_TEST_DONE=str(done)
+    )
+    assert done.exists(), f"never came to {point}: {first.stderr}"
+    assert "Traceback" not in first.stderr, first.stderr
+    finish(folder, expected, first.returncode)
+
+
+def finish(folder: Path, expected: dict[str, Any], code: int) -> None:
+    """The same command until the run has its record: in the end there is one that is ok, and it is the expected."""
+    before = models(folder)
+    good = [r for r in before if r.status == "ok"]
+    assert (code == 0) <= bool(good), "what says that it went well has left its record"
+    if not good:
+        assert [r.status for r in before] in ([], ["failed"]), [r.reason for r in before]
+        again = once(folder)
+        assert again.returncode == 0, again.stderr
+    good = [r for r in models(folder) if r.status == "ok"]
+    assert len(good) == 1, "doubled" if good else "missing"
+    assert essence(good[0], folder) == expected
+    another = once(folder, "model=linear", "train.steps=1")  # whoever comes next sweeps up
+    assert another.returncode == 0, another.stderr
+    whole(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+def test_at_a_named_point(
+    tmp_path: Path, reference: tuple[dict[str, Any], Path], point: str, moment: str, name: str
+) -> None:
+    killed_and_finished(tmp_path, point, moment, name, reference[0])
+
+
+def test_a_kill_while_predictions_and_record_are_written(
+    tmp_path: Path, reference: tuple[dict[str, Any], Path]
+) -> None:
+    killed_and_finished(tmp_path, "record", "before", "KILL", reference[0])
+
+
+def at_random(folder: Path, draw: random.Random, seconds: float, expected: dict[str, Any]) -> str:
+    """A run or its keeper killed at a random moment, and finished; what was done."""
+    name, keeper = draw.choice(list(SIGNALS)), draw.random() < 0.5
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lra", *words(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=environment(folder), cwd=ROOT, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    wait = draw.uniform(0.3, seconds)
+    time.sleep(wait)
+    below = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    children = [int(pid) for pid in below.read_text().split()] if below.exists() else []
+    victim = process.pid if keeper or not children else children[0]
+    if process.poll() is None:
+        os.kill(victim, SIGNALS[name])
+    said = process.communicate(timeout=120)[1]
+    assert "Traceback" not in said, said
+    end = time.monotonic() + 5
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < end, "a process is left after 5 s"
+        time.sleep(0.05)
+    finish(folder, expected, 1)
+    return f"{name} to the {'keeper' if victim == process.pid else 'run'} after {wait:.2f} s"
+
+
+def main() -> None:
+    folder, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 200
+    draw = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    begin = time.monotonic()
+    done = once(folder / "whole")
+    assert done.returncode == 0, done.stderr
+    seconds = 1.1 * (time.monotonic() - begin)
+    (r,) = models(folder / "whole")
+    expected = essence(r, folder / "whole")
+    for number in range(count):
+        print(number, at_random(folder / str(number), draw, seconds, expected), flush=True)
+
+
+if __name__ == "__main__":
+    main()
