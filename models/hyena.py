@@ -12,7 +12,7 @@ channel's taps have faded to a hundredth at 1.5 to 0.3 times max_len.
 
 Published causal. Here there is a filter for the past and one for the future from the same MLP, both with the
 present, and the convolution of three is centred. Time O(L log L D), memory O(L D). A hole in the mask keeps the
-distance across it, and so does what lies beyond max_len, where there are no taps.
+distance across it. Beyond max_len there are no taps.
 
 Departures: two-sided; the features of the lag are fixed, where the official code lets them learn at a rate of 1e-5.
 The filter's parameters have no weight decay.

@@ -1,0 +1,73 @@
+"""The stack without feed-forward layers against its equation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lra.models.bare import BareStack
+from lra.settings.compose import config
+from tests.help.mixers import masks
+from tests.help.paper import assert_equation, normed, seeded, under, wake
+
+DIM, LENGTH = 5, 12
+
+
+class Gate(nn.Module):
+    """A mixer that shows what it is handed: its input, its mask and its layer."""
+
+    def __init__(self, layer: int, shared: dict) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((DIM,), 1.0 + layer + len(shared)))
+        shared[layer] = None
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return x.cumsum(1) * self.weight * mask[..., None]
+
+
+def slow(w: dict[str, Tensor], x: Tensor, mask: Tensor, dropped=lambda x: x) -> Tensor:
+    for n in range(3):
+        own = under(w, f"layers.{n}")
+        x = x + dropped(normed(own, "mixer_norm", x).cumsum(1) * own["mixer.weight"] * mask[..., None])
+    return normed(w, "norm", x)
+
+
+def made(**options) -> BareStack:
+    torch.manual_seed(0)
+    stack = BareStack(Gate, 3, DIM, **options)
+    assert [layer.mixer.weight[0].item() for layer in stack.layers] == [1, 3, 5]
+    wake(stack)
+    return stack
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_equals_the_equation(checkpoint: bool) -> None:
+    stack = seeded(made(dropout=0.2, checkpoint=checkpoint))
+
+    def run(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return slow(w, x, mask, lambda x: torch.nn.functional.dropout(x, 0.2))
+
+    x, mask = torch.randn(5, LENGTH, DIM), masks(LENGTH)
+    assert_equation(stack, run, x, mask, double=1e-10, single=None)
+    assert_equation(stack.eval(), slow, x, mask, double=1e-10, single=5e-5)
+    assert_equation(made(), slow, x, mask, double=1e-10, single=5e-5)
+
+
+def test_layers_are_recomputed_instead_of_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, plain = [], torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr("lra.models.bare.recompute", lambda *a, **words: calls.append(words) or plain(*a, **words))
+    x, mask = torch.randn(5, LENGTH, DIM, requires_grad=True), masks(LENGTH)
+    made(checkpoint=True).eval()(x, mask)
+    made().train()(x, mask)
+    assert not calls
+    made(checkpoint=True).train()(x, mask)
+    assert calls == [{"use_reentrant": False}] * 3
+
+
+@pytest.mark.parametrize("name", ["s4d", "lru", "s5"])
+def test_a_block_is_its_mixer_in_the_bare_stack(name: str) -> None:
+    whole, block = (config([f"model={n}"]).model for n in (name, f"{name}_block"))
+    assert block["stack"]["_target_"] == "lra.models.bare.BareStack"
+    assert {k: v for k, v in block.items() if k != "stack"} == {k: v for k, v in whole.items() if k != "stack"}
