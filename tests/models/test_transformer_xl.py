@@ -194,3 +194,9 @@ def test_a_negative_length_is_refused(field: str) -> None:
 def test_rotary_is_refused() -> None:
     with pytest.raises(ValueError, match="model.position: rotary"):
         Classifier(9, 2, 32, RelativeAttention, ResidualStack, 1, DIM, HEADS, 16, position="rotary")
+
+
+def test_distances_are_projected_without_a_bias() -> None:
+    """W_{k,R} R of eq. 3: what does not depend on the distance is u's and v's to say."""
+    layer = RelativeAttention(dim=8, heads=2, max_len=16)
+    assert layer.position.bias is None and not [name for name in layer.state_dict() if name.endswith("position.bias")]

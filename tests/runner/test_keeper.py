@@ -335,3 +335,19 @@ def runs_below(folder: str) -> list[tuple[int, str]]:
                 variables = (process / "environ").read_bytes().split(b"\0")
                 found += [(int(process.name), v[5:].decode()) for v in variables if v.startswith(b"RANK=")]
     return found
+
+
+def test_what_cannot_be_removed_is_not_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "runs" / "listops" / "linear"
+    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        (folder / f".{name}.reserve").write_bytes(json.dumps(me() | {"pid": 2**22 + 5}).encode() + b"\n")
+    inner = Path.unlink
+
+    def unlink(path: Path, **more: Any) -> None:
+        if path.name == ".a.reserve":
+            raise PermissionError(13, "not yours")
+        inner(path, **more)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert [path.name for path in reserve.tidy(tmp_path)] == [".b.reserve"]

@@ -455,3 +455,12 @@ def test_no_read_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pq, "ParquetFile", refuse)
     with pytest.raises(DataError, match=r"task.path: no permission to read .*train-00000-of-00001.parquet"):
         parquet.read(tmp_path)
+
+
+def test_it_waits_longer_from_attempt_to_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+    monkeypatch.setattr(hub.time, "sleep", waited.append)
+    monkeypatch.setattr(hub, "_load", lambda name: (_ for _ in ()).throw(ConnectionError("reset")))
+    with pytest.raises(hub.Unreachable, match=f"in {len(hub.WAITS) + 1} attempts"):
+        hub._fetch("a/b", "http://x")
+    assert waited == list(hub.WAITS) and waited == sorted(waited) and waited[0] > 0

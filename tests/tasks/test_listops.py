@@ -267,3 +267,9 @@ def test_hostile_files_are_one_short_line(tmp_path: Path, content: bytes, compla
 def test_a_copy_is_described_by_its_folder(tmp_path: Path) -> None:
     folder = write_files(tmp_path / "in" / "listops-1000")
     assert ListOps(path=str(tmp_path / "in"), data_dir=tmp_path).describe()["found"] == folder
+
+
+@pytest.mark.parametrize("sizes", [(0, 5, 5), (5, 5, 0), (5, 2.0, 5), (5, 5), (5, 5, 5, 5)])
+def test_each_of_the_three_sizes_is_a_positive_number(sizes: tuple, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="task.sizes"):
+        ListOps(max_len=24, min_length=3, sizes=sizes, data_dir=tmp_path)

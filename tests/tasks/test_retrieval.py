@@ -11,6 +11,7 @@ import re
 import resource
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -453,3 +454,24 @@ def test_tfidf_on_real_pairs(shared_data: Path, tmp_path: Path, folder: str, fig
     task = Retrieval(path=str(shared_data / folder), data_dir=tmp_path)
     test = task.split("test")
     assert abs((tfidf_cosine(task.split("train"), test) == test.labels).mean() - figure) < 0.01
+
+
+def test_what_was_counted_of_each_split_is_checked_when_it_is_read_again(tmp_path: Path, task: Retrieval) -> None:
+    """A manifest of another shape is refused in a line, and not met as a KeyError later."""
+    from lra.tasks import store
+
+    task.split("test")
+    (manifest,) = (p for p in tmp_path.rglob(store.MANIFEST) if "pairs" in p.parent.name)
+    said = json.loads(manifest.read_text())
+    for harm in ({"splits": {}}, {"splits": {"train": {}}}, {"splits": []}):
+        manifest.write_text(json.dumps(said | {"facts": said["facts"] | harm}))
+        with pytest.raises(DataError, match="facts are not splits"):
+            Retrieval(path=task.path, data_dir=tmp_path / "data").split("test")
+
+
+def test_floors_read_bytes_that_are_no_text(task: Retrieval) -> None:
+    """Every byte is a character of its own, whatever encoding it is from."""
+    from lra.tasks.floors.pairs import texts
+
+    split = {0: SimpleNamespace(documents=[np.array([0xE9 + 1, 0xFF + 1, 0x41 + 1]), np.array([1])])}
+    assert list(texts(split, np.array([0]), 0)) == ["\xe9\xffA"] and list(texts(split, np.array([0]), 1)) == ["\0"]
