@@ -64,7 +64,7 @@ def tiles(q: Tensor, keys: int) -> Iterator[tuple[slice, slice, list[slice]]]:
     for example in range(0, batch, step):
         for head in range(0, heads, each):
             count = min(step, batch - example) * min(each, heads - head)
-            rows = max(FEWEST_QUERIES, SCORES // (count * keys))
+            rows = max(FEWEST_QUERIES // 2, SCORES // (count * keys))
             cuts = [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
             yield slice(example, example + step), slice(head, head + each), cuts
 
