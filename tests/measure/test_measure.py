@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lra.machine.pace import Pace
+from lra.measure import gauges
 from lra.measure.alone import measure
 from lra.measure.cost import Limits, Timing, rates
 from lra.measure.gauges import flops, optimizer_tensors, resident_bytes, step_peak_bytes, timed
@@ -203,3 +204,10 @@ def test_an_optimizers_state_is_resident() -> None:
     weight.grad = torch.ones(100)
     optimizer.step()
     assert sorted(t.numel() for t in optimizer_tensors(optimizer)) == [1, 100, 100]
+
+
+def test_a_step_may_take_longer_than_all_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 5.0, 5.5, 20.0])
+    monkeypatch.setattr(gauges.time, "process_time", lambda: next(clock))
+    found = timed(lambda: None, Limits(steps=2, seconds=10.0, least=2), torch.device("cpu"))
+    assert [t.cpu for t in found] == [4.0, 14.5]
