@@ -129,10 +129,16 @@ def test_a_sweep_knows_a_timeout_where_no_more_time_is_allowed(tmp_path: Path) -
 
 
 class Hasty(Bounds):
-    """A clock that is far on once the run sleeps, however long this machine takes to get it there."""
+    """A clock that leaps from look to look once the run sleeps, however long this machine takes to get it there."""
+
+    leap = 0.0
 
     def now(self) -> float:
-        return super().now() + (1000.0 if Path("asleep").exists() else 0.0)
+        return super().now() + self.leap
+
+    def broken(self, phase: str | None, processes: Any) -> tuple[str, str] | None:
+        self.leap += 1000.0 if Path("asleep").exists() else 0.0
+        return super().broken(phase, processes)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -42,8 +43,10 @@ def group() -> Iterator[Path]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twelve_runs(tmp_path: Path, group: Path, workers: int) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
+    # A file of its own: an edit of whatever else lies in a package would make the models others.
+    shutil.copy(tiny.ROOT / "tests" / "help" / "deadly.py", tmp_path / "ends_badly.py")
     for name, (deed, after, _, _) in DEEDS.items():
-        mixer = f"{{_target_: tests.help.deadly.Deadly, _partial_: true, deed: {deed}, after: {after}}}"
+        mixer = f"{{_target_: ends_badly.Deadly, _partial_: true, deed: {deed}, after: {after}}}"
         (tmp_path / "mine" / "model" / f"{name}.yaml").write_text(f"# @package _global_\nmodel:\n  mixer: {mixer}\n")
     words = ["--config-dir", str(tmp_path / "mine"), "-m", f"model={','.join([*SOUND, *DEEDS])}"]
     words += [*tiny.words(tmp_path), "train.steps=40", "run.stalled=60", "run.timeout=600", f"workers={workers}"]
