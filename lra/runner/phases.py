@@ -226,7 +226,15 @@ def trained(draft: Draft) -> None:
             "padding_share": 1 - result.tokens / result.positions,
             "parts": result.parts / result.steps_done if result.steps_done else None,
             "undivided": result.undivided,
+            "kernels": kernels(draft.trainee),
         }
+
+
+def kernels(trainee: Any) -> list[str]:
+    """Which kernel the mixers take in training, of those that have several: "FullAttention: blocks"."""
+    device = trainee.acc.device
+    mixers = [m for m in trainee.model.modules() if callable(getattr(m, "path", None))]
+    return sorted({f"{type(m).__name__}: {m.path(device)}" for m in mixers})
 
 
 def test(draft: Draft) -> None:

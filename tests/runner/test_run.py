@@ -229,3 +229,13 @@ def test_two_processes_make_the_same_steps(first: tuple[Path, subprocess.Complet
 def test_help_is_quick_to_read() -> None:
     done = tiny.lra("--help")
     assert done.returncode == 0 and "python -m lra task=listops model=performer" in done.stdout
+
+
+def test_the_record_says_which_kernel_was_taken_and_what_is_padding(tmp_path: Path) -> None:
+    """On a CPU dropout on attention weights leaves the fused kernel."""
+    words = tiny.words(tmp_path, *RUN, "measure.enabled=false")
+    for rate, kernel in ((0.1, "blocks"), (0.0, "fused")):
+        assert tiny.lra(*words, f"size.attention_dropout={rate}", f"seed={int(10 * rate)}").returncode == 0
+        r = next(r for _, r in store.find(tmp_path / "results") if r.kind == "model" and r.seed == int(10 * rate))
+        assert r.training["kernels"] == [f"FullAttention: {kernel}"]
+        assert 0 < r.training["padding_share"] < 1 and r.training["parts"] >= 1 and r.training["undivided"] is None
