@@ -150,7 +150,14 @@ def test_stopped_runs_are_gone_on_with(tmp_path: Path, how: int) -> None:
     assert row["step"] > 0 and row["steps"] == 100000
 
 
-@pytest.mark.parametrize("moment", ["at once", "while measuring", "step 3/"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("at once", marks=pytest.mark.slow),
+        pytest.param("while measuring", marks=pytest.mark.slow),
+        "step 3/",
+    ],
+)
 def test_killed_runs_leave_nothing_half(tmp_path: Path, moment: str) -> None:
     process = start(tmp_path)
     if moment == "at once":
@@ -194,15 +201,15 @@ def test_out_of_memory_is_a_record(tmp_path: Path) -> None:
 
 
 def test_a_sweep_goes_on_and_does_only_what_is_missing(tmp_path: Path) -> None:
-    words = [w for w in tiny.words(tmp_path, *RUN, "measure.enabled=false") if not w.startswith("size.dim")]
-    sweep = ["-m", *words, "size.dim=16,18", "size.heads=2", "train.learning_rate=1e-3,1e30", "train.warmup_steps=0"]
+    words = tiny.words(tmp_path, *RUN, "measure.enabled=false")
+    sweep = ["-m", *words, "train.learning_rate=1e-3,1e30", "train.warmup_steps=0"]
     done = tiny.lra(*sweep)
     assert done.returncode == 1, done.stderr
-    assert "4 runs, 2 ok, 2 not" in done.stdout and "diverged" in done.stdout
+    assert "2 runs, 1 ok, 1 not" in done.stdout and "diverged" in done.stdout
     assert "training examples/s" not in done.stdout and "95 % interval" not in done.stdout, "a run's own words"
     before = sorted(p.name for p in (tmp_path / "results").rglob("*.json"))
     again = tiny.lra(*sweep)
-    assert again.returncode == 1 and again.stdout.count("recorded before") == 4
+    assert again.returncode == 1 and again.stdout.count("recorded before") == 2
     assert sorted(p.name for p in (tmp_path / "results").rglob("*.json")) == before
     more = tiny.lra(*sweep, "seed=5")
     assert more.stdout.count("recorded before") == 0
