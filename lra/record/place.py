@@ -86,6 +86,8 @@ def writable(name: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"lra")
-        probe.unlink()
     except OSError as error:
         raise UserError(f"{name}: {folder} cannot be written ({error.strerror}); choose another folder") from error
+    finally:
+        with suppress(OSError):  # a disk that is full may have taken its name
+            probe.unlink(missing_ok=True)

@@ -101,3 +101,14 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) 
         UserError, match=r"^results_dir: .*file/b cannot be written \(Not a directory\); choose another"
     ):
         writable("results_dir", tmp_path / "file" / "b")
+
+
+def test_a_disk_without_room_keeps_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="results_dir: .* cannot be written .No space left on device"):
+        writable("results_dir", tmp_path)
+    assert not list(tmp_path.iterdir())
