@@ -7,13 +7,15 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from lra.models.parts.chance import Dropout
+
 
 class BareLayer(nn.Module):
     """x + Dropout(Mixer(LN(x)))."""
 
     def __init__(self, mixer: nn.Module, dim: int, dropout: float) -> None:
         super().__init__()
-        self.mixer_norm, self.mixer, self.dropout = nn.LayerNorm(dim, eps=1e-6), mixer, nn.Dropout(dropout)
+        self.mixer_norm, self.mixer, self.dropout = nn.LayerNorm(dim, eps=1e-6), mixer, Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return x + self.dropout(self.mixer(self.mixer_norm(x), mask))

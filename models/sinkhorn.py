@@ -78,7 +78,7 @@ class SinkhornAttention(MultiHead):
         if not temperature > 0:
             raise ValueError(f"model.mixer.temperature: {temperature} is not above 0")
         self.block, self.iterations, self.temperature, self.noise = block, iterations, temperature, noise
-        self.gumbel = Chance()
+        self.gumbel = Chance(noise)
         self.most_blocks = -(-max_len // block)
         self.sort = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, heads * self.most_blocks), nn.ReLU())
         for layer in (self.sort[0], self.sort[2]):

@@ -111,8 +111,10 @@ class Chance(nn.Module):
     it draws one from torch's generator at each call, as torch's own modules do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, draws: bool = True) -> None:
+        """draws: False for one that has nothing to draw (a rate of 0), which `tell` need not work out keys for."""
         super().__init__()
+        self.draws = draws
         self.told: Tensor | None = None
 
     def train(self, mode: bool = True) -> Chance:
@@ -166,7 +168,7 @@ class Dropout(Chance):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        super().__init__()
+        super().__init__(draws=p > 0)
         if not 0 <= p < 1:
             raise ValueError(f"dropout: {p} is not in [0, 1)")
         self.p = p
@@ -208,6 +210,8 @@ def tell(model: nn.Module, seed: int, step: int, examples: Tensor) -> None:
             streams.append(module)
         if isinstance(module, Redrawn):
             module.at_step(step)
+    if not any(module.draws for module in streams):
+        return
     of_seed, steps = torch.tensor([seed % 2**62, step], device=examples.device).split(1)
     keys = under(keys_of(under(mixed(of_seed), steps), len(streams)), examples)
     for module, own in zip(streams, keys.flatten(0, -2), strict=True):

@@ -72,7 +72,7 @@ class MultiHead(nn.Module):
         if rotary and (qkv_dim // heads) % 2:
             raise ValueError(f"model.position: rotary needs an even head width, not {qkv_dim // heads}")
         self.heads, self.head_dim, self.max_len = heads, qkv_dim // heads, max_len
-        self.dropout, self.rotary, self.chance = dropout, rotary, Chance()
+        self.dropout, self.rotary, self.chance = dropout, rotary, Chance(dropout > 0)
         self.query = nn.Linear(dim, qkv_dim, bias=bias)
         self.key = nn.Linear(dim, qkv_dim, bias=bias)
         self.value = nn.Linear(dim, qkv_dim, bias=bias)
