@@ -57,7 +57,7 @@ NUMBERS = {
 }  # fmt: skip
 CHOICES = {
     "train.schedule": ("step", "Cosine"), "dtype": ("fp16", "float64"), "device": ("gpu", "cuda:0"),
-    "data.pad_to": ("short",), "wandb.mode": ("on",), "model.pooling": ("max",), "model.position": ("absolute",),
+    "data.pad_to": ("short",), "wandb.mode": ("on",), "model.pooling": ("first",), "model.position": ("absolute",),
     "cost.modes": ("[slow]",), "cost.lengths": ("[0]", "[]"), "compile": ("maybe",), "measure.enabled": ("perhaps",),
     "data.bucket": ("2x",), "data.parts": (0, "many"),
 }  # fmt: skip

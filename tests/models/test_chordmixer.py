@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lra.models.chordmixer import ChordStack, Rotation, levels
 from lra.models.parts.factory import build
+from tests.help import drawn
 from tests.help.compare import assert_mixer, assert_same
 from tests.help.mixers import masks
 from tests.help.paper import assert_equation, fed, normed, seeded, under, wake
@@ -70,7 +71,7 @@ def test_dropout_and_checkpoints(checkpoint: bool) -> None:
 
     def run(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return slow(w, x, mask, lambda x: torch.nn.functional.dropout(x, 0.2))
+        return slow(w, x, mask, lambda x: drawn.dropped(x, 0.2))
 
     x, mask = torch.randn(5, MAX_LEN, DIM), masks(MAX_LEN)
     assert_equation(stack, run, x, mask, double=1e-10, single=None)

@@ -348,6 +348,7 @@ def test_only_the_sheet_reads_records() -> None:
         "lra/record/claim.py": "who does a run",
         "lra/record/unfinished.py": "a run without a record",
         "lra/check/contract.py": "a child's answer",
+        "lra/sweep/overview.py": "what a sweep is doing",
         "lra/sweep/estimate.py": "estimates in the output folder",
         "lra/data": "notes beside data",
         "lra/record/store.py": "a record that is about to be written",

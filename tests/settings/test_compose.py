@@ -16,6 +16,9 @@ TASKS, MODELS = words.choices("task"), words.choices("model")
 BUDGETS = words.choices("budget")
 
 
+TOO_NARROW = {("pathx256", "chordmixer")}  # a track for every doubling of the length
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_composes_in_every_budget(task: str, budget: str) -> None:
@@ -33,6 +36,10 @@ def test_every_pair_is_built(task: str, model: str) -> None:
     cfg = compose.config([f"task={task}", f"model={model}"])
     exam = build.task(cfg)
     with torch.device("meta"):
+        if (task, model) in TOO_NARROW:
+            with pytest.raises(UserError, match="size.dim: 16 is below the 17 tracks"):
+                build.model(cfg, exam)
+            return
         net = build.model(cfg, exam)
     assert sum(p.numel() for p in net.parameters()) > 0
 
@@ -64,7 +71,7 @@ def test_build_from_a_notebook() -> None:
         (["+epochs=3"], ["epochs", "train.steps"]),
         (["scale=quick-listops"], ["scale", "scale/quick-listops.yaml"]),
         (["treatment=int8"], ["treatment", "'int8'", "none"]),
-        (["launcher=slurm"], ["launcher", "'slurm'", "local"]),
+        (["launcher=pbs"], ["launcher", "'pbs'", "local"]),
     ],
 )
 def test_bad_words_get_one_helpful_line(words: list[str], parts: list[str]) -> None:
@@ -83,7 +90,7 @@ def test_bad_words_get_one_helpful_line(words: list[str], parts: list[str]) -> N
         (["task.min_length=5000"], ["task.min_length", "5000"]),
         (["size.heads=3"], ["size.heads", "3", "64"]),
         (["model.position=sine"], ["model.position", "'sine'", "sinusoidal"]),
-        (["model.pooling=max"], ["model.pooling", "'max'", "mean"]),
+        (["model.pooling=first"], ["model.pooling", "'first'", "mean"]),
     ],
 )
 def test_bad_sizes_are_refused_when_built(words: list[str], parts: list[str]) -> None:
