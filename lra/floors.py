@@ -46,7 +46,8 @@ def score(
         started, run_id = store.new_id()
         begin = time.perf_counter()
         test = exam.split("test")
-        right = (rule(exam.split("train"), test) == test.labels).mean()
+        asked = test.labels >= 0  # where answers stand at positions, those that are asked for
+        right = (rule(exam.split("train"), test) == test.labels)[asked].mean()
         config = identity.portable(plain(settings))
         entry = Record(
             run_id=run_id,
@@ -63,7 +64,7 @@ def score(
             data=facts or data_facts(exam),
             accuracy_test=float(right),
             local=name in exam.local_rules,
-            items_test=len(test),
+            items_test=int(asked.sum()),
             versions=versions(),
             commit=commit,
             dirty=dirty,
@@ -76,11 +77,13 @@ def score(
 
 def data_facts(exam: Any) -> dict[str, Any]:
     """What identifies the data, and what a reader should know of them."""
+    from lra.tasks.base import counted  # and torch with it
+
     return {
         "fingerprint": exam.fingerprint(),
         "vocabulary": exam.vocabulary,
         "vocab_size": exam.vocab_size,
-        "items": {name: len(exam.split(name)) for name in ("train", "valid", "test")},
+        "items": {name: counted(exam.split(name)) for name in ("train", "valid", "test")},
         "cut_items": {name: getattr(exam.split(name), "truncated", None) for name in ("train", "valid", "test")},
         "notes": exam.notes(),
     }

@@ -15,7 +15,7 @@ from lra.models.parts.tiles import wide
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
 POOLINGS = ("cls", "mean", "last", "max")
-ANSWERS = ("sequence", "token")
+ANSWERS = ("sequence", "token", "middle", "last")
 
 
 def sinusoids(length: int, dim: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
@@ -45,6 +45,15 @@ def pool(x: Tensor, mask: Tensor, how: str) -> Tensor:
     return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
+def read_at(x: Tensor, mask: Tensor, where: str) -> Tensor:
+    """(B, L, D), (B, L) -> (B, L, D): at each position p, the state of the middle or last real token, and p's code."""
+    real = mask.sum(1, keepdim=True)
+    number = real // 2 if where == "middle" else real - 1
+    reader = (mask.cumsum(1) == number + 1).int().argmax(1)
+    state = x[torch.arange(len(x), device=x.device), reader]
+    return state.unsqueeze(1) + sinusoids(x.shape[1], x.shape[2], x.dtype, x.device)
+
+
 class Classifier(nn.Module):
     """A sequence classifier around any stack of mixers.
 
@@ -52,7 +61,9 @@ class Classifier(nn.Module):
     mask are (B, 2, L), both documents go through the same encoder, and the head sees
     [u, v, u * v, u - v] (Tay et al. 2021, arXiv 2011.04006, eq. 1).
 
-    With `answers="token"` the head answers at every position, (B, L, C), and nothing is pooled.
+    With `answers="token"` the head answers at every position, (B, L, C), and nothing is pooled. With "middle" and
+    "last" it answers for every position out of one state, that of the middle (L // 2) or last real token, to which
+    the sinusoidal code of the position asked for is added.
 
     `pooling="cls"` prepends a learned vector, zero at first, which takes position 0 (spec 0.4);
     the stack then sees L + 1 positions. `max_len` is the longest document, without it.
@@ -90,7 +101,7 @@ class Classifier(nn.Module):
             raise ValueError(f"documents: {documents} is not 1 or 2")
         if answers not in ANSWERS:
             raise ValueError(f"answers: {answers!r} is not one of {', '.join(ANSWERS)}")
-        if answers == "token" and (documents != 1 or pooling == "cls"):
+        if answers != "sequence" and (documents != 1 or pooling == "cls"):
             raise ValueError(
                 "answers: at positions they need one document and model.pooling=mean, which is then unused"
             )
@@ -156,8 +167,9 @@ class Classifier(nn.Module):
             if length > len(table):
                 table = sinusoids(length, x.shape[-1], x.dtype, x.device)
             x = x + table[:length].to(x.dtype)
-        if self.answers == "token":
-            return self.stack(self.dropout(x), mask)
+        if self.answers != "sequence":
+            x = self.stack(self.dropout(x), mask)
+            return x if self.answers == "token" else read_at(x, mask, self.answers)
         return pool(self.stack(self.dropout(x), mask), mask, self.pooling)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:

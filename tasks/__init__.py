@@ -10,7 +10,8 @@ downloaded or generated before `split`, `fingerprint` or `prepare` is called. Wh
     num_classes   C
     documents     1, or 2 for a pair
     split(name)   "train" | "valid" | "test": a Split (sequence of Example with labels, lengths)
-    answers       "sequence": one class an item; "token": classes at the positions that ask for one
+    answers       "sequence": one class an item; "token": classes at the positions that ask for one; "middle" or
+                  "last": the same, answered out of the state at the middle (L // 2) or last real token alone
     collate(list of Example) -> Batch      tokens, explicit mask, labels
     loss(output, batch), scores(output, batch)   of a model's output; what is asked for, and to whom it belongs
     synthetic(size) -> Batch               of full length, to measure a step with

@@ -61,7 +61,10 @@ class Answers(NamedTuple):
 
 class Split(Protocol):
     """A sequence of Example. `labels` (N,) and `lengths` (N,), the longest document of each item
-    in tokens, are known without reading the items."""
+    in tokens, are known without reading the items.
+
+    A split to train on may be `endless`: it then has more items than any run takes, each as good as the next, and
+    no labels before they are read. One with answers at positions has labels (N, L)."""
 
     labels: np.ndarray
     lengths: np.ndarray
@@ -69,6 +72,11 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+def counted(split: Split) -> int | None:
+    """Items of a split; null where it is endless."""
+    return None if getattr(split, "endless", False) else len(split)
 
 
 class Ragged:
@@ -169,7 +177,7 @@ class Task:
     vocab_size: int
     num_classes: int
     documents: int = 1
-    answers: str = "sequence"  # or "token": a class at each position that asks for one
+    answers: str = "sequence"  # or classes at the positions that ask for one: "token", "middle", "last"
     standard_len: int  # the exam's own length; another one shows in `row`
     symbols: Sequence[str]  # what ids 1, 2, ... stand for
     local_rules: Sequence[str] = ("majority",)  # of all rules, those blind to long-range structure

@@ -66,12 +66,13 @@ def listing(words: Sequence[str], folder: str | None) -> int:
 
 def prepare(words: Sequence[str], folder: str | None) -> int:
     from lra.console import size
+    from lra.tasks.base import counted
 
     failed = 0
     chosen_tasks = tasks(words, None, folder)
     for name, exam in chosen_tasks:
         try:
-            counts = {split: len(exam.split(split)) for split in ("train", "valid", "test")}
+            counts = {split: counted(exam.split(split)) for split in ("train", "valid", "test")}
             fingerprint, notes = exam.fingerprint(), exam.notes()
         except ValueError as error:
             if len(chosen_tasks) == 1:
@@ -81,7 +82,8 @@ def prepare(words: Sequence[str], folder: str | None) -> int:
             continue
         facts = described(exam)
         where = f"{facts['found']} ({size(facts['bytes'])})" if isinstance(facts["found"], Path) else facts["source"]
-        print(f"{exam.row}: {', '.join(f'{count:,} {split}' for split, count in counts.items())}")
+        shown = (f"{'endless' if count is None else f'{count:,}'} {split}" for split, count in counts.items())
+        print(f"{exam.row}: {', '.join(shown)}")
         print(f"  where: {where}\n  fingerprint: {fingerprint}")
         for key, value in notes.items():
             print(f"  {key.replace('_', ' ')}: {value}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import tee
+from itertools import count, tee
 from typing import Any
 
 import numpy as np
@@ -73,13 +73,24 @@ class _Given:
 POOL = 50  # batches sorted by length together when bucketing
 
 
-def stream(lengths: np.ndarray, batch_size: int, seed: int, bucket: bool = False) -> Iterator[np.ndarray]:
+STRIDE = 32  # a run begins an endless split at its seed times 2^STRIDE, which no other seed reaches
+
+
+def stream(
+    lengths: np.ndarray, batch_size: int, seed: int, bucket: bool = False, endless: bool = False
+) -> Iterator[np.ndarray]:
     """Endless batches of indices (batch_size,); every epoch takes every example exactly once.
+
+    With `endless` the split has more examples than any run takes, one as good as the next: batches are what follows
+    from a place that the seed says, and so every example is new.
 
     An epoch is a seeded permutation; epochs follow one another without a gap, so that no batch is
     short and no example is dropped. With `bucket`, POOL batches at a time are sorted by length,
     cut, and put in random order: same examples, less padding. lengths (N,).
     """
+    if endless:
+        begin = (seed << STRIDE) % len(lengths)
+        yield from (np.arange(i, i + batch_size) % len(lengths) for i in count(begin, batch_size))
     pool = POOL * batch_size if bucket else batch_size
     waiting = np.empty(0, np.int64)
     epoch = 0

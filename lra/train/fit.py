@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lra.machine.company import clock as now
 from lra.settings.schema import Settings, Train
+from lra.tasks.base import counted
 from lra.train.batches import Part, feed, stream
 from lra.train.evaluate import evaluate
 from lra.train.optim import learning_rate, set_learning_rate
@@ -123,7 +124,9 @@ def parts_of_batches(trainee: Trainee, settings: Settings, cut: Cut, after: int 
     """Endless batches, of each the parts that this process takes. after: steps that are done."""
     acc, train = trainee.acc, settings.train
     split = trainee.exam.split("train")
-    batches = islice(stream(split.lengths, train.batch_size, settings.seed, settings.data.bucket), after, None)
+    endless = counted(split) is None
+    drawn = stream(split.lengths, train.batch_size, settings.seed, settings.data.bucket, endless)
+    batches = islice(drawn, after, None)
     share = acc.process_index, acc.num_processes
     return feed(trainee.exam, split, batches, cut, share, settings.data.workers, acc.device.type == "cuda")
 

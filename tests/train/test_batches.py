@@ -43,3 +43,15 @@ def test_evaluation_drops_nothing() -> None:
     batches = by_length(lengths, 10)
     assert sorted(np.concatenate(batches)) == list(range(103))
     assert lengths[batches[0]].min() >= lengths[batches[-1]].max()
+
+
+def test_an_endless_split_is_taken_in_order_from_a_place_that_the_seed_says() -> None:
+    lengths = np.broadcast_to(np.int64(9), (2**56,))
+    batches = list(islice(stream(lengths, 7, 3, endless=True), 5))
+    assert np.concatenate(batches).tolist() == list(range(3 * 2**32, 3 * 2**32 + 35))
+    resumed = list(islice(stream(lengths, 7, 3, True, endless=True), 2, 5))
+    assert all((a == b).all() for a, b in zip(resumed, batches[2:], strict=True))
+    last = next(stream(lengths, 3, 2**24 * 5 + 1, endless=True))
+    assert last.tolist() == [2**32, 2**32 + 1, 2**32 + 2]  # seeds beyond 2^24 share places
+    around = list(islice(stream(np.broadcast_to(np.int64(9), (10,)), 4, 0, endless=True), 3))
+    assert around[2].tolist() == [8, 9, 0, 1]
