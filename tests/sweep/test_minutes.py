@@ -263,6 +263,7 @@ def test_killed_resumed_cut_off(tmp_path: Path) -> None:
     assert [row["step"] > 0 for row in left(tmp_path / "results")] == [True]
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_in_every_sweep(tmp_path: Path) -> None:
     """Asked cheaply: with no time at all a sweep only names what it would do."""
     (tmp_path / "model").mkdir()
