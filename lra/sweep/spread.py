@@ -21,7 +21,7 @@ from lra.sweep.job import Job, Row
 from lra.sweep.once import Sweep, note, place_of
 
 TRIES = 3  # that a run gets without a step more
-CANCELLED, OVER = "CANCELLED", "TIMEOUT"
+CANCELLED, OVER, DONE = "CANCELLED", "TIMEOUT", "COMPLETED"  # as Slurm says it
 
 
 @dataclass
@@ -145,8 +145,10 @@ def _over(sweep: Sweep, w: Wanted, row: Row) -> bool:
     if failed is not None and failed.status == "failed" and failed.signal is None:
         row.take(failed, known=False)  # made by edited code, so that it is not known to the next sweep
         return True
-    if ticket.code == USAGE:
-        row.status, row.reason = "refused", last_word(ticket.log) or f"see {ticket.log}"
+    said = last_word(ticket.log)
+    # Slurm keeps no code of a run's, and a pickle in a shared folder is nothing to trust.
+    if ticket.code == USAGE or (ticket.code is None and ticket.how == DONE and said not in (None, "interrupted")):
+        row.status, row.reason = "refused", said or f"see {ticket.log}"
         return True
     if ticket.how == OVER:
         w.minutes *= 2

@@ -134,7 +134,8 @@ def test_a_run_gets_three_times_what_records_say(tmp_path: Path) -> None:
     assert engine.submitted == [[("s0", 60.0)]]
 
 
-def test_cancelled_refused_and_failed_are_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("coded", [True, False])
+def test_cancelled_refused_and_failed_are_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coded: bool) -> None:
     log = tmp_path / "log"
     log.write_text("something\nlra: seed: -1 is not allowed\nslurmstepd: done\n")
 
@@ -142,7 +143,7 @@ def test_cancelled_refused_and_failed_are_over(tmp_path: Path, monkeypatch: pyte
         if job.label == "s0":
             return "CANCELLED", None
         if job.label == "s1":
-            return "COMPLETED", 2
+            return "COMPLETED", (2 if coded else None)
         recorded(job, status="failed", reason="RuntimeError: as planned", dirty=True)
         return "COMPLETED", 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +97,6 @@ class Slurm:
         found = re.search(r"JobState=(\w+)", said)
         if found and found[1] in ALIVE:
             return None
-        with suppress(Exception):  # it ended in another way than by returning, whatever that was
-            ticket.code = ticket.handle.result()
         return found[1] if found else "forgotten by Slurm"
 
     def leave(self, tickets: Sequence[Ticket]) -> str:
