@@ -147,6 +147,8 @@ def test_wrong():
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, dict]:
     root = tmp_path_factory.mktemp("toy") / "root"
     for name, text in {
+        "lra/__init__.py": "",  # or what is installed would be found before it
+        "lra/marks/__init__.py": "",
         "lra/marks/toy.py": TOY,
         "tests/marks/test_toy.py": TOYS_TESTS,
         "pytest.ini": "[pytest]\n",

@@ -126,8 +126,9 @@ Costs = dict[str, dict[int, Cost]]  # model -> length -> cost
 
 def boards(results: Results) -> list[Board]:
     """One for each budget, machine and precision with a run: its cells, the floors on the same data, and the
-    cost sweep on the same budget, machine and precision."""
-    return [_board(group, part, results) for group, part in results.cells.groupby(GROUP, sort=True)]
+    cost sweep on the same budget, machine and precision. Of a budget the machine with most cells comes first."""
+    found = sorted(results.cells.groupby(GROUP, sort=True), key=lambda pair: (pair[0][0], -len(pair[1])))
+    return [_board(group, part, results) for group, part in found]
 
 
 def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lra.models.bare import BareStack
 from lra.settings.compose import config
+from tests.help import drawn
 from tests.help.mixers import masks
 from tests.help.paper import assert_equation, normed, seeded, under, wake
 
@@ -47,7 +48,7 @@ def test_equals_the_equation(checkpoint: bool) -> None:
 
     def run(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return slow(w, x, mask, lambda x: torch.nn.functional.dropout(x, 0.2))
+        return slow(w, x, mask, lambda x: drawn.dropped(x, 0.2))
 
     x, mask = torch.randn(5, LENGTH, DIM), masks(LENGTH)
     assert_equation(stack, run, x, mask, double=1e-10, single=None)
