@@ -74,6 +74,13 @@ def classify(
         x = residual(under(w, "stack"), dropped(x), mask, attention, DEPTH, dropped)
         if answers == "token":
             return x
+        if answers in ("middle", "last"):
+            real = [row.nonzero().flatten().tolist() for row in mask]
+            reader = [places[len(places) // 2 if answers == "middle" else -1] for places in real]
+            code = table(x.shape[1], DIM).to(x)
+            return torch.stack(
+                [torch.stack([row[i] + each for each in code]) for row, i in zip(x, reader, strict=True)]
+            )
         if pooling == "cls":
             return x[:, 0]
         rows = [row[real] for row, real in zip(x, mask, strict=True)]
@@ -126,9 +133,10 @@ def test_nothing_real_pools_to_zeros() -> None:
         assert not pool(x, mask, how)[0].any() and pool(x, mask, how)[1].all()
 
 
-def test_answers_at_positions_equal_the_equations() -> None:
-    model = made(position="learned", answers="token").eval()
-    slow = partial(classify, position="learned", answers="token")
+@pytest.mark.parametrize("answers", ["token", "middle", "last"])
+def test_answers_at_positions_equal_the_equations(answers: str) -> None:
+    model = made(position="learned", answers=answers).eval()
+    slow = partial(classify, position="learned", answers=answers)
     for seed in range(3):
         assert_equation(model, slow, *asked(1, seed), double=1e-10, single=5e-5)
 
@@ -216,7 +224,8 @@ def test_a_mixer_is_told_the_facts() -> None:
         ({"position": "absolute"}, r"model\.position: 'absolute' is not one of learned, "),
         ({"pooling": "sum"}, r"model\.pooling: 'sum' is not one of cls, mean, last, max"),
         ({"documents": 3}, "documents: 3 is not 1 or 2"),
-        ({"answers": "span"}, "answers: 'span' is not one of sequence, token"),
+        ({"answers": "span"}, "answers: 'span' is not one of sequence, token, middle, last"),
+        ({"answers": "middle", "pooling": "cls"}, "answers: at positions"),
         ({"answers": "token", "pooling": "cls"}, "answers: at positions"),
         ({"answers": "token", "documents": 2}, "answers: at positions"),
     ],
