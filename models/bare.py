@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from lra.models.parts.chance import Dropout
+from lra.models.parts.layers import through
 
 
 class BareLayer(nn.Module):
@@ -42,9 +42,4 @@ class BareStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        for layer in self.layers:
-            if self.checkpoint and self.training:
-                x = recompute(layer, x, mask, use_reentrant=False)
-            else:
-                x = layer(x, mask)
-        return self.norm(x)
+        return self.norm(through(self.layers, x, mask, self.checkpoint and self.training))

@@ -20,9 +20,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from lra.models.parts.heads import all_real, real_first
+from lra.models.parts.layers import through
 from lra.models.stack import FeedForward
 
 
@@ -89,9 +89,4 @@ class ChordStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        for layer in self.layers:
-            if self.checkpoint and self.training:
-                x = recompute(layer, x, mask, use_reentrant=False)
-            else:
-                x = layer(x, mask)
-        return x
+        return through(self.layers, x, mask, self.checkpoint and self.training)

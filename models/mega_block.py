@@ -16,9 +16,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from lra.models.parts.chance import Dropout
+from lra.models.parts.layers import through
 from lra.models.parts.tiles import wide
 
 NORMS = ("layer", "scale")
@@ -78,9 +78,4 @@ class MegaStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        for layer in self.layers:
-            if self.checkpoint and self.training:
-                x = recompute(layer, x, mask, use_reentrant=False)
-            else:
-                x = layer(x, mask)
-        return x
+        return through(self.layers, x, mask, self.checkpoint and self.training)

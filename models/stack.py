@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from lra.models.parts.chance import Dropout
+from lra.models.parts.layers import through
 
 
 class FeedForward(nn.Module):
@@ -69,9 +69,4 @@ class ResidualStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        for layer in self.layers:
-            if self.checkpoint and self.training:
-                x = recompute(layer, x, mask, use_reentrant=False)
-            else:
-                x = layer(x, mask)
-        return self.norm(x)
+        return self.norm(through(self.layers, x, mask, self.checkpoint and self.training))

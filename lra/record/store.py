@@ -60,6 +60,19 @@ def write_once(path: Path, content: bytes) -> Path:
     return path
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Put `content` in the place of what `path` holds, whole or not at all. For what may change: a record may not."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def paths(results: str | Path, task: str = "*", model: str = "*") -> list[Path]:
     """Where all records below a results folder lie, oldest first."""
     found = (Path(results) / "runs").glob(f"{task}/{model}/*.json")

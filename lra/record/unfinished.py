@@ -1,17 +1,17 @@
 """What lies below `results_dir/unfinished`: of each run without a record its claims and its newest states, a JSON file
-and the tensors beside it. Standard library only.
-"""
+and the tensors beside it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from lra.record.store import replace
 
 LIMIT = 64 * 2**20  # bytes of what stands beside the tensors
 
@@ -43,20 +43,8 @@ def write(path: Path, about: Mapping[str, Any], tensors: bytes) -> None:
     beside = path.with_suffix(".safetensors")
     said = {**about, "tensors": beside.name, "sha256": hashlib.sha256(tensors).hexdigest()}
     text = json.dumps(said, allow_nan=False)
-    _replaced(beside, tensors)
-    _replaced(path, text.encode())
-
-
-def _replaced(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        with draft.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace(beside, tensors)
+    replace(path, text.encode())
 
 
 def about(path: Path) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 job        one run of a sweep: the words that name it
 once       known already, or run now
 crew       runs side by side
+spread     a sweep in the hands of a cluster
+launch     ways to have a run done
 minutes    as many runs as fit into a given time
 estimate   how long a run will take
 points     a point of the cost curves

@@ -16,7 +16,7 @@ COMMANDS = ("status",)
 
 
 def main() -> int:
-    command, *words = sys.argv[1:] or [""]
+    command, *words = sys.argv[1:] or ["status"]
     if command not in COMMANDS:
         raise UserError(f"{command!r} is not one of {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}")
     from lra.sweep.overview import status

@@ -7,7 +7,6 @@ terminal or another machine sees the same.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -97,11 +96,9 @@ class Overview:
     def write(self) -> None:
         self.look()
         said = {"owner": me(), "lines": [asdict(line) for line in self.lines]}
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.draft")
         with suppress(OSError):  # it is not what a sweep is for
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(said))
-            draft.replace(self.path)
+            store.replace(self.path, json.dumps(said).encode())
 
     def _go_on(self) -> None:
         while not self.over.wait(EVERY):

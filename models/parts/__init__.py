@@ -1,6 +1,7 @@
 """What several candidates share.
 
 heads      projections into heads, rotary positions
+layers     the way through the layers of a stack
 factory    each is built with what it names of the facts
 pattern    blocks of queries and the keys they see
 patterned  attention over such a pattern

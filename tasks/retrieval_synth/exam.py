@@ -40,7 +40,6 @@ class RetrievalSynth(Task):
     documents = 2
     standard_len = 4000
     symbols = tuple(f"0x{b:02x}" for b in range(256))
-    local_rules = ("majority", "length_and_histogram", "tfidf_cosine", "byte_ngram_cosine")
     local_rules = ("majority", "length_and_histogram", "tfidf_cosine")
 
     def __init__(

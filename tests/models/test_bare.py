@@ -58,7 +58,9 @@ def test_equals_the_equation(checkpoint: bool) -> None:
 
 def test_layers_are_recomputed_instead_of_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, plain = [], torch.utils.checkpoint.checkpoint
-    monkeypatch.setattr("lra.models.bare.recompute", lambda *a, **words: calls.append(words) or plain(*a, **words))
+    monkeypatch.setattr(
+        "lra.models.parts.layers.recompute", lambda *a, **words: calls.append(words) or plain(*a, **words)
+    )
     x, mask = torch.randn(5, LENGTH, DIM, requires_grad=True), masks(LENGTH)
     made(checkpoint=True).eval()(x, mask)
     made().train()(x, mask)

@@ -82,7 +82,7 @@ def test_layers_are_recomputed_instead_of_kept(monkeypatch: pytest.MonkeyPatch) 
     calls = []
     plain = torch.utils.checkpoint.checkpoint
     again = lambda *given, **words: calls.append(words) or plain(*given, **words)  # noqa: E731
-    monkeypatch.setattr("lra.models.chordmixer.recompute", again)
+    monkeypatch.setattr("lra.models.parts.layers.recompute", again)
     x, mask = torch.randn(5, MAX_LEN, DIM, requires_grad=True), masks(MAX_LEN)
     made(checkpoint=True).eval()(x, mask)
     made().train()(x, mask)

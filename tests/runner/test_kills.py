@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from lra.record import store
-from lra.settings.schema import of  # noqa: F401  (the package is importable before children are started)
 from tests.help import killed, tiny
 from tests.help.tiny import ROOT
 
@@ -27,8 +26,8 @@ POINTS = {
     "draft": ("lra.record.reserve", "Reserve.__init__", 1),
     "claim": ("lra.record.claim", "_made", 1),
     "state": ("lra.record.unfinished", "write", 2),
-    "rename": ("lra.record.unfinished", "_replaced", 3),
-    "tensors": ("lra.record.unfinished", "_replaced", 4),
+    "rename": ("lra.record.unfinished", "replace", 3),
+    "tensors": ("lra.record.unfinished", "replace", 4),
     "evaluation": ("lra.train.evaluate", "evaluate", 1),
     "last evaluation": ("lra.train.evaluate", "evaluate", 2),
     "test": ("lra.train.evaluate", "evaluate", 3),

@@ -39,7 +39,7 @@ class Engine:
         self.act, self.lives, self.submitted = act, {}, []
 
     def words(self, job: Job) -> tuple[str, ...]:
-        return there.absolute(job.words, 1)
+        return there.with_threads(job.words, 1)
 
     def submit(self, runs: Sequence[tuple[Job, float]]) -> list[Ticket]:
         self.submitted.append([(job.label, minutes) for job, minutes in runs])
@@ -61,7 +61,7 @@ def job(tmp_path: Path, seed: int = 0, *more: str) -> Job:
 
 
 def settings(job: Job) -> Any:
-    return compose.config(there.absolute(job.words, 1))
+    return compose.config(there.with_threads(job.words, 1))
 
 
 def recorded(job: Job, **values: Any) -> None:
@@ -201,8 +201,8 @@ def test_a_bad_word_costs_its_own_row(tmp_path: Path) -> None:
 
 
 def test_threads_are_those_that_the_cluster_gives_unless_asked_for() -> None:
-    assert there.absolute(("a=1",), 4) == ("a=1", "threads=4")
-    assert there.absolute(("threads=2",), 4) == ("threads=2",) and there.absolute(("a=1",), None) == ("a=1",)
+    assert there.with_threads(("a=1",), 4) == ("a=1", "threads=4")
+    assert there.with_threads(("threads=2",), 4) == ("threads=2",) and there.with_threads(("a=1",), None) == ("a=1",)
 
 
 def test_a_missing_engine_is_one_line(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lra.errors import UserError, first_line
 from lra.sweep.job import Job
-from lra.sweep.launch.there import absolute, done, here
+from lra.sweep.launch.there import done, with_threads
 from lra.sweep.spread import Ticket
 
 
@@ -33,12 +34,12 @@ class Ray:
         self.ray, self.address, self.cpus, self.gpus, self.pause = ray, address, cpus, gpus, pause
 
     def words(self, job: Job) -> tuple[str, ...]:
-        return absolute(job.words, self.cpus)
+        return with_threads(job.words, self.cpus)
 
     def submit(self, runs: Sequence[tuple[Job, float]]) -> list[Ticket]:
         self._connect()
         task = self.ray.remote(done).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)
-        return [self._ticket(task.remote(job.words, job.config_dir, here()), job) for job, _ in runs]
+        return [self._ticket(task.remote(job.words, job.config_dir, str(Path.cwd())), job) for job, _ in runs]
 
     def _connect(self) -> None:
         if self.ray.is_initialized():

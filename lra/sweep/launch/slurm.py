@@ -10,7 +10,7 @@ from typing import Any
 
 from lra.errors import UserError, first_line
 from lra.sweep.job import Job
-from lra.sweep.launch.there import absolute, done, here
+from lra.sweep.launch.there import done, with_threads
 from lra.sweep.spread import Ticket
 
 ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
@@ -55,7 +55,7 @@ class Slurm:
         self.options["additional_parameters"] = dict(sbatch or {}) | {"requeue": True}
 
     def words(self, job: Job) -> tuple[str, ...]:
-        return absolute(job.words, self.cpus)
+        return with_threads(job.words, self.cpus)
 
     def submit(self, runs: Sequence[tuple[Job, float]]) -> list[Ticket]:
         tickets, size = [], self.slice()
@@ -69,7 +69,7 @@ class Slurm:
         executor.update_parameters(time=max(2, round(minutes)), job_name="lra", **self.options)
         try:
             with executor.batch():
-                made = [executor.submit(done, job.words, job.config_dir, here(), True) for job, _ in runs]
+                made = [executor.submit(done, job.words, job.config_dir, str(Path.cwd()), True) for job, _ in runs]
         except (subprocess.SubprocessError, RuntimeError, ValueError) as error:
             raise UserError(f"launcher: slurm does not take the jobs: {_said(error)}") from error
         return [

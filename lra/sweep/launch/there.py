@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from lra.errors import INTERRUPTED
 
@@ -27,12 +26,8 @@ def done(words: tuple[str, ...], config_dir: str | None, folder: str, park: bool
     return end.code
 
 
-def absolute(words: tuple[str, ...], threads: int | None) -> tuple[str, ...]:
+def with_threads(words: tuple[str, ...], threads: int | None) -> tuple[str, ...]:
     """The words of a run with the threads that the cluster gives it, unless it asks for a number itself."""
     if threads is None or any(w.startswith("threads=") for w in words):
         return words
     return (*words, f"threads={threads}")
-
-
-def here() -> str:
-    return str(Path.cwd())
