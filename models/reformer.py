@@ -236,6 +236,21 @@ def _fold(w: Tensor, x: Tensor) -> Tensor:
     return out.flatten(0, 1)
 
 
+def attend_others(qk: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """out_i of the module's docstring where everything stands in one chunk: all sees all but itself, whatever the
+    hashes are. qk, v (B, L, H, E), mask (B, L) or None -> (B, L, H, E)."""
+    dtype = wide(qk.dtype)
+    q = qk.transpose(1, 2)
+    key_scale = (torch.linalg.vector_norm(q, dim=-1, keepdim=True, dtype=dtype).square() + NORM_EPS).rsqrt()
+    itself = torch.eye(q.shape[2], dtype=torch.bool, device=q.device)
+    seen = (~itself)[None, None]
+    if mask is not None:
+        seen = seen & mask[:, None, None]
+    alone = q.new_tensor(q.shape[2]) if mask is None else mask.sum(1)[:, None, None, None]
+    seen = seen | (itself & (alone < 2))
+    return F.scaled_dot_product_attention(q, q * key_scale.to(q.dtype), v.transpose(1, 2), seen).transpose(1, 2)
+
+
 class LSHAttention(MultiHead, Redrawn):
     """Attention among tokens that are hashed alike; see the module.
 
@@ -279,6 +294,8 @@ class LSHAttention(MultiHead, Redrawn):
         if self.rotary:
             qk = rotate(qk)
         qk, v = qk.transpose(1, 2), v.transpose(1, 2)
+        if x.shape[1] <= self.chunk:
+            return self.out(attend_others(qk, v, hidden).flatten(2))
         places = sort_into_chunks(self.hash(qk.detach(), hidden), hidden, self.chunk)
         return self.out(_ChunkAttention.apply(qk, v, places).flatten(2))
 
