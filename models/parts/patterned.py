@@ -324,8 +324,8 @@ class Patterned(MultiHead):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         made = self.parts_on(q.shape[2], q.device)
-        if made.first is not None:
-            return attend_all(q, k, v, mask, made.first, self.drops(q))
         if self.path(q.device, q.dtype, self.dropout_now) == "flex":
             return flex_attend(q, k, v, mask, self.rule(q.shape[2]), made.parts)
+        if made.first is not None:
+            return attend_all(q, k, v, mask, made.first, self.drops(q))
         return attend(q, k, v, mask, made.parts, self.drops(q))

@@ -30,7 +30,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve()
 # Without an end in reach: an evaluation stands there.
 ENDLESS = ["train.steps=1000000", "train.eval_every=1000000", "train.diverged_at=1e9", "measure.warmup_steps=2"]
-COLD = 6  # steps before the first turn
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG_LEVEL": "5"}
 
 
@@ -181,7 +180,7 @@ def compare(other: Path, model: str, words: list[str], theirs: list[str], full: 
     with side(other, full, [*common, *theirs]) as a, side(tree, full, common) as b:
         sides, turns = (a, b), ([], [])
         for each in sides:
-            each(1 if full else COLD)
+            each(steps)  # cold
         for _ in range(rounds):
             for each, taken in zip(sides, turns, strict=True):
                 taken.append(each(steps))
