@@ -10,9 +10,10 @@ keys. `sharing` (section 4, "additional efficiency techniques"):
     key-value   E = F for each layer                                            (key-value)
     layers      one E = F for all layers                                        (layerwise)
 
-Shared over heads, E K = E (x W) is computed as (E x) W, the same by associativity, unless the input is so
-short that this is more work: keys and values of width D then exist for K rows only. Time O(L K D) and memory O(L D), the attention itself fused;
-parameters O(K max_len), times 2 H without sharing.
+Shared over heads, E K = E (x W) is computed as (E x) W, the same by associativity: keys and values
+of width D then exist for K rows only. (Not where the input is so short that this is more work.)
+Time O(L K D) and memory O(L D), the attention itself fused; parameters O(K max_len), times 2 H
+without sharing.
 
 Padding is set to zero before the projection. An input shorter than `max_len` uses the first L
 columns of E and F, and so does a longer one with its padding cut: what a column means is fixed to
