@@ -110,8 +110,8 @@ class Linformer(MultiHead):
 
 
 def mixtures(mix: Tensor, x: Tensor) -> Tensor:
-    """(K, L), (B, L, D) -> (B, K, D) as one product for all examples, laid out as (K, B, D)."""
-    return (mix @ x.transpose(0, 1).flatten(1)).unflatten(1, (len(x), -1)).transpose(0, 1)
+    """(K, L), (B, L, D) -> (B, K, D), as one product for all examples."""
+    return (mix @ x.transpose(0, 1).flatten(1)).unflatten(1, (len(x), -1)).transpose(0, 1).contiguous()
 
 
 def _xavier(shape: tuple[int, ...]) -> Tensor:

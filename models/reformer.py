@@ -25,8 +25,8 @@ Memory O(L E) as for fused attention, and O(rounds L) for the order: chunks exis
 time and are computed again in the backward pass. `ReversibleStack`: O(L D) whatever the depth.
 
 Departures from the paper: a token sees all of its two chunks, where eqs. 3 and 16 hide what is not in
-its own bucket; a logit more than 140 below that of the token with itself counts as 140 below; no
-dropout on attention weights (the paper has none); the streams of the stack, see there.
+its own bucket; with several chunks, a logit more than 140 below that of the token with itself counts
+as 140 below; no dropout on attention weights (the paper has none); the streams of the stack, see there.
 Between the paper and its authors' code (Trax): it sees whole chunks too. The products are there, about
 half of them of other buckets (eq. 5: m is twice a bucket), and whoever has no key in his bucket would
 see himself alone. Scale: eq. 2 omits its 1 / sqrt(d_k) "for clarity" only, and section 2 has keys of

@@ -35,11 +35,10 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "KINETO_LOG
 
 @dataclass(frozen=True)
 class Turn:
-    """Some steps of one side: seconds of the processor, real tokens and positions that were computed."""
+    """Some steps of one side: seconds of the processor, and real tokens."""
 
     seconds: float
     tokens: float
-    positions: float
 
 
 @dataclass(frozen=True)
@@ -64,33 +63,29 @@ def serve(full: bool, words: list[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    spent = [0.0, 0, 0]
-    left, start = 0, 0.0
+    left, start, before = 0, 0.0, 0
 
-    def stepped(tokens: int, positions: int) -> None:
-        """A step is over, and all up to it have had so many tokens and positions: wait for the next turn if this one
-        is."""
-        nonlocal left, start
+    def stepped(tokens: int) -> None:
+        """A step is over, and all up to it have had so many tokens: wait for the next turn if this one is."""
+        nonlocal left, start, before
         left -= 1
         if left > 0:
             return
-        now = [time.process_time(), tokens, positions]
-        print(*(b - a for a, b in zip([start, *spent[1:]], now, strict=True)), flush=True)
-        spent[1:] = tokens, positions
+        print(time.process_time() - start, tokens - before, flush=True)
         left = int(sys.stdin.readline() or 0)
         if not left:
             os._exit(0)
-        start = time.process_time()
+        start, before = time.process_time(), tokens
 
     (measured if full else trained)(words, stepped)
 
 
-def trained(words: list[str], stepped: Callable[[int, int], None]) -> None:
+def trained(words: list[str], stepped: Callable[[int], None]) -> None:
     """`fit`, which tells after each step."""
     from lra.machine import __file__ as machine
 
     def tell(**_: object) -> None:
-        stepped(out.tokens, out.positions)
+        stepped(out.tokens)
 
     if Path(machine).name == "machine.py":  # before the rooms
         from lra import compose
@@ -119,7 +114,7 @@ def trained(words: list[str], stepped: Callable[[int, int], None]) -> None:
         )
 
 
-def measured(words: list[str], stepped: Callable[[int, int], None]) -> None:
+def measured(words: list[str], stepped: Callable[[int], None]) -> None:
     """Steps of full length. First of all, as tokens: the step peak."""
     from lra.machine import __file__ as machine
 
@@ -138,12 +133,12 @@ def measured(words: list[str], stepped: Callable[[int, int], None]) -> None:
         step, peak = bench.step, bench.cost.step_peak_bytes
         batch = sum(part.batch.tokens.numel() for part in bench.parts)
         bench.trainee.model.train()
-    stepped(peak, 0)
+    stepped(peak)
     done = peak
     while True:
         step()
         done += batch
-        stepped(done, done)
+        stepped(done)
 
 
 @contextmanager
@@ -188,7 +183,7 @@ def compare(other: Path, model: str, words: list[str], theirs: list[str], full: 
 
 
 def table(rows: list[Row], full: bool) -> str:
-    """Markdown; rates in thousands of real tokens a second, padding in positions a real token."""
+    """Markdown; rates in thousands of real tokens a second."""
     lines = ["| model | theirs | ours | ratio |", "|---|--:|--:|--:|"]
     if full:
         lines = ["| model | their ms | our ms | time | their MiB | our MiB | memory |", "|---|--:|--:|--:|--:|--:|--:|"]
