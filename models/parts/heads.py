@@ -89,9 +89,9 @@ class MultiHead(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             if bias:
                 nn.init.zeros_(layer.bias)
-        self.causal, self.conv = causal, None
+        self.causal, self.short_conv = causal, None
         if conv_kernel is not None:
-            self.conv = nn.ModuleDict({name: BothWays(qkv_dim, conv_kernel, causal) for name in PROJECTED})
+            self.short_conv = nn.ModuleDict({name: BothWays(qkv_dim, conv_kernel, causal) for name in PROJECTED})
 
     @property
     def dropout_now(self) -> float:
@@ -121,7 +121,7 @@ class MultiHead(nn.Module):
     def projected(self, name: str, x: Tensor, mask: Tensor) -> Tensor:
         """The projection `name` of x (B, L, D), and its convolution: (B, L, H x E)."""
         y = getattr(self, name)(x)
-        return y if self.conv is None else self.conv[name](zeroed(y, mask))
+        return y if self.short_conv is None else self.short_conv[name](zeroed(y, mask))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         raise NotImplementedError

@@ -52,7 +52,7 @@ def projected(
 def tapped(w: dict[str, Tensor], name: str, y: Tensor) -> Tensor:
     """y (B, L, D) after its short convolution: each position from itself and the K - 1 before it; where there is a
     second way, channels of the second half from those after it."""
-    ways, out = [w[n] for n in sorted(w) if n.startswith(f"conv.{name}.ways.")], []
+    ways, out = [w[n] for n in sorted(w) if n.startswith(f"short_conv.{name}.ways.")], []
     for way, half in zip(ways, y.split([len(way) for way in ways], -1), strict=True):
         step = 1 if way is not ways[0] else -1
         rows = []
