@@ -1,9 +1,9 @@
 """What an ability asks for is in no other place than its rule says.
 
 Of answers whose source (the needle, the token shifted, the write, the opener, ...) lies out of sight, a linear and a
-boosted model learn nothing from the position asked for, the tokens within 2 and the first and last 16: they stay
-at chance within 2 points, and find a planted leak of 5. Not asked: `smooth`, where all tokens tell something, and counts of
-tokens, which tell a needle or the values that are shown.
+boosted model learn nothing from the position asked for, the tokens within 2 and the first and last 16: they stay at
+chance within 2 points, and find a planted leak of 5. Not asked: `smooth`, of which all tokens tell something, and
+counts of tokens, which tell a needle or the values that are shown.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def flipflop(task: Ability, tokens: np.ndarray) -> np.ndarray:
 
 def state(task: Ability, tokens: np.ndarray) -> np.ndarray:
     """One factor of the product that is out of sight is enough."""
-    return np.full(tokens.shape, ENDS)
+    return np.broadcast_to(np.arange(task.max_len).clip(max=ENDS), tokens.shape)
 
 
 def recall(task: Ability, tokens: np.ndarray) -> np.ndarray:
