@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lra.models.parts.chance import Chance, tell
 from lra.models.parts.redrawn import Redrawn
@@ -31,15 +32,29 @@ class Trainee:
         self.seed, self.steps = seed, 0
         self.net, self.optimizer = acc.prepare(model, optimizer(model, train))
         self.called = torch.compile(self.net) if compiled else self.net
+<<<<<<< HEAD
         # Looked for once: to walk through a small model takes as long as some of its layers.
         self.modules = list(model.modules())
         self.drawing = [module for module in self.modules if isinstance(module, (Chance, Redrawn))]
+=======
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average)) if train.average else None
+>>>>>>> main
         # Kept from step to step, so that reading it later holds nothing of a step.
         self.loss = torch.zeros((), device=acc.device)
         self.extra = torch.zeros((), device=acc.device)
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that are scored: those of `net`, or their average."""
+        return self.net if self.average is None else self.average.module
+
     def parameters(self) -> Iterable[nn.Parameter]:
         return self.net.parameters()
+
+    def follow(self) -> None:
+        """After a step: let the average take its part of the new weights."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def gradients(self, part: Part, share: float) -> None:
         """Add the gradients of `share` times the mean loss over the answers of a part of a batch."""
