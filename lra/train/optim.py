@@ -34,8 +34,10 @@ def optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
         }
         for (rate, decay), named in found.items()
     ]
-    # On a CPU torch takes one tensor after the other unless told otherwise, which costs as much as a layer.
-    fused = all(p.device.type == "cpu" and p.is_floating_point() for p in model.parameters()) or None
+    # On a CPU torch takes one tensor after the other unless told otherwise, which costs as much as a layer. Its fused
+    # step goes through memory as it lies: states that come back from a checkpoint are contiguous.
+    plain = (p.device.type == "cpu" and p.is_floating_point() and p.is_contiguous() for p in model.parameters())
+    fused = all(plain) or None
     return torch.optim.AdamW(groups, lr=train.learning_rate, betas=tuple(train.betas), eps=train.eps, fused=fused)
 
 

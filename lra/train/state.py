@@ -82,13 +82,8 @@ def captured(trainee: Any, out: Any, watch: Any) -> State:
 def restored(trainee: Any, out: Any, watch: Any, state: State) -> None:
     """Make training what it was. Raises Unfit if the state is another model's."""
     acc, facts = trainee.acc, state.facts
-<<<<<<< HEAD
     model = acc.unwrap_model(trainee.net)
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "buffer": {}, "best": {}, "optimizer": {}}
-=======
-    model = acc.unwrap_model(trainee.net) if hasattr(acc, "unwrap_model") else trainee.net
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "buffer": {}, "best": {}, "average": {}, "optimizer": {}}
->>>>>>> main
     for name, value in state.tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value

@@ -32,13 +32,10 @@ class Trainee:
         self.seed, self.steps = seed, 0
         self.net, self.optimizer = acc.prepare(model, optimizer(model, train))
         self.called = torch.compile(self.net) if compiled else self.net
-<<<<<<< HEAD
         # Looked for once: to walk through a small model takes as long as some of its layers.
         self.modules = list(model.modules())
         self.drawing = [module for module in self.modules if isinstance(module, (Chance, Redrawn))]
-=======
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average)) if train.average else None
->>>>>>> main
         # Kept from step to step, so that reading it later holds nothing of a step.
         self.loss = torch.zeros((), device=acc.device)
         self.extra = torch.zeros((), device=acc.device)

@@ -104,4 +104,6 @@ def test_the_fused_step_is_the_plain_one() -> None:
             opt.zero_grad()
     for one, other in zip(fast.parameters(), slow.parameters(), strict=True):
         torch.testing.assert_close(one, other)
-    assert optimizer(torch.nn.Linear(2, 2, dtype=torch.complex64), cfg).param_groups[0]["fused"] is None
+    turned = torch.nn.ParameterList([torch.zeros(2, 3).T])
+    for other in (torch.nn.Linear(2, 2, dtype=torch.complex64), turned):
+        assert optimizer(other, cfg).param_groups[0]["fused"] is None
