@@ -188,6 +188,11 @@ class Dropout(Chance):
         return f"p={self.p}"
 
 
+def drawing(model: nn.Module) -> list[nn.Module]:
+    """The modules that `tell` is for, in their order."""
+    return [module for module in model.modules() if isinstance(module, (Chance, Redrawn))]
+
+
 def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples: Tensor) -> None:
     """Say what the next forward pass in training is keyed by.
 
@@ -195,8 +200,8 @@ def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples:
     whole batch of that step; a pair of documents is one example. It holds until the next `tell`,
     `train()` or `eval()`, and the backward pass must come before: layers may be computed again there.
 
-    Every `Chance` in the model gets keys of its own, by its order in the model, of which those modules that draw
-    will do; buffers that are drawn again every N steps (`redrawn`) count this step instead of backward passes.
+    model: or its modules as `drawing` finds them, to look for them once. Every `Chance` gets keys of its own, by
+    its order; buffers that are drawn again every N steps (`redrawn`) count this step instead of backward passes.
     Modules of other hands (nn.Dropout, say) keep to torch's generator. Raises ValueError for a step below 0 or
     examples that are not one int64 each.
     """
@@ -205,7 +210,7 @@ def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples:
     if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
         raise ValueError(f"examples: {examples.dtype} {tuple(examples.shape)} is not int64 (B,)")
     streams = []
-    for module in model.modules() if isinstance(model, nn.Module) else model:
+    for module in drawing(model) if isinstance(model, nn.Module) else model:
         if isinstance(module, Chance):
             streams.append(module)
         if isinstance(module, Redrawn):
