@@ -49,7 +49,8 @@ def own_randomness(seed: int) -> Iterator[None]:
 
 
 def accelerator(device: str, dtype: str) -> Any:
-    """Accelerate's view of devices, precision and processes; device and dtype: resolved."""
+    """Accelerate's view of devices, precision and processes, where there are several; device and dtype: resolved.
+    One does without (lra.train.trainee.Alone): accelerate loads torch's compiler, which takes as long as torch."""
     from accelerate import Accelerator
 
     return Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no", cpu=device == "cpu")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lra.errors import first_line
 from lra.machine.heartbeat import beat
 from lra.measure.cost import Limits, Timing
+from lra.uncompiled import uncompiled
 
 if TYPE_CHECKING:
     from lra.machine.pace import Pace
@@ -117,7 +118,8 @@ def flops(model: Any, batch: Any) -> dict[str, Any]:
 
     try:
         twin = copy.deepcopy(model).to("meta")
-        return {"train_flops": count(True), "inference_flops": count(False), "flops_reason": None}
+        with uncompiled():
+            return {"train_flops": count(True), "inference_flops": count(False), "flops_reason": None}
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         reason = f"not countable on the meta device: {first_line(error)}"
         return {"train_flops": None, "inference_flops": None, "flops_reason": reason}

@@ -158,18 +158,21 @@ def _pooling(draft: Draft) -> str:
 
 def train(draft: Draft) -> None:
     """Build the model, train it, and leave it with the weights that were best on valid."""
+    import torch
+
     from lra.machine.device import accelerator
     from lra.train import checkpoint
     from lra.train.fit import Diverged, Fit, fit
     from lra.train.progress import Progress
     from lra.train.state import Unfit
-    from lra.train.trainee import Trainee
+    from lra.train.trainee import Alone, Trainee
 
     settings, exam = draft.settings, draft.exam
     seed_everything(settings.seed)
     model = build.model(settings, exam)
     draft.parameters = sum(p.numel() for p in model.parameters())
-    acc = accelerator(draft.machine["device"], draft.dtype)
+    device, several = draft.machine["device"], draft.machine["processes"] > 1
+    acc = accelerator(device, draft.dtype) if several else Alone(torch.device(device), draft.dtype)
     if settings.checkpoint is not None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
     model.to(acc.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from inspect import unwrap
 
 import torch
 from torch import nn
@@ -10,7 +11,19 @@ from torch import nn
 from lra.settings.schema import Train
 
 
-def optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
+class AdamW(torch.optim.AdamW):
+    """torch's, without the compiler: torch wraps these methods so that a compiled program leaves them out, and each
+    wrapper imports torch._dynamo at its first call, a second of every process. No optimizer is compiled here, so they
+    stand as torch wrote them; a torch that wraps them otherwise, or not at all, loses nothing but that second."""
+
+    add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+    state_dict = unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+    zero_grad = unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+
+def optimizer(model: nn.Module, train: Train) -> AdamW:
     """AdamW; weight decay acts on all parameters, as in flax.optim.Adam, which the official code uses.
 
     A parameter may say otherwise: `parameter.lra = {"rate": r, "decay": w}`, of which either may be absent. r is a
@@ -34,7 +47,7 @@ def optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
         }
         for (rate, decay), named in found.items()
     ]
-    return torch.optim.AdamW(groups, lr=train.learning_rate, betas=tuple(train.betas), eps=train.eps)
+    return AdamW(groups, lr=train.learning_rate, betas=tuple(train.betas), eps=train.eps)
 
 
 def learning_rate(step: int, train: Train) -> float:

@@ -16,7 +16,7 @@ from lra.train.optim import optimizer
 
 
 class Alone:
-    """Of accelerate's Accelerator what a step needs, for one process and without accelerate."""
+    """Of accelerate's Accelerator what training needs, for one process and without accelerate."""
 
     num_processes, process_index = 1, 0
 
@@ -25,6 +25,12 @@ class Alone:
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == "bf16")
+
+    def unwrap_model(self, net: nn.Module) -> nn.Module:
+        return net
+
+    def reduce(self, value: Tensor, how: str) -> Tensor:
+        return value
 
     def no_sync(self, net: nn.Module) -> AbstractContextManager:
         return nullcontext()

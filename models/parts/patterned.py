@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lra.models.parts.chance import Drops, keep_, kept, scale
+from lra.models.parts.eager import eager
 from lra.models.parts.flex import flex_attend, flex_ready
 from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.pattern import Part, Rule
@@ -200,7 +201,7 @@ def ones(buffers: Buffers, drops: Drops, query_rows: Tensor, key_rows: Tensor) -
     return kept(rows, columns, drops.rate, buffers.take("kept", *query_rows.shape, key_rows.shape[-1]))
 
 
-@torch.compiler.disable
+@eager
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, parts: Sequence[Part], drops: Drops | None = None) -> Tensor:
     """Attention over a pattern: q, k, v (B, H, L, E) and mask (B, L) give (B, H, L, E).
 

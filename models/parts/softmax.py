@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lra.models.parts.chance import Drops, keep_, kept, scale
+from lra.models.parts.eager import eager
 from lra.models.parts.tiles import no_autocast, wide
 
 # Scores held at once, of which there are three buffers: they stay in a core's L2 cache, or nearly so.
@@ -30,7 +31,7 @@ def path(device: torch.device, rate: float) -> str:
     return "blocks" if rate and device.type == "cpu" else "fused"
 
 
-@torch.compiler.disable  # or its loops would be unrolled
+@eager  # or its loops would be unrolled
 def dropped(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, drops: Drops, factor: float, table: Tensor | None = None
 ) -> Tensor:
