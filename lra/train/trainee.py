@@ -59,7 +59,7 @@ class Trainee:
         self.net, self.optimizer = model, optimizer(model, train)
         if hasattr(acc, "prepare"):
             self.net, self.optimizer = acc.prepare(model, self.optimizer)
-        self.called = torch.compile(self.net) if compiled else self.net
+        self.called = _compiled(self.net) if compiled else self.net
         # Kept from step to step, so that reading it later holds nothing of a step.
         self.loss = torch.zeros((), device=acc.device)
         self.extra = torch.zeros((), device=acc.device)
@@ -94,6 +94,13 @@ class Trainee:
             }
             for group in self.optimizer.param_groups
         ]
+
+
+def _compiled(net: nn.Module) -> nn.Module:
+    """torch.compile, which keeps to deterministic kernels where all of torch is told to."""
+    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled(), warn_only=warn)
+    return torch.compile(net)
 
 
 def extra_loss(model: nn.Module) -> Tensor | None:

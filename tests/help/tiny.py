@@ -55,7 +55,7 @@ def lra(
 ) -> subprocess.CompletedProcess:
     """Run `python -m lra ...` as a user would. cold: in a Python that is started for it (tests.help.warm)."""
     variables = environment(**env)
-    popen = subprocess.Popen if cold or not warm.possible(variables) else warm.Asked
+    popen = subprocess.Popen if cold else warm.Asked
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with popen([sys.executable, "-m", module, *arguments], cwd=cwd, env=variables, **pipes) as process:
         try:

@@ -36,12 +36,13 @@ from typing import Any, NoReturn
 
 IMPORTED = (
     "hydra", "hydra._internal.hydra", "hydra._internal.utils", "omegaconf", "yaml", "numpy", "pandas", "scipy.stats",
-    "torch", "torch.utils.data", "torch.utils.flop_counter", "torch.profiler", "numba", "psutil", "filelock",
+    "torch", "torch.utils.data", "torch.utils.flop_counter", "torch.profiler", "numba", "psutil", "filelock", "sympy",
     "safetensors.torch", "PIL.Image", "matplotlib", "seaborn",
 )  # fmt: skip
 ABOVE = 512  # descriptors are moved there while they change places
 KEPT: list[Any] = []  # what would close or write to somebody else's descriptor if it were collected
-SIGNATURE = inspect.signature(subprocess.Popen._execute_child)
+START = subprocess.Popen  # whatever a test puts in its place
+SIGNATURE = inspect.signature(START._execute_child)
 
 
 def words_of(command: Any) -> list[str] | None:
@@ -127,7 +128,8 @@ class Popen(subprocess.Popen):
     def _execute_child(self, *given: Any) -> None:
         asked = SIGNATURE.bind(self, *given).arguments
         words = words_of(asked["args"])
-        if words is None or asked["preexec_fn"] is not None or asked["start_new_session"]:
+        env = os.environ if asked["env"] is None else asked["env"]
+        if words is None or asked["preexec_fn"] is not None or asked["start_new_session"] or not possible(env):
             super()._execute_child(*given)
             return
         pipes = {0: asked["p2cread"], 1: asked["c2pwrite"], 2: asked["errwrite"]}
@@ -190,7 +192,7 @@ def source() -> socket.socket:
         root = str(Path(__file__).resolve().parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-        KEPT.append(subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, cwd=root, env=env))
+        KEPT.append(START(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, cwd=root, env=env))
     return ours_
 
 
@@ -198,7 +200,9 @@ def possible(env: Mapping[str, str]) -> bool:
     """May a process with these variables be a fork? Not where they act before the first line runs, nor where
     coverage is to follow it (tests.mutate)."""
     same = all(env.get(name) == os.environ.get(name) for name in ("PYTHONHASHSEED", "OMP_NUM_THREADS"))
-    return sys.platform == "linux" and same and "MUTATE_TEST" not in env
+    path = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    hooked = any((Path(place) / "sitecustomize.py").exists() for place in path)
+    return sys.platform == "linux" and same and not hooked and "MUTATE_TEST" not in env
 
 
 def serve(link: socket.socket) -> None:
