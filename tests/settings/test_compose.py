@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 
 import lra
 from lra.errors import UserError
+from lra.root import CONFIGS
 from lra.settings import build, compose, words
+from lra.settings.schema import Settings
+from lra.settings.typed import typed
 from tests.help import tiny
 from tests.help.tiny import ROOT
 
@@ -37,10 +44,27 @@ PAIRS = [
 ]
 
 
+@cache
+def bodies(task: str) -> DictConfig:
+    """What Hydra composes for a task, its interpolations as they stand, with a body that has no mixer yet."""
+    found = compose._hydra([f"task={task}"], [])
+    OmegaConf.set_struct(found, False)
+    del found.hydra, found.model.mixer
+    return found
+
+
+def paired(task: str, model: str) -> Settings:
+    """A task with a model, laid over one another as Hydra lays them, which takes it ten times as long."""
+    found = copy.deepcopy(bodies(task))
+    found.merge_with(OmegaConf.load(CONFIGS / "model" / f"{model}.yaml"))
+    return typed(OmegaConf.to_container(found, resolve=True) | {"choices": {"task": task, "model": model}})
+
+
 @pytest.mark.parametrize(("task", "model"), PAIRS)
 def test_every_pair_is_built(task: str, model: str) -> None:
     """On the meta device, at the task's quick size: nothing is read, nothing is allocated."""
-    cfg = compose.config([f"task={task}", f"model={model}"])
+    alone = (CONFIGS / "pair" / f"{task}-{model}.yaml").exists()
+    cfg = compose.config([f"task={task}", f"model={model}"]) if alone else paired(task, model)
     exam = build.task(cfg)
     with torch.device("meta"):
         if (task, model) in TOO_NARROW:
@@ -49,6 +73,12 @@ def test_every_pair_is_built(task: str, model: str) -> None:
             return
         net = build.model(cfg, exam)
     assert sum(p.numel() for p in net.parameters()) > 0
+
+
+@pytest.mark.parametrize(("task", "model"), list(zip(cycle(TASKS), MODELS, strict=False)))
+def test_pairs_are_what_hydra_composes(task: str, model: str) -> None:
+    hydras, ours = compose.config([f"task={task}", f"model={model}"]), paired(task, model)
+    assert (hydras.task, hydras.model, hydras.size) == (ours.task, ours.model, ours.size)
 
 
 def test_build_from_a_notebook() -> None:
