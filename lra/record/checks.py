@@ -143,6 +143,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
             "averages": Check(_each(SOME), "a list of whole numbers, 1 or more"),
             "all_or_nothing": TRUTH,
             **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
+            "asks": TITLE,
         },
         "about": dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)),
     },
