@@ -24,7 +24,7 @@ GROUP = ["budget", "dtype"]  # scores and sequences are the same on every machin
 CELL = [*GROUP, "row", "model"]
 NEVER = float("inf")
 SCORED = (
-    "file", "score", "learnt", "floor", "ceiling", "threshold", "limit", "sequences", "core_seconds", "rates", "kinds",
+    "file", "score", "learnt", "floor", "ceiling", "limit", "threshold", "sequences", "core_seconds", "rates", "kinds",
 )  # fmt: skip
 FIELDS = (
     "task", "fingerprint", "variant", "exam", "seeds", "learnt", "failed", "status", "reason", "score", "least", "most",
@@ -67,16 +67,16 @@ def scored(r: Record, file: str) -> list[tuple[Any, ...]]:
     if not (score := r.score):
         return []
     limit = r.steps_budget * r.batch_size if r.steps_budget and r.batch_size else None
-    last = max(score.get("reached") or [{}], key=lambda point: point.get("score", 0.0))
-    known = (score.get(name) for name in ("test", "learnt", "floor", "ceiling"))
-    when = (last.get(name) for name in ("sequences", "core_seconds"))
-    return [(file, *known, last.get("score"), limit, *when, rates(r), score.get("kinds") or {})]
+    known = (score[name] for name in ("test", "learnt", "floor", "ceiling"))
+    last = max(score["reached"], key=lambda point: point["score"], default={})
+    when = (last.get(name) for name in ("score", "sequences", "core_seconds"))
+    return [(file, *known, limit, *when, rates(r), score.get("kinds") or {})]
 
 
 def rates(r: Record) -> tuple[Rate, ...] | None:
     """Of the ladder, ascending; null where the record does not say enough to tell which of them have learnt."""
-    levels, reached = r.score.get("on_valid"), r.score.get("reached")
-    if not r.ladder or not levels or not reached:
+    levels, reached = r.score.get("on_valid"), r.score["reached"]
+    if not r.ladder or levels is None or not reached:
         return None
     needed = levels["floor"] + max(p["score"] for p in reached) * (levels["ceiling"] - levels["floor"])
     found = []
@@ -116,7 +116,7 @@ def cells(table: pd.DataFrame, scores: pd.DataFrame, answers: Answers) -> pd.Dat
 
 def _cell(runs: list[Any], answers: Answers) -> dict[str, Any]:
     """FIELDS of one cell from its runs, one a seed."""
-    ok, bad = ([r for r in runs if pd.notna(r.score) is good] for good in (True, False))
+    ok, bad = ([r for r in runs if _has_score(r) is good] for good in (True, False))
     kept, last = ok or runs, (ok or runs)[-1]
     machine, timed = _machine(ok)
     limit = max((r.limit for r in ok if pd.notna(r.limit)), default=None)
@@ -148,6 +148,10 @@ def _cell(runs: list[Any], answers: Answers) -> dict[str, Any]:
         "departs": last.departs,
         "stale": last.stale if isinstance(last.stale, str) else None,
     }
+
+
+def _has_score(run: Any) -> bool:
+    return bool(pd.notna(run.score) and pd.notna(run.accuracy))
 
 
 def _scores(ok: list[Any], kept_answers: Answers) -> dict[str, Any]:

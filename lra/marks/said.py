@@ -57,7 +57,9 @@ def brief(cell: Any) -> str:
 
 def core_seconds(cell: Any) -> str:
     found = cell.core_seconds
-    return NOTHING if found is None or found == float("inf") else f"{found:.3g}" if found < 100 else f"{found:,.0f}"
+    if found is None or found == float("inf"):
+        return NOTHING
+    return f"{found:,.0f}" if 100 <= found < 1e7 else f"{found:.3g}"
 
 
 def rates(cell: Any) -> str:

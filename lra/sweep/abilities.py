@@ -5,6 +5,7 @@ python -m lra sweep=abilities model=NAME        lra.abilities(MyMixer)
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lra import console
@@ -24,6 +26,7 @@ from lra.settings.own import Asked
 
 BUDGET = "ability"
 WIDTH = 80  # of lines on a terminal
+REFUSED = ": refused: "  # as a sweep's table says it
 HEAD = ("exam", "asks for", "learnt", "s", "sequences", "core-s", "rates")
 
 
@@ -51,7 +54,7 @@ def card(folder: str | Path, model: str, run_ids: Sequence[str] | None = None) -
     found = load(folder).abilities
     found = found[found.model.str.split(" ").str[0] == model]
     if run_ids is not None:
-        found = found[[bool(set(ids) & set(run_ids)) for ids in found.run_ids]]
+        found = found[np.array([bool(set(ids) & set(run_ids)) for ids in found.run_ids], bool)]
     return AbilityCard(found)
 
 
@@ -67,8 +70,10 @@ def taken(what: Asked) -> AbilityCard:
     if error := refused(code, heard):
         raise error
     folder = options([f"results_dir={chosen['results_dir']}"] if "results_dir" in chosen else [])["results_dir"]
-    found = card(folder, model)
+    found = card(os.path.expanduser(folder), model)  # noqa: PTH111
     found.cells = found.cells[found.cells.budget == chosen.get("budget", BUDGET)]
+    if found.cells.empty and (why := next((line for line in heard if REFUSED in line), None)):
+        raise UserError(why.split(REFUSED, 1)[1].strip())
     if code not in (0, 1) or found.cells.empty:  # 1: some exam has not ended well, which the card says
         raise RuntimeError(f"the exams were stopped (exit code {code}); what is recorded is not done again")
     return found
@@ -138,7 +143,8 @@ def _text(part: pd.DataFrame) -> str:
     lines = [[line[0], line[1].ljust(width), *line[2:]] for line in lines]
     head = [HEAD[0], HEAD[1].ljust(width), *HEAD[2:]]
     notes = [line for note in _notes(part) for line in textwrap.wrap(console.line(note), WIDTH)]
-    return "\n".join([console.line(_title(part)), "", console.table(lines, head), "", *notes])
+    title = textwrap.wrap(console.line(_title(part)), WIDTH)
+    return "\n".join([*title, "", console.table(lines, head), "", *notes])
 
 
 def _html(part: pd.DataFrame) -> str:
