@@ -75,7 +75,7 @@ class Recall(Ability):
         self.check()
         if fewest:
             octaves = range(fewest.bit_length() - 1, self.pairs.bit_length())
-            self.kinds = tuple(f"pairs {max(2**o, fewest)} to {min(2 ** (o + 1) - 1, pairs)}" for o in octaves)
+            self.kinds = tuple(f"pairs {1 << octave}" for octave in octaves)
         shown = [f"k{k}v{v}" for k in range(keys) for v in range(values)] if form == "joint" else named("v", values)
         self.symbols = ("filler", "blank", *named("k", keys), *named("noise", NOISE), *shown)
         self.first_noise, self.first_value = FIRST_KEY + keys, FIRST_KEY + keys + NOISE

@@ -165,7 +165,7 @@ def test_recall_of_any_number_of_pairs(form: str, queries: int) -> None:
         about = [s[1:] for s, a in zip(row, at, strict=True) if a]
         assert len(set(about)) == min(n, queries) and set(about) <= set(keys)
         assert all(a or s == "filler" for s, a in zip(row[n * wide :], at[n * wide :], strict=True))
-    assert task.kinds == ("pairs 2 to 3", "pairs 4 to 6")
+    assert task.kinds == ("pairs 2", "pairs 4")
     assert (items.kinds[asked] == np.repeat(numbers >= 4, queries)).all()
     for n in (2, 6):
         follows(asked[numbers == n][:, n * wide :].sum(0))
