@@ -5,7 +5,7 @@
     exam, model = lra.build("task=listops", "model=performer")     a task and a model, as a run would have them
     record = lra.run("task=listops", mixer=MyMixer)                a whole run in a process of its own, recorded
     assert lra.audit(MyMixer).holds                                does it keep the contract?
-    lra.abilities(MyMixer)                                         what can it do? its card, after some minutes
+    lra.abilities(MyMixer)                                         what can it do? small exams, a line each
 
     results = lra.load("results")                                  .cells .floors .points: pandas frames
     lra.boards(results), lra.figures(results)
@@ -103,7 +103,7 @@ def abilities(
     WORDS` runs and records them, one after the other.
 
     What is recorded already is not done again: called anew after it was stopped, or with "seed=0,1,2", it goes on.
-    Ten to forty minutes a seed. Raises UserError for bad input, RuntimeError where nothing was recorded.
+    Raises UserError for bad input, RuntimeError where it was stopped.
     """
     from lra.settings.own import asked
     from lra.sweep.abilities import taken

@@ -21,13 +21,7 @@ from lra.sweep.callbacks import abilities_of
 from lra.sweep.job import Job, Row
 from tests.help import scored, tiny
 from tests.leaderboard.test_formats import Reader
-from tests.test_face import Blend
-
-SMALL = (
-    "task.sizes=[40,60]", "train.batch_size=8", "train.eval_every=4", "train.steps=10", "train.halve_at=[3,6]",
-    "train.warmup_steps=2", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=1",
-    "measure.enabled=false", "threads=1",
-)  # fmt: skip
+from tests.test_examples import ABILITY
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +78,6 @@ def places(tmp_path: Path) -> list[str]:
     return [word for word in tiny.words(tmp_path) if word.split("=")[0].endswith("_dir")]
 
 
-def test_a_class_of_ones_own_sits_the_exams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = lra.abilities(Blend, "task=shift", *SMALL, *places(tmp_path))
-    (cell,) = found.cells.itertuples()
-    assert (cell.task, cell.seeds, cell.learnt, cell.limit) == ("shift", 1, 0, 80) and cell.model.startswith("blend ")
-    assert repr(found).strip() in capsys.readouterr().out, "a sweep shows the same at its end"
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -107,7 +94,7 @@ def test_what_the_user_can_mend_is_said(words: tuple[str, ...], said: str, tmp_p
 
 GATE = """
 import lra, sys
-from tests.test_face import Blend
+from tests.test_examples import ABILITY
 card = lra.abilities(Blend, *sys.argv[1:])
 print("cells", len(card.cells), sorted(card.cells.task))
 """
@@ -116,18 +103,18 @@ print("cells", len(card.cells), sorted(card.cells.task))
 @pytest.mark.slow
 def test_one_that_is_killed_goes_on(tmp_path: Path) -> None:
     """All of it: the call, its sweep and its run, in the middle of the second of three exams."""
-    words = [*SMALL, *places(tmp_path), "task=shift,select,state", "train.steps=600", "checkpoint_every=1"]
+    words = [*ABILITY, *places(tmp_path), "task=shift,select,state", "train.steps=100", "checkpoint_every=1"]
     command = [sys.executable, "-c", GATE, *words]
     first = subprocess.Popen(command, cwd=tiny.ROOT, env=tiny.environment(), start_new_session=True)
     while not list((tmp_path / "results").glob("runs/shift/*/*.json")):
         time.sleep(0.2)
         assert first.poll() is None
-    while not list((tmp_path / "results" / "unfinished").glob("*/state-*.json")):
+    while not list((tmp_path / "results" / "unfinished").glob("select*/state-*.json")):
         time.sleep(0.05)
         assert first.poll() is None
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     done = subprocess.run(command, cwd=tiny.ROOT, env=tiny.environment(), capture_output=True, text=True)
     assert "cells 3 ['select', 'shift', 'state']" in done.stdout, done.stderr
-    assert len(list((tmp_path / "results").glob("runs/*/*/*.json"))) == 3, "what was recorded was not done again"
+    assert len(list((tmp_path / "results").glob("runs/*/blend/*.json"))) == 3, "what was recorded was not done again"
     assert "goes on from step" in done.stderr
