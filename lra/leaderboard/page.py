@@ -151,7 +151,7 @@ def _cell(line: Line, column: Column, board: Board) -> str:
     below = [f"rank {notes.rank(mark, '–')}"] if mark.rank else []
     below += [f"skill {notes.skill(mark)}"] if mark.skill is not None else []
     below += ["above chance {}/{}".format(*mark.above_chance)] if mark.above_chance else []
-    below += _seeds(mark)
+    below += _seeds(mark.files)
     if below:
         parts.append(f"<small class=more>{'<br>'.join(below)}</small>")
     about = escaped(_conditions(mark, column, board))
@@ -163,9 +163,9 @@ def _linked(text: str, mark: Mark) -> str:
     return f'<a href="{escaped(quote(mark.files[0]))}">{escaped(text)}</a>' if mark.files else escaped(text)
 
 
-def _seeds(mark: Mark) -> list[str]:
+def _seeds(files: Sequence[str]) -> list[str]:
     """Links to the records of several seeds."""
-    links = [f'<a href="{escaped(quote(file))}">{i}</a>' for i, file in enumerate(mark.files, 1)]
+    links = [f'<a href="{escaped(quote(file))}">{i}</a>' for i, file in enumerate(files, 1)]
     return [f"runs {' '.join(links)}"] if len(links) > 1 else []
 
 
@@ -254,6 +254,6 @@ def _able(board: Abilities, model: str, column: abilities.Column) -> str:
     if not cell.seeds:
         return f'<td class="{"none" if cell.status == "ok" else "failure"}" title="{about}">{first}</td>'
     first = f"<b>{first}</b>" if whole(cell) else first
-    below = f"<small class=more>s {escaped(said.score(cell))}<br>{escaped(said.sequences(cell))}</small>"
+    below = "<br>".join([f"s {escaped(said.score(cell))}", escaped(said.sequences(cell)), *_seeds(cell.files)])
     ground = f'class="heat" style="--s:{min(max(cell.score, 0), 1):.3f}"'
-    return f'<td {ground} data-value="{cell.score:.6g}" title="{about}">{first}{below}</td>'
+    return f'<td {ground} data-value="{cell.score:.6g}" title="{about}">{first}<small class=more>{below}</small></td>'

@@ -11,8 +11,8 @@ BRIEFLY = (
     "or s where fewer have{within}"
 )
 LEGEND = (
-    "s is 0 at the best rule from five neighbouring tokens and 1 at the best possible, measured on test; an exam is "
-    "learnt from s = {threshold:g} on."
+    "s is 0 at the exam's floor, of ours the best rule from the five tokens around a position, and 1 at the best "
+    "possible, on test; an exam is learnt from s = {threshold:g} on."
 )
 
 

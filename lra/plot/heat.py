@@ -100,7 +100,7 @@ def _notes(cells: pd.DataFrame) -> list[str]:
     within = f" within {' or '.join(f'{limit:,}' for limit in limits)}" if limits else ""
     briefly = said.BRIEFLY.format(within=within)
     out = [
-        "Ground: median s over seeds, 0 at the best rule from five neighbouring tokens, 1 at the best possible. Text:"
+        "Ground: median s over seeds, 0 at the exam's floor and 1 at the best possible. Text:"
         f" {briefly}. Bold: every seed has learnt it."
     ]
     if cells.failed.sum():

@@ -51,7 +51,8 @@ class Answers:
     def __init__(self) -> None:
         self.broken: dict[str, str] = {}
         self._read: dict[str, Stored | None] = {}
-        self._shared: dict[bytes, np.ndarray] = {}
+        self._labels: dict[bytes, np.ndarray] = {}
+        self._clusters: dict[bytes, np.ndarray] = {}
 
     def stored(self, path: str) -> Stored | None:
         """Null where no answers can be had from the file; `broken` says why."""
@@ -90,14 +91,14 @@ class Answers:
         digest = hashlib.sha256(data).hexdigest()
         if labels is None:
             return Stored(len(predictions), None, None, digest)
-        labels = self._one(labels.astype(np.uint16))
+        labels = labels.astype(np.uint16)
+        labels = self._labels.setdefault(labels.tobytes(), labels)
         if clusters is not None:
-            clusters = self._one(np.unique(clusters, return_inverse=True)[1].astype(np.uint32))
+            key = clusters.dtype.str.encode() + clusters.tobytes()
+            if key not in self._clusters:
+                self._clusters[key] = np.unique(clusters, return_inverse=True)[1].astype(np.uint32)
+            clusters = self._clusters[key]
         return Stored(len(predictions), np.packbits(predictions == labels), labels, digest, clusters)
-
-    def _one(self, values: np.ndarray) -> np.ndarray:
-        """One object for all equal arrays."""
-        return self._shared.setdefault(values.dtype.str.encode() + values.tobytes(), values)
 
 
 def by_sequence(right: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def test_what_the_user_can_mend_is_said(words: tuple[str, ...], said: str, tmp_p
 
 GATE = """
 import lra, sys
-from tests.test_examples import ABILITY
+from tests.test_face import Blend
 card = lra.abilities(Blend, *sys.argv[1:])
 print("cells", len(card.cells), sorted(card.cells.task))
 """
