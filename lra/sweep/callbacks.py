@@ -79,6 +79,8 @@ class Runs(Signed):
                 print(table(sweep.rows, config.results_dir), flush=True)
                 if config.budget == "paper":
                     print(beside_published(config.results_dir))
+                if config.sweep == "abilities":
+                    print(abilities_of(sweep.rows, results))
         return all(row.status in ("ok", "skipped") for row in sweep.rows)
 
 
@@ -124,3 +126,13 @@ def beside_published(folder: str | Path) -> str:
 
     found = results.load(folder)
     return ledger.comparison(found.cells, found.published)
+
+
+def abilities_of(rows: list[Row], folder: Path) -> str:
+    """The ability card of the model of a sweep; of several the board has a line each."""
+    from lra.sweep.abilities import card
+
+    models = {row.job.model for row in rows}
+    if len(models) != 1:
+        return f"\nwhat each can do: python -m lra.leaderboard results_dir={folder}" if models else ""
+    return f"\n{card(folder, *models, [row.run_id for row in rows if row.run_id is not None])}"
