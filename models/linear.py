@@ -65,7 +65,7 @@ class _KernelAttention(torch.autograd.Function):
                     f, vb = phi(_project(k, some, at, w)), heads_first(v, some, at, dtype)
                     if mask is not None:
                         hidden = _hidden(mask, some, at, heads)
-                        f, vb = f.masked_fill(hidden, 0), vb.masked_fill(hidden, 0)
+                        f, vb = f.masked_fill_(hidden, 0), vb.masked_fill(hidden, 0)
                     total_kv.baddbmm_(f.mT, vb)
                     total_k += f.sum(1).unsqueeze(-1)
                 for at in cuts:
@@ -97,10 +97,10 @@ class _KernelAttention(torch.autograd.Function):
                     _put_projected(dq, some, at, df.mul_(slope(f)), w)
                 for at in cuts:
                     f, vb = phi(_project(k, some, at, w)), heads_first(v, some, at, dtype)
-                    rate = slope(f)
                     if mask is not None:
                         hidden = _hidden(mask, some, at, heads)
-                        f, vb, rate = (t.masked_fill(hidden, 0) for t in (f, vb, rate))
+                        f, vb = f.masked_fill_(hidden, 0), vb.masked_fill(hidden, 0)
+                    rate = slope(f)  # 0 at padding, as f is
                     put_back(dv, some, at, torch.bmm(f, d_kv))
                     _put_projected(dk, some, at, torch.bmm(vb, d_kv.mT).add_(d_k.mT).mul_(rate), w)
         return dq, dk, dv, None, None, None

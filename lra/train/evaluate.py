@@ -34,8 +34,6 @@ class Score:
 @torch.no_grad()
 def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: Any) -> Score:
     """Score every item of a split exactly once, whatever the number of processes."""
-    from accelerate.utils import gather_object
-
     split = exam.split(name)
     size = settings.train.eval_batch_size or settings.train.batch_size
     batches = by_length(split.lengths, size)[acc.process_index :: acc.num_processes]
@@ -52,7 +50,10 @@ def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: An
             found.append((index[answers.items.cpu().numpy()], *(t.cpu().numpy() for t in answers[:3])))
     model.train(was_training)
     rows = [tuple(map(np.concatenate, zip(*found, strict=True)))] if found else []
-    rows = gather_object(rows) if acc.num_processes > 1 else rows
+    if acc.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        rows = gather_object(rows)
     clusters, predictions, labels, losses = map(np.concatenate, zip(*rows, strict=True))
     order = np.argsort(clusters, kind="stable")
     predictions, labels, losses = predictions[order], labels[order], losses[order].astype(float)

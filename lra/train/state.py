@@ -51,7 +51,7 @@ class Unfit(ValueError):
 def captured(trainee: Any, out: Any, watch: Any) -> State:
     """The state between two steps, of all processes: each of them has to ask for it."""
     acc = trainee.acc
-    model = acc.unwrap_model(trainee.net) if hasattr(acc, "unwrap_model") else trainee.net
+    model = acc.unwrap_model(trainee.net)
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"buffer.{k}": v for k, v in model.named_buffers() if f"model.{k}" not in tensors}
     tensors |= {f"best.{k}": v for k, v in out.best_state.items()}
@@ -82,7 +82,7 @@ def captured(trainee: Any, out: Any, watch: Any) -> State:
 def restored(trainee: Any, out: Any, watch: Any, state: State) -> None:
     """Make training what it was. Raises Unfit if the state is another model's."""
     acc, facts = trainee.acc, state.facts
-    model = acc.unwrap_model(trainee.net) if hasattr(acc, "unwrap_model") else trainee.net
+    model = acc.unwrap_model(trainee.net)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "buffer": {}, "best": {}, "average": {}, "optimizer": {}}
     for name, value in state.tensors.items():
         part, _, rest = name.partition(".")

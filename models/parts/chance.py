@@ -188,24 +188,24 @@ class Dropout(Chance):
         return f"p={self.p}"
 
 
-def tell(model: nn.Module, seed: int, step: int, examples: Tensor) -> None:
+def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples: Tensor) -> None:
     """Say what the next forward pass in training is keyed by.
 
     step: number of the optimizer step, from 0. examples: int64 (B,), the place of each example in the
     whole batch of that step; a pair of documents is one example. It holds until the next `tell`,
     `train()` or `eval()`, and the backward pass must come before: layers may be computed again there.
 
-    Every `Chance` in the model gets keys of its own, by its order in the model; buffers that are drawn
-    again every N steps (`redrawn`) count this step instead of backward passes. Modules of other hands
-    (nn.Dropout, say) keep to torch's generator. Raises ValueError for a step below 0 or examples that
-    are not one int64 each.
+    Every `Chance` in the model gets keys of its own, by its order in the model, of which those modules that draw
+    will do; buffers that are drawn again every N steps (`redrawn`) count this step instead of backward passes.
+    Modules of other hands (nn.Dropout, say) keep to torch's generator. Raises ValueError for a step below 0 or
+    examples that are not one int64 each.
     """
     if step < 0:
         raise ValueError(f"step: {step} is not 0 or more")
     if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
         raise ValueError(f"examples: {examples.dtype} {tuple(examples.shape)} is not int64 (B,)")
     streams = []
-    for module in model.modules():
+    for module in model.modules() if isinstance(model, nn.Module) else model:
         if isinstance(module, Chance):
             streams.append(module)
         if isinstance(module, Redrawn):

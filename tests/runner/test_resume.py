@@ -18,6 +18,7 @@ import torch
 
 from lra.errors import UserError
 from lra.machine import facts
+from lra.machine.alone import Alone
 from lra.machine.device import seed_everything
 from lra.record import claim, store, unfinished
 from lra.record.unfinished import left, states
@@ -27,7 +28,7 @@ from lra.runner.run import recorded
 from lra.settings import build, compose
 from lra.train.fit import Fit, fit
 from lra.train.state import State, packed, unpacked
-from lra.train.trainee import Alone, Trainee
+from lra.train.trainee import Trainee
 from tests.help import tiny
 
 MODELS = sorted(p.stem for p in (ROOT / "configs/model").glob("*.yaml"))

@@ -85,3 +85,25 @@ def test_parameters_of_one_rate_and_decay_are_a_group() -> None:
 def test_no_warmup_starts_at_the_top() -> None:
     assert learning_rate(0, train(schedule="constant", warmup_steps=0)) == 0.05
     assert math.isfinite(learning_rate(0, train(warmup_steps=0)))
+
+
+def test_the_fused_step_is_the_plain_one() -> None:
+    """What a CPU takes, against torch's tensor after tensor: the same numbers but for rounding, over some steps."""
+    torch.manual_seed(0)
+    cfg = train(weight_decay=0.1, betas=(0.9, 0.98), eps=1e-9, learning_rate=0.01)
+    fast, slow = (torch.nn.Linear(7, 5) for _ in range(2))
+    slow.load_state_dict(fast.state_dict())
+    ours = optimizer(fast, cfg)
+    plain = torch.optim.AdamW(slow.parameters(), lr=0.01, betas=cfg.betas, eps=cfg.eps, weight_decay=0.1, fused=False)
+    assert ours.param_groups[0]["fused"]
+    for _ in range(5):
+        x = torch.randn(3, 7)
+        for layer, opt in ((fast, ours), (slow, plain)):
+            layer(x).square().sum().backward()
+            opt.step()
+            opt.zero_grad()
+    for one, other in zip(fast.parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    turned = torch.nn.ParameterList([torch.zeros(2, 3).T])
+    for other in (torch.nn.Linear(2, 2, dtype=torch.complex64), turned):
+        assert optimizer(other, cfg).param_groups[0]["fused"] is None
