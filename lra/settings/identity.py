@@ -22,7 +22,7 @@ from lra.settings.typed import leaves
 # Places in a task's and a run's settings; what lies there is known by its fingerprint and name.
 PLACES = ("task.data_dir", "task.path")
 # Keys that came to `task` and `model` after 0.1, with the value that means what was done before.
-LATER: Mapping[str, Any] = {}
+LATER: Mapping[str, Any] = {"model.pixels": None}
 
 
 def identity(config: Mapping[str, Any], schema: type = Settings, later: Mapping[str, Any] = LATER) -> str:

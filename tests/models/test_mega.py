@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -21,7 +22,7 @@ from tests.help.recurrence import kept, masks, recurrent
 KEYS, CHUNK, TAPS = 6, 16, 20
 
 
-def averaged(w: dict[str, Tensor], x: Tensor, taps: int) -> Tensor:
+def averaged(w: dict[str, Tensor], x: Tensor, taps: int = TAPS) -> Tensor:
     """Equation of the paper's EMA, one position at a time, to both sides; what is `taps` back is forgotten."""
     length = x.shape[1]
     p, damping = (1 / (1 + (-w[f"average.{n}"]).exp()) for n in ("weight", "damping"))
@@ -38,9 +39,19 @@ def averaged(w: dict[str, Tensor], x: Tensor, taps: int) -> Tensor:
     return out
 
 
-def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, chunk: int | None, attention: str) -> Tensor:
+def equation(
+    w: dict[str, Tensor],
+    x: Tensor,
+    mask: Tensor,
+    chunk: int | None,
+    attention: str,
+    average: Callable[[dict[str, Tensor], Tensor], Tensor] = averaged,
+    dropped: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = (lambda x: x, lambda x: x),
+    residual: Tensor | None = None,
+) -> Tensor:
+    """All weights at once. average: what stands before the attention; dropped: dropout of x~ and of h."""
     length, dim = x.shape[1:]
-    smooth = F.silu(averaged(w, x, TAPS))
+    smooth = dropped[0](F.silu(average(w, x)))
     values = F.silu(x @ w["value.weight"].T + w["value.bias"])
     u, z, r, c = (smooth @ w["mixed.weight"].T + w["mixed.bias"]).split([dim, KEYS, 3 * dim, dim], -1)
     q, k = (F.silu(z) * w["gain"][i] + w["offset"][i] for i in (0, 1))
@@ -57,8 +68,8 @@ def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, chunk: int | None, a
         weights = (
             torch.distributions.Normal(*torch.tensor([0.5, 0.25 / math.pi], dtype=torch.float64).sqrt()).cdf(t) * seen
         )
-    h = F.silu(c + (F.silu(r) * (weights @ values)) @ w["out.weight"].T + w["out.bias"])
-    return torch.sigmoid(u) * (h - x)
+    h = dropped[1](F.silu(c + (F.silu(r) * (weights @ values)) @ w["out.weight"].T + w["out.bias"]))
+    return torch.sigmoid(u) * (h - (x if residual is None else residual))
 
 
 @pytest.mark.parametrize("block", [1, 1 << 19])
@@ -74,6 +85,47 @@ def test_the_layer_equals_the_equations(
         wake(layer)
         slow = recurrent(partial(equation, chunk=chunk, attention=attention))
         assert_equation(layer, slow, torch.randn(5, length, 4), masks(length), single=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+@pytest.mark.parametrize("chunk", [CHUNK, None])
+def test_the_residual_is_what_h_takes_the_place_of(
+    chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    torch.manual_seed(0)
+    layer = Mega(4, 41, chunk=chunk, keys=KEYS, expand=3, speeds=3, truncation=TAPS).double()
+    wake(layer)
+    x, other = torch.randn(2, 1, 40, 4, dtype=torch.float64).requires_grad_().unbind()
+    mask, w = torch.ones(1, 40, dtype=torch.bool), dict(layer.named_parameters())
+    back = torch.randn_like(x)
+    ours, exact = layer(x, mask, residual=other), equation(w, x, mask, chunk, "softmax", residual=other)
+    torch.testing.assert_close(ours, exact)
+    wanted = [x, other, *w.values()]
+    for a, b in zip(*(torch.autograd.grad(y, wanted, back) for y in (ours, exact)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+@pytest.mark.parametrize("chunk", [CHUNK, None])
+def test_the_average_and_h_are_dropped(chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by numbers of its own, the same for a place however many are taken at a time."""
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    torch.manual_seed(0)
+    layer = Mega(4, 41, chunk=chunk, keys=KEYS, expand=3, speeds=3, truncation=TAPS, inner_dropout=0.4)
+    layer = layer.double().train()
+    wake(layer)
+    x, mask = torch.randn(2, 37, 4, dtype=torch.float64, requires_grad=True), torch.ones(2, 37, dtype=torch.bool)
+    tell(layer, 3, 5, torch.tensor([4, 1]))
+    w, dropped = dict(layer.named_parameters()), (layer.smooth_dropout, layer.hidden_dropout)
+    ours, exact = layer(x, mask), equation(w, x, mask, chunk, "softmax", dropped=dropped)
+    torch.testing.assert_close(ours, exact)
+    back, wanted = torch.randn_like(x), [x, *w.values()]
+    for a, b in zip(*(torch.autograd.grad(y, wanted, back) for y in (ours, exact)), strict=True):
+        torch.testing.assert_close(a, b)
+    ones = torch.ones_like(x)
+    assert not torch.equal(dropped[0](ones), dropped[1](ones)) and not dropped[0](ones).all()
+    assert Mega(4, 41).smooth_dropout is None and Mega(4, 41).hidden_dropout is None
 
 
 def test_taps_far_away() -> None:
