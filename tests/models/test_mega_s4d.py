@@ -29,7 +29,17 @@ def test_equals_the_recurrence(chunk: int | None) -> None:
         torch.manual_seed(seed)
         layer = MegaS4D(4, 101, chunk=chunk, keys=KEYS, expand=3, state=6, dt_max=0.5)
         wake(layer)
-        rates = ("log_decay", "log_dt", "frequency")
+        slow = recurrent(partial(equation, chunk=chunk, attention="softmax", average=convolved))
+        assert_equation(layer, slow, torch.randn(5, length, 4), masks(length, seed), double=1e-10, single=1e-5)
+
+
+def test_float32_at_16384() -> None:
+    torch.manual_seed(0)
+    assert_long(MegaS4D(4, 16_384, keys=KEYS, state=8), 4)
+
+
+def test_what_learns_slowly() -> None:
+    rates = ("log_decay", "log_dt", "frequency")
     slow = {f"average.rates.{name}": {"rate": 0.2, "decay": 0.0} for name in rates}
     assert tagged(MegaS4D(8, 9, rate=0.2)) == {**slow, "average.weight": {"rate": 0.2}}
     assert MegaS4D(8, 9).average.rates.log_decay.shape == (8, 8), "modes of its own a channel"
