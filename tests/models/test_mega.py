@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import lra.models.mega
 import lra.models.parts.tiles
 from lra.models.mega import ATTENTIONS, Mega, MovingAverage
 from lra.models.parts.chance import tell
@@ -72,13 +73,19 @@ def equation(
     return torch.sigmoid(u) * (h - (x if residual is None else residual))
 
 
+def tile(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Numbers of a buffer; 1: a chunk, or a query, at a time."""
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    monkeypatch.setattr(lra.models.mega, "ROWS", 1)
+
+
 @pytest.mark.parametrize("block", [1, 1 << 19])
 @pytest.mark.parametrize("chunk", [CHUNK, None])
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_the_layer_equals_the_equations(
     attention: str, chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)  # 1: a chunk, or a row, at a time
+    tile(monkeypatch, block)
     for length in (1, 15, 40):
         torch.manual_seed(length)
         layer = Mega(4, 41, chunk=chunk, attention=attention, keys=KEYS, expand=3, speeds=3, truncation=TAPS)
@@ -92,7 +99,7 @@ def test_the_layer_equals_the_equations(
 def test_the_residual_is_what_h_takes_the_place_of(
     chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    tile(monkeypatch, block)
     torch.manual_seed(0)
     layer = Mega(4, 41, chunk=chunk, keys=KEYS, expand=3, speeds=3, truncation=TAPS).double()
     wake(layer)
@@ -110,7 +117,7 @@ def test_the_residual_is_what_h_takes_the_place_of(
 @pytest.mark.parametrize("chunk", [CHUNK, None])
 def test_the_average_and_h_are_dropped(chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each by numbers of its own, the same for a place however many are taken at a time."""
-    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    tile(monkeypatch, block)
     torch.manual_seed(0)
     layer = Mega(4, 41, chunk=chunk, keys=KEYS, expand=3, speeds=3, truncation=TAPS, inner_dropout=0.4)
     layer = layer.double().train()
@@ -193,7 +200,7 @@ def test_what_is_dropped_hangs_on_its_place_alone(chunk: int | None, monkeypatch
     wake(layer, by=0.5)
     answers = []
     for block, more in ((1 << 19, 0), (1, 0), (64 * 40, 0), (1 << 19, 21)):
-        monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+        tile(monkeypatch, block)
         mask = torch.arange(64 + more).expand(2, -1) < 64
         tell(layer, 0, 0, torch.arange(2))
         answers.append(layer(F.pad(x, (0, 0, 0, more)), mask)[:, :64])
