@@ -9,6 +9,7 @@ import torch
 import yaml
 
 import lra
+from lra import ledger
 from lra.errors import UserError
 from lra.root import CONFIGS
 from lra.settings import build, compose, words
@@ -69,6 +70,13 @@ def test_every_recipe_is_built(path: Path) -> None:
     assert train >= {"steps", "warmup_steps", "batch_size", "eval_every", "learning_rate", "weight_decay"}
     assert size >= {"depth", "dim"}
     assert cfg.train.eval_every <= cfg.train.steps and cfg.train.schedule.endswith("_to_zero")
+
+
+def test_what_was_published_stands_in_the_ledger() -> None:
+    cells = ledger.load(tiny.ROOT / "results" / "published")
+    known = set(zip(cells.ours, cells.task, strict=True))
+    asked = {(p.parts[-2], p.stem) for p in RECIPES}
+    assert asked - known == {("mega_s4d", "image")}, "printed on validation alone"
 
 
 def test_published_models_have_the_sizes_that_are_printed() -> None:
