@@ -123,6 +123,9 @@ class Stack:
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         return self.net.parameters()
 
+    def follow(self) -> None:
+        """Nothing here is averaged."""
+
     def gradients(self, part: States, share: float) -> None:
         self.net(part.x, part.mask).backward(part.back)
         part.x.grad = None

@@ -135,15 +135,14 @@ def _header(head: bytes) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def packed(predictions: Any, labels: Any, clusters: Any = None) -> bytes:
+def packed(predictions: Any, labels: Any, clusters: Any = None, kinds: Any = None) -> bytes:
     """The predicted and the right class of each answer, in order, as a compressed npz; and, where an item has
-    several answers, to which item each belongs.
+    several answers, to which item each belongs and, by its number in the record's `score.kinds`, of which kind it is.
 
     With the labels beside them, two models can be compared item by item without the data.
     """
     found = {"predictions": np.asarray(predictions), "labels": np.asarray(labels)}
-    if clusters is not None:
-        found["clusters"] = np.asarray(clusters)
+    found |= {k: np.asarray(v) for k, v in (("clusters", clusters), ("kinds", kinds)) if v is not None}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{k: v.astype(np.min_scalar_type(int(v.max()))) for k, v in found.items()})
     return buffer.getvalue()

@@ -103,6 +103,15 @@ def _of(kind: Any) -> Check:
     return {str: Check(string, "str"), int: Check(whole, "int"), float: NUMBER, bool: TRUTH}[kind]
 
 
+def _with(**inside: Check) -> Check:
+    """A mapping that has these keys, each with its check."""
+
+    def good(v: Any) -> bool:
+        return type(v) is dict and all(key in v and check.good(v[key]) for key, check in inside.items())
+
+    return Check(good, f"a mapping with {', '.join(inside)}")
+
+
 # What a field must be besides its type.
 NARROWER: Mapping[str, Check] = {
     "kind": one_of(KINDS),
@@ -127,10 +136,21 @@ TIMES = {
     **dict.fromkeys(("seconds_iqr", "cpu_seconds_median"), _or_null(NOT_NEGATIVE)),
     **dict.fromkeys(("seconds", "paces"), _or_null(Check(_each(POSITIVE), "a list of numbers above 0"))),
 }
+REACHED = _with(score=NUMBER, sequences=_or_null(COUNT), core_seconds=_or_null(NOT_NEGATIVE))
+LENGTH = _with(length=SOME, accuracy=_or_null(FRACTION), test=_or_null(NUMBER), refused=_or_null(LINE))
+KIND = _with(number=COUNT, accuracy=FRACTION, items=COUNT)
 CEILINGS = {
     "copy_bytes_per_second": _or_null(POSITIVE),
     "gemm_float32_flops_per_second": _or_null(POSITIVE),
     "gemm_bf16_flops_per_second": _or_null(POSITIVE),
+}
+RUNG = {
+    "rate": POSITIVE,
+    "steps": COUNT,
+    "ended": _or_null(one_of(("dropped", "diverged", "enough"))),
+    "curve": dict.fromkeys(
+        ("step", "valid_loss", "valid_accuracy", "core_seconds"), Check(_each(NUMBER), "a list of numbers")
+    ),
 }
 # What tables read inside the mappings of a record; a mapping that stands for a check is one inside it, or null.
 # Keys that are not here may hold anything.
@@ -171,7 +191,16 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "blind": _or_null(FRACTION),
         "seconds": _or_null(NOT_NEGATIVE),
     },
+    "score": {
+        **dict.fromkeys(("floor", "ceiling"), FRACTION),
+        **dict.fromkeys(("test", "valid"), _or_null(NUMBER)),
+        "learnt": TRUTH,
+        "reached": Check(_each(REACHED), "a list of mappings of score, sequences and core_seconds"),
+        "lengths": Check(_each(LENGTH), LENGTH.words),
+        "kinds": Check(lambda v: type(v) is dict and all(map(line, v)) and all(map(KIND.good, v.values())), KIND.words),
+    },
     "predictions": {"file": NAME, "sha256": _or_null(LINE), "items": _or_null(COUNT)},
 }
 STEP = {"step": COUNT, **dict.fromkeys(("train_loss", "valid_loss", "seconds"), _or_null(NUMBER))}
+STEP["core_seconds"] = _or_null(NOT_NEGATIVE)
 STEP["valid_accuracy"] = _or_null(FRACTION)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lra.models.parts.chance import tell
 from lra.settings.schema import Train
@@ -54,12 +55,23 @@ class Trainee:
         if hasattr(acc, "prepare"):
             self.net, self.optimizer = acc.prepare(model, self.optimizer)
         self.called = torch.compile(self.net) if compiled else self.net
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average)) if train.average else None
         # Kept from step to step, so that reading it later holds nothing of a step.
         self.loss = torch.zeros((), device=acc.device)
         self.extra = torch.zeros((), device=acc.device)
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that are scored: those of `net`, or their average."""
+        return self.net if self.average is None else self.average.module
+
     def parameters(self) -> Iterable[nn.Parameter]:
         return self.net.parameters()
+
+    def follow(self) -> None:
+        """After a step: let the average take its part of the new weights."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def gradients(self, part: Part, share: float) -> None:
         """Add the gradients of `share` times the mean loss over the answers of a part of a batch."""

@@ -52,13 +52,15 @@ def rewritten(q: Tensor, a: Tensor, k: Tensor, v: Tensor, z: Tensor, b: Tensor, 
     return torch.stack([read[t] for t in order], 1)
 
 
-def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, reverse: bool = False) -> Tensor:
-    """silu of the depthwise convolution over this and the last positions, the next ones if `reverse`."""
+def convolved(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, reverse: bool = False, silu: bool = True
+) -> Tensor:
+    """The depthwise convolution over this and the last positions, the next ones if `reverse`, and then silu."""
     taps = weight.shape[1]
     padded = F.pad(x.mT, (0, taps - 1) if reverse else (taps - 1, 0))
     kernel = weight if reverse else weight.flip(1)
     y = F.conv1d(padded, kernel.unsqueeze(1), bias, groups=x.shape[2]).mT
-    return y / (1 + (-y).exp())
+    return y / (1 + (-y).exp()) if silu else y
 
 
 def masks(length: int, seed: int = 0) -> Tensor:
