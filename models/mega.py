@@ -168,7 +168,7 @@ class GatedAttention(nn.Module):
     def project(self, smooth: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """x~ (B, n, D) -> u, q, k, r, c."""
         u, z, r, c = self.mixed(smooth).split(self.widths, -1)
-        q, k = (F.silu(z).unsqueeze(-2) * self.gain.to(z.dtype) + self.offset.to(z.dtype)).unbind(-2)
+        q, k = (F.silu(z).unsqueeze(-2) * self.gain + self.offset).unbind(-2)
         return u.sigmoid(), q, k, F.silu(r), c
 
     def biases(self, first: int, rows: int, length: int) -> Tensor:

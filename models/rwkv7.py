@@ -11,9 +11,11 @@ A memory whose channels fade by themselves takes away what it holds under z and 
 time, with weight and bias. The second direction is ours (parts.recurrent): heads of half the width run each way, each
 with maps of its own; x' is the position before, or the one behind.
 
-Time O(L (Q E + E^2)) a head, memory O(L D). The recurrence passes over a hole in the mask, whose x is 0 to its
-neighbours. Departures: values are not mixed with those of the first layer; W_o does not start at 0, where no position
-would hear of another; the squared-ReLU layer of the paper's block is the common stack's feed-forward layer.
+Time O(L (Q E + E^2)) a head, memory O(L D); forward and backward about twice GLA's time on a CPU (width 256, 4 heads:
+1.02 s against 0.44 s at 2 x 4,096 positions, 2.2 s against 1.1 s at 16,384, one thread). The recurrence passes over a
+hole in the mask, whose x is 0 to its neighbours. Departures: values are not mixed with those of the first layer; W_o
+does not start at 0, where no position would hear of another; the squared-ReLU layer of the paper's block is the common
+stack's feed-forward layer.
 
 Where it starts are ramps along the channels, by layer, as in the authors' code; vectors and low-rank maps have no
 weight decay, and w_0 learns at twice the rate.

@@ -10,7 +10,7 @@ from lra.check.subject import difference
 from lra.models.parts.factory import build
 from lra.models.rwkv7 import MIXED, RWKV7
 from tests.help.compare import assert_mixer
-from tests.help.mixers import tagged
+from tests.help.mixers import defaults, tagged
 from tests.help.paper import assert_equation, under, wake
 from tests.help.recurrence import masks, recurrent, rewritten
 
@@ -128,6 +128,10 @@ def test_what_is_not_decayed() -> None:
     fast = {name for name, tag in tags.items() if tag == {"rate": 2.0, "decay": 0.0}}
     assert fast == {"ways.0.decay.2.bias", "ways.1.decay.2.bias"}
     assert all(tags[name] == {"decay": 0.0} for name in set(tags) - fast)
+
+
+def test_where_nothing_is_said() -> None:
+    assert defaults(RWKV7) == {"qkv_dim": None, "rank": 32, "layer": 0, "depth": 1}
 
 
 def test_bad_sizes_are_told() -> None:
