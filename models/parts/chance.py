@@ -164,14 +164,14 @@ class _Drop(torch.autograd.Function):
 class Dropout(Chance):
     """Dropout (Srivastava et al. 2014, section 4) with keyed numbers; what is kept is times 1 / (1 - p).
 
-    Raises ValueError for p outside [0, 1).
+    tied: a channel is dropped at all positions of an example or at none. Raises ValueError for p outside [0, 1).
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, tied: bool = False) -> None:
         super().__init__(draws=p > 0)
         if not 0 <= p < 1:
             raise ValueError(f"dropout: {p} is not in [0, 1)")
-        self.p = p
+        self.p, self.tied = p, tied
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """(B, L, ..., D) -> the same; x starts at position `first` of its length."""
@@ -180,12 +180,12 @@ class Dropout(Chance):
         rows, columns = halves(self.keys(len(x), x.device))
         columns = any32(keys_of(columns, x.shape[-1]))
         for i, size in enumerate(x.shape[1:-1]):
-            rows = keys_of(rows, size, 0 if i else first)
+            rows = rows.unsqueeze(-1) if self.tied else keys_of(rows, size, 0 if i else first)
         columns = columns[(slice(None), *[None] * (x.dim() - 2))]
         return _Drop.apply(x, odd(rows).unsqueeze(-1), columns, self.p)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}{', tied' * self.tied}"
 
 
 def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples: Tensor) -> None:
