@@ -6,9 +6,9 @@
 
 The memory first takes away what it holds under a key, then writes. Gated: a = -exp(A) softplus(W_a x + b_a), and the
 norm is followed by a gate silu(W_g x); otherwise a = 0. `negative_eigenvalues` doubles b: from 0 to 2, the state's
-transition may turn a sign (Grazzi et al. 2024, arXiv 2411.12537). `steps` of 2 make two corrections a position, each
-with a key, a value and a b of its own, of which the first alone forgets, and q reads after the second (Siems et al.
-2025, arXiv 2502.10297). Without `conv_kernel` there is no convolution, only the SiLU. The second direction is ours
+transition may turn a sign (Grazzi et al. 2024, arXiv 2411.12537). `steps` are the corrections a position, each with a
+key, a value and a b of its own, of which the first alone forgets, and q reads after the last (DeltaProduct: Siems et
+al. 2025, arXiv 2502.10297). Without `conv_kernel` there is no convolution, only the SiLU. The second direction is ours
 (parts.recurrent): heads of half the width run each way, each with its own causal convolution.
 
 Time O(L (Q E + E^2)) a head and step, memory O(L D). Padding has b = 0 and a = 0, so that the recurrence passes over a
@@ -40,7 +40,7 @@ NORM_EPS = 1e-6
 
 class DeltaNet(nn.Module):
     """The delta rule; see the module. Raises ValueError if 2 H does not divide `qkv_dim`, `conv_kernel` is below 1,
-    or `steps` is not 1 or 2."""
+    or `steps` is no whole number from 1."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class DeltaNet(nn.Module):
     ) -> None:
         super().__init__()
         width = qkv_dim or dim
-        if steps not in (1, 2):
-            raise ValueError(f"model.mixer.steps: {steps} is not 1 or 2")
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"model.mixer.steps: {steps} is not a whole number from 1")
         self.heads, self.head_dim, self.steps = heads, head_width(width, heads, 2), steps
         self.most = 2.0 if negative_eigenvalues else 1.0
         self.query, self.key, self.value = linear(dim, width), linear(dim, width * steps), linear(dim, width * steps)
@@ -98,9 +98,9 @@ class DeltaNet(nn.Module):
         if self.steps == 1:
             return delta_rule(q, k, v, a, beta, reverse)
         # A position forgets before its first correction and is read after its last.
-        first, last = (1, 0) if reverse else (0, 1)
-        a = put(a, first)
-        return delta_rule(put(q, last), k, v, a, beta, reverse)[:, last :: self.steps]
+        first, last = (self.steps - 1, 0) if reverse else (0, self.steps - 1)
+        q, a = put(q, last, self.steps), put(a, first, self.steps)
+        return delta_rule(q, k, v, a, beta, reverse)[:, last :: self.steps]
 
     def stepped(self, x: Tensor, reverse: bool) -> Tensor:
         """(B, L, `steps` H E) -> (B, `steps` L, H, E), a position's steps in the order of the scan."""
@@ -108,10 +108,10 @@ class DeltaNet(nn.Module):
         return (x.flip(2) if reverse and self.steps > 1 else x).flatten(1, 2)
 
 
-def put(x: Tensor, place: int) -> Tensor:
-    """(B, L, ...) -> (B, 2 L, ...): zeros, and x at every second position from `place`."""
+def put(x: Tensor, place: int, steps: int) -> Tensor:
+    """(B, L, ...) -> (B, `steps` L, ...): x at every `steps`-th position from `place`, zeros elsewhere."""
     nothing = torch.zeros_like(x)
-    return torch.stack((nothing, x) if place else (x, nothing), 2).flatten(1, 2)
+    return torch.stack([x if step == place else nothing for step in range(steps)], 2).flatten(1, 2)
 
 
 def unit(x: Tensor) -> Tensor:

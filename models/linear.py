@@ -1,10 +1,11 @@
-"""Linear Transformer (Katharopoulos et al. 2020, arXiv 2006.16236), bidirectional form.
+"""Linear Transformer (Katharopoulos et al. 2020, arXiv 2006.16236), bidirectional unless `causal`.
 
     phi(x) = elu(x) + 1                                                                        (eq. 7)
     out_i = phi(q_i) S / (phi(q_i) z + eps),  S = sum_j phi(k_j) v_j^T,  z = sum_j phi(k_j)    (eq. 5, 6)
 
-Sums run over the real keys. Time O(L E^2) a head. Memory O(L E) for q, k, v and the output, plus
-E^2: the features of one block of positions at a time, computed again in the backward pass.
+Sums run over the real keys; with `causal` over those up to i (eq. 8 to 12). Time O(L E^2) a head. Memory O(L E) for
+q, k, v and the output, plus E^2: the features of one block of positions at a time, computed again in the backward
+pass. With `causal` both are those of parts.decay: L E Q of time more for chunks of Q, and E^2 a chunk.
 
 Departures from the paper: eps = 1e-6, as its authors' code has it. With rotary positions q and k
 are rotated before phi, which keeps the weights positive but makes them depend on more than the
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lra.models.parts.decay import decay_attention
 from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
@@ -63,7 +65,7 @@ class _KernelAttention(torch.autograd.Function):
                     f, vb = phi(_project(k, some, at, w)), heads_first(v, some, at, dtype)
                     if mask is not None:
                         hidden = _hidden(mask, some, at, heads)
-                        f, vb = f.masked_fill(hidden, 0), vb.masked_fill(hidden, 0)
+                        f, vb = f.masked_fill_(hidden, 0), vb.masked_fill(hidden, 0)
                     total_kv.baddbmm_(f.mT, vb)
                     total_k += f.sum(1).unsqueeze(-1)
                 for at in cuts:
@@ -95,10 +97,10 @@ class _KernelAttention(torch.autograd.Function):
                     _put_projected(dq, some, at, df.mul_(slope(f)), w)
                 for at in cuts:
                     f, vb = phi(_project(k, some, at, w)), heads_first(v, some, at, dtype)
-                    rate = slope(f)
                     if mask is not None:
                         hidden = _hidden(mask, some, at, heads)
-                        f, vb, rate = (t.masked_fill(hidden, 0) for t in (f, vb, rate))
+                        f, vb = f.masked_fill_(hidden, 0), vb.masked_fill(hidden, 0)
+                    rate = slope(f)  # 0 at padding, as f is
                     put_back(dv, some, at, torch.bmm(f, d_kv))
                     _put_projected(dk, some, at, torch.bmm(vb, d_kv.mT).add_(d_k.mT).mul_(rate), w)
         return dq, dk, dv, None, None, None
@@ -131,12 +133,39 @@ def kernel_attention(
     return _KernelAttention.apply(q, k, v, mask, name, projection)
 
 
-class LinearAttention(MultiHead):
-    """Attention with phi = elu + 1; see the module. No dropout: there are no weights to drop."""
+def causal_kernel_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, name: str) -> Tensor:
+    """As `kernel_attention`, the keys of a query ending at its own position. Time O(L (Q E + E^2)) a head, in chunks
+    of Q: linear attention whose memory does not decay, and that keeps z as one more channel of v."""
+    dtype, phi = wide(q.dtype), FEATURE_MAPS[name].phi
+    gain = q.new_ones(q.shape[:3], dtype=dtype)
+    if mask is not None:
+        hidden = ~mask[..., None, None]
+        k, v, gain = k.masked_fill(hidden, 0), v.masked_fill(hidden, 0), gain.masked_fill(hidden[..., 0], 0)
+    values = F.pad(v.to(dtype), (0, 1), value=1)
+    with no_autocast(q):
+        sums = decay_attention(phi(q.to(dtype)), phi(k.to(dtype)), values, torch.zeros_like(gain), gain)
+    return (sums[..., :-1] / (sums[..., -1:] + EPS)).to(q.dtype)
 
-    def __init__(self, dim: int, heads: int, max_len: int, qkv_dim: int | None = None, rotary: bool = False) -> None:
-        super().__init__(dim, heads, max_len, qkv_dim, rotary=rotary)
+
+class LinearAttention(MultiHead):
+    """Attention with phi = elu + 1; see the module. No dropout: there are no weights to drop.
+
+    `conv_kernel` and `causal` as of `FullAttention`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        max_len: int,
+        qkv_dim: int | None = None,
+        rotary: bool = False,
+        conv_kernel: int | None = None,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(dim, heads, max_len, qkv_dim, rotary=rotary, conv_kernel=conv_kernel, causal=causal)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        return kernel_attention(q, k, v, None if all_real(mask) else mask, "elu").transpose(1, 2)
+        attention = causal_kernel_attention if self.causal else kernel_attention
+        return attention(q, k, v, None if all_real(mask) else mask, "elu").transpose(1, 2)

@@ -11,8 +11,9 @@ keys. `sharing` (section 4, "additional efficiency techniques"):
     layers      one E = F for all layers                                        (layerwise)
 
 Shared over heads, E K = E (x W) is computed as (E x) W, the same by associativity: keys and values
-of width D then exist for K rows only. Time O(L K D) and memory O(L D), the attention itself fused;
-parameters O(K max_len), times 2 H without sharing.
+of width D then exist for K rows only. (Not where the input is so short that this is more work.)
+Time O(L K D) and memory O(L D), the attention itself fused; parameters O(K max_len), times 2 H
+without sharing.
 
 Padding is set to zero before the projection. An input shorter than `max_len` uses the first L
 columns of E and F, and so does a longer one with its padding cut: what a column means is fixed to
@@ -78,8 +79,8 @@ class Linformer(MultiHead):
         if not all_real(mask):
             x = x.masked_fill(~mask[..., None], 0)
         mixed = None
-        if self.sharing in ("key-value", "layers") and not self.rotary:
-            mixed = self.mix_keys[:, :length] @ x
+        if self.sharing in ("key-value", "layers") and not self.rotary and not self.projects_first(length, both=True):
+            mixed = mixtures(self.mix_keys[:, :length], x)
         k = self._mix(x, self.key, self.mix_keys, mixed, self.rotary)
         v = self._mix(x, self.value, self.mix_values, mixed, False)
         if self.rotary:
@@ -96,7 +97,21 @@ class Linformer(MultiHead):
         if mix.dim() == 3 or turn:  # per head, or position by position, there is nothing to gain
             heads = self.split(project(x))
             return mix @ (rotate(heads) if turn else heads)
-        return self.split(project(mix @ x if mixed is None else mixed))
+        if mixed is None and self.projects_first(x.shape[1]):
+            return self.split(mixtures(mix, project(x)))
+        return self.split(project(mixtures(mix, x) if mixed is None else mixed))
+
+    def projects_first(self, length: int, both: bool = False) -> bool:
+        """Is it less work to project `length` positions than what is mixed of them? both: of what is mixed once for
+        keys and values."""
+        count, dim, width = 1 + both, self.query.in_features, self.query.out_features
+        mixed_first = self.rank * (length * dim + count * dim * width)
+        return count * length * width * (dim + self.rank) < mixed_first
+
+
+def mixtures(mix: Tensor, x: Tensor) -> Tensor:
+    """(K, L), (B, L, D) -> (B, K, D), as one product for all examples."""
+    return (mix @ x.transpose(0, 1).flatten(1)).unflatten(1, (len(x), -1)).transpose(0, 1).contiguous()
 
 
 def _xavier(shape: tuple[int, ...]) -> Tensor:

@@ -13,7 +13,8 @@ LRA runs; null for none).
 
 Segments are cut in the real tokens: token r of n goes to segment floor(r K / n), so that landmarks
 depend neither on the padding nor on where it stands. With fewer tokens than landmarks each token is
-one, the others are left out, and the result is that of full attention, as far as Z is A^+.
+one, the others are left out, and the result is that of full attention, as far as Z is A^+. There are
+never more than the longest example of a batch has tokens: what is left out of all is not computed.
 
 Time O(L K E + K^3) a head, memory O(L E): F and B only exist inside fused attention. Where L is no
 multiple of K, or something is padded, the means are a product with a K x L matrix.
@@ -193,15 +194,16 @@ class Nystromformer(MultiHead):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """q, k, v are zero at padding."""
         keys = weights = columns = None
+        landmarks = min(self.landmarks, q.shape[2])
         if not all_real(mask):
             keys = mask[:, None, None, :]
-            weights, used = segments(mask, self.landmarks, wide(q.dtype))
-            columns = used[:, None, None, :]
-        elif q.shape[2] % self.landmarks:
-            weights, used = segments(mask[:1], self.landmarks, wide(q.dtype))
-            columns = used[:, None, None, :]
+            landmarks = min(landmarks, int(mask.sum(1).max()))
+            weights, used = segments(mask, landmarks, wide(q.dtype))
+            columns = None if all_real(used) else used[:, None, None, :]
+        elif q.shape[2] % landmarks:
+            weights, _ = segments(mask[:1], landmarks, wide(q.dtype))
         if weights is None:
-            (q, ql), (k, kl) = (_SegmentMeans.apply(x, self.landmarks) for x in (q, k))
+            (q, ql), (k, kl) = (_SegmentMeans.apply(x, landmarks) for x in (q, k))
         else:
             ql, kl = (weights.to(x.dtype)[:, None] @ x for x in (q, k))
         values = F.scaled_dot_product_attention(ql, k, v, attn_mask=keys)

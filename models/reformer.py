@@ -25,8 +25,8 @@ Memory O(L E) as for fused attention, and O(rounds L) for the order: chunks exis
 time and are computed again in the backward pass. `ReversibleStack`: O(L D) whatever the depth.
 
 Departures from the paper: a token sees all of its two chunks, where eqs. 3 and 16 hide what is not in
-its own bucket; a logit more than 140 below that of the token with itself counts as 140 below; no
-dropout on attention weights (the paper has none); the streams of the stack, see there.
+its own bucket; with several chunks, a logit more than 140 below that of the token with itself counts
+as 140 below; no dropout on attention weights (the paper has none); the streams of the stack, see there.
 Between the paper and its authors' code (Trax): it sees whole chunks too. The products are there, about
 half of them of other buckets (eq. 5: m is twice a bucket), and whoever has no key in his bucket would
 see himself alone. Scale: eq. 2 omits its 1 / sqrt(d_k) "for clarity" only, and section 2 has keys of
@@ -236,6 +236,21 @@ def _fold(w: Tensor, x: Tensor) -> Tensor:
     return out.flatten(0, 1)
 
 
+def attend_others(qk: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """out_i of the module's docstring where everything stands in one chunk: all sees all but itself, whatever the
+    hashes are. qk, v (B, L, H, E), mask (B, L) or None -> (B, L, H, E)."""
+    dtype = wide(qk.dtype)
+    q = qk.transpose(1, 2)
+    key_scale = (torch.linalg.vector_norm(q, dim=-1, keepdim=True, dtype=dtype).square() + NORM_EPS).rsqrt()
+    itself = torch.eye(q.shape[2], dtype=torch.bool, device=q.device)
+    seen = (~itself)[None, None]
+    if mask is not None:
+        seen = seen & mask[:, None, None]
+    alone = q.new_tensor(q.shape[2]) if mask is None else mask.sum(1)[:, None, None, None]
+    seen = seen | (itself & (alone < 2))
+    return F.scaled_dot_product_attention(q, q * key_scale.to(q.dtype), v.transpose(1, 2), seen).transpose(1, 2)
+
+
 class LSHAttention(MultiHead, Redrawn):
     """Attention among tokens that are hashed alike; see the module.
 
@@ -279,6 +294,8 @@ class LSHAttention(MultiHead, Redrawn):
         if self.rotary:
             qk = rotate(qk)
         qk, v = qk.transpose(1, 2), v.transpose(1, 2)
+        if x.shape[1] <= self.chunk:
+            return self.out(attend_others(qk, v, hidden).flatten(2))
         places = sort_into_chunks(self.hash(qk.detach(), hidden), hidden, self.chunk)
         return self.out(_ChunkAttention.apply(qk, v, places).flatten(2))
 

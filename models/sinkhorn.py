@@ -135,6 +135,8 @@ class Sinkhorn(torch.autograd.Function):
     def forward(ctx, scores, padding, iterations):
         factors = [scores.new_zeros(scores.shape[:3])]
         work = torch.empty_like(scores)
+        if scores.shape[-1] == 1:
+            iterations = 1  # one number is made to be 1, once and for all
         for step in range(2 * iterations):
             by_row = step % 2 == 0
             torch.add(scores, factors[-1].unsqueeze(-2 if by_row else -1), out=work)
@@ -198,11 +200,12 @@ def attend_fused(p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rota
 
 
 class SortedAttention(torch.autograd.Function):
-    """`attend` for CPUs, one head at a time in float32 at least, in buffers that are used again.
+    """`attend` for CPUs, a tile of some heads of some examples at a time in float32 at least, in buffers that are
+    used again: of long examples one head at a time, of short ones many.
 
-    Kept for the backward pass: each head's q, its keys and values with their sorted selves, and
+    Kept for the backward pass: q of each tile, its keys and values with their sorted selves, and
     the output. Scores are made again, but not the sort: at 16,384 positions it is a third of the
-    arithmetic. Going head by head from the projection on, no tensor of q, k and v for all heads is
+    arithmetic. Going tile by tile from the projection on, no tensor of q, k and v for all heads is
     ever made, whose rows of one head lie apart and whose size is new memory at every step.
     """
 
@@ -212,11 +215,12 @@ class SortedAttention(torch.autograd.Function):
         work = Work(p, x, weight, bias, *ctx.options)
         out, saved = p.new_empty(*x.shape[:2], weight.shape[0] // 3), []
         outs = work.by_head(out)
-        for at in work.heads():
+        for at in work.tiles():
             q, *kv = work.project(at)
-            q, log_sums = q.clone(), p.new_empty(*q.shape[:2], 1)
+            q = q.clone(memory_format=torch.contiguous_format).flatten(0, 2)
+            log_sums, results = p.new_empty(*q.shape[:2], 1), work.take("results", *q.shape)
             keys, values = (work.sort(at, part) for part in kv)
-            for some in work.chunks():
+            for some in work.chunks(len(q)):
                 weights = work.scores(at, some, q, keys)
                 top = weights.amax(-1, keepdim=True)
                 total = weights.sub_(top).exp_().sum(-1, keepdim=True)
@@ -224,8 +228,8 @@ class SortedAttention(torch.autograd.Function):
                 if drops:
                     keep_(weights, work.kept(at, some, weights))
                     total.div_(scale(drops.rate))
-                result = torch.bmm(weights, values[some], out=work.take("result", *q[some].shape))
-                torch.div(result, total, out=outs[at][some])
+                torch.bmm(weights, values[some], out=results[some]).div_(total)
+            outs[at].copy_(results.view(outs[at].shape))
             saved += [q, keys, values, log_sums]
         ctx.save_for_backward(p, x, weight, bias, out, *saved)
         return out.to(x.dtype)
@@ -237,15 +241,17 @@ class SortedAttention(torch.autograd.Function):
         work = Work(p, x, weight, bias, *ctx.options)
         dp, dx, dweight = torch.empty_like(p), p.new_empty(x.shape), torch.zeros_like(work.weight)
         outs, grads = work.by_head(out), work.by_head(grad)
-        for i, at in enumerate(work.heads()):
+        for i, at in enumerate(work.tiles()):
             q, keys, values, log_sums = saved[4 * i : 4 * i + 4]
             dkeys, dvalues = (work.take(name, *keys.shape) for name in ("dkeys", "dvalues"))
             g, dq = (work.take(name, *q.shape) for name in ("g", "dq"))
+            shape = grads[at].shape
             # The softmax takes off sum_j weights_j dweights_j, which is g . out, dropout or not.
-            mean = torch.mul(g.copy_(grads[at]), outs[at], out=dq).sum(-1, keepdim=True)
+            torch.mul(g.view(shape).copy_(grads[at]), outs[at], out=dq.view(shape))
+            mean = dq.sum(-1, keepdim=True)
             if work.drops:
                 g.mul_(scale(work.drops.rate))
-            for some in work.chunks():
+            for some in work.chunks(len(q)):
                 weights = work.scores(at, some, q, keys).sub_(log_sums[some]).exp_()
                 dweights = torch.bmm(g[some], values[some].mT, out=work.take("dweights", *weights.shape))
                 dropped = weights
@@ -258,14 +264,20 @@ class SortedAttention(torch.autograd.Function):
                 torch.bmm(dscores, keys[some], out=dq[some])
                 torch.bmm(dscores.mT, q[some], out=dkeys[some])
             (dk, dp_keys), (dv, dp_values) = work.unsort(at, dkeys, keys), work.unsort(at, dvalues, values)
-            torch.add(dp_keys, dp_values, out=dp[at])
+            dp[at] = (dp_keys + dp_values).view(dp[at].shape)
             work.unproject(at, (dq, dk, dv), dx, dweight)
         dweight = dweight.view(p.shape[1], 3, -1, x.shape[2]).transpose(0, 1).reshape(weight.shape)
         return dp, dx.to(x.dtype), dweight.to(weight.dtype), None, None, None
 
 
+Tile = tuple[slice, slice]  # examples, heads
+
+
 class Work:
-    """What both passes of `SortedAttention` do with one head, at (example, head), and their buffers."""
+    """What both passes of `SortedAttention` do with a tile of b examples and h heads, and their buffers.
+
+    Its N = b h S blocks follow each other, those of a head together, then those of an example.
+    """
 
     def __init__(
         self, p: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, rotary: bool, drops: Drops | None
@@ -274,65 +286,89 @@ class Work:
         heads, self.blocks = p.shape[1:3]
         self.x = x.to(p.dtype)
         self.weight = weight.to(p.dtype).view(3, heads, -1, x.shape[2]).transpose(0, 1).flatten(1, 2)  # (H, 3E, D)
+        self.width = x.shape[1] // self.blocks
+        self.at_once = max(1, CPU_BLOCK // (2 * self.width**2))  # blocks whose scores fit a core's cache
         self.buffers = Buffers(p.dtype, p.device)
         self.take = self.buffers.take
 
-    def heads(self) -> Iterator[tuple[int, int]]:
-        return product(*map(range, self.p.shape[:2]))
+    def tiles(self) -> Iterator[Tile]:
+        """Heads and examples together, as many as fit, but never less than a head of one example."""
+        batch, heads = self.p.shape[:2]
+        together = max(1, self.at_once // self.blocks)
+        examples, each = (together // heads, heads) if together >= heads else (1, together)
+        for example, head in product(range(0, batch, examples), range(0, heads, each)):
+            yield slice(example, min(example + examples, batch)), slice(head, min(head + each, heads))
 
-    def chunks(self) -> list[slice]:
-        """Slices of the S blocks whose scores fit a core's cache."""
-        width = self.x.shape[1] // self.blocks
-        step = max(1, CPU_BLOCK // (2 * width * width))
-        return [slice(start, start + step) for start in range(0, self.blocks, step)]
+    def chunks(self, blocks: int) -> list[slice]:
+        """Slices of so many blocks."""
+        return [slice(start, start + self.at_once) for start in range(0, blocks, self.at_once)]
 
     def by_head(self, x: Tensor) -> Tensor:
         """(B, S W, H E) -> (B, H, S, W, E)."""
         return x.unflatten(-1, (self.p.shape[1], -1)).unflatten(1, (self.blocks, -1)).movedim(3, 1)
 
-    def project(self, at: tuple[int, int]) -> tuple[Tensor, ...]:
-        """q, k and v of a head, (S, W, E) each, in one buffer."""
-        example, head = at
-        x, weight = self.x[example], self.weight[head]
-        mixed = torch.mm(x, weight.T, out=self.take("mixed", len(x), len(weight))).unflatten(1, (3, -1))
-        if self.rotary:
-            mixed[:, :2] = rotate(mixed[:, :2].transpose(0, 1)).transpose(0, 1)
-        return mixed.unflatten(0, (self.blocks, -1)).unbind(2)
+    def inside(self, mixed: Tensor, at: Tile) -> Tensor:
+        """q, k and v of a tile, (3, b, h, S, W, E), in what the projection makes or takes, (b S W, 3 h E)."""
+        heads = at[1].stop - at[1].start
+        return mixed.view(-1, self.blocks, self.width, heads, 3, mixed.shape[1] // (3 * heads)).permute(
+            4, 0, 3, 1, 2, 5
+        )
 
-    def unproject(self, at: tuple[int, int], gradients: tuple[Tensor, ...], dx: Tensor, dweight: Tensor) -> None:
+    def turned(self, qkv: Tensor, positions: Tensor | None = None) -> None:
+        """Rotate q and k, in place."""
+        for part in qkv[:2]:
+            part.copy_(rotate(part.flatten(2, 3), positions).view(part.shape))
+
+    def project(self, at: Tile) -> Tensor:
+        """q, k and v (3, b, h, S, W, E), in a buffer."""
+        x, weight = self.x[at[0]].flatten(0, 1), self.weight[at[1]].flatten(0, 1)
+        qkv = self.inside(torch.mm(x, weight.T, out=self.take("mixed", len(x), len(weight))), at)
+        if self.rotary:
+            self.turned(qkv)
+        return qkv
+
+    def unproject(self, at: Tile, gradients: tuple[Tensor, ...], dx: Tensor, dweight: Tensor) -> None:
         """Add the gradients of `project`'s input and weight."""
-        example, head = at
-        mixed = self.take("mixed", self.x.shape[1], 3, gradients[0].shape[-1])
-        for part, gradient in zip(mixed.unflatten(0, (self.blocks, -1)).unbind(2), gradients, strict=True):
-            part.copy_(gradient)
+        examples, heads = at
+        x, weight = self.x[examples].flatten(0, 1), self.weight[heads].flatten(0, 1)
+        mixed = self.take("mixed", len(x), len(weight))
+        qkv = self.inside(mixed, at)
+        for part, gradient in zip(qkv, gradients, strict=True):
+            part.copy_(gradient.view(part.shape))
         if self.rotary:
-            back = -torch.arange(len(mixed), device=mixed.device)
-            mixed[:, :2] = rotate(mixed[:, :2].transpose(0, 1), back).transpose(0, 1)
-        mixed = mixed.flatten(1)
-        dx[example].addmm_(mixed, self.weight[head], beta=min(head, 1))  # the first head finds no zeros there
-        dweight[head].addmm_(mixed.T, self.x[example])
+            self.turned(qkv, -torch.arange(self.x.shape[1], device=mixed.device))
+        # The first heads find no zeros there.
+        dx[examples].flatten(0, 1).addmm_(mixed, weight, beta=min(heads.start, 1))
+        dweight[heads].flatten(0, 1).addmm_(mixed.T, x)
 
-    def sort(self, at: tuple[int, int], own: Tensor) -> Tensor:
-        """Keys or values (S, W, E) with what P puts in their place before them: (S, 2W, E)."""
-        both = own.new_empty(len(own), 2, own[0].numel())
-        both[:, 1].view(own.shape).copy_(own)
-        torch.mm(self.p[at], both[:, 1], out=both[:, 0])
-        return both.view(len(own), -1, own.shape[-1])
+    def by_tile(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (b h, S, ...)."""
+        return x.unflatten(0, (-1, self.blocks))
 
-    def unsort(self, at: tuple[int, int], gradient: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:
-        """From the gradient (S, 2W, E) of `sort`'s result, to be overwritten: those of `own` and P."""
-        by_sort, own = gradient.view(len(both), 2, -1).unbind(1)
-        dp = by_sort @ both.view(len(both), 2, -1)[:, 1].T
-        return own.addmm_(self.p[at].T, by_sort).unflatten(1, (-1, both.shape[-1])), dp
+    def sort(self, at: Tile, own: Tensor) -> Tensor:
+        """Keys or values (b, h, S, W, E) with what P puts in their place before them: (N, 2W, E)."""
+        width = own.shape[-1]
+        both = own.new_empty(own.shape[:3].numel(), 2, self.width * width)
+        sorted_, copy = both.unbind(1)
+        copy.view(own.shape).copy_(own)
+        torch.bmm(self.p[at].flatten(0, 1), self.by_tile(copy), out=self.by_tile(sorted_))
+        return both.view(len(both), -1, width)
 
-    def scores(self, at: tuple[int, int], some: slice, q: Tensor, keys: Tensor) -> Tensor:
-        """Scores (S', W, 2W) of some blocks, to be overwritten."""
+    def unsort(self, at: Tile, gradient: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:
+        """From the gradient (N, 2W, E) of `sort`'s result, to be overwritten: those of `own`, (N, W, E), and of P."""
+        by_sort, own = (self.by_tile(t) for t in gradient.view(len(both), 2, -1).unbind(1))
+        dp = torch.bmm(by_sort, self.by_tile(both.view(len(both), 2, -1)[:, 1]).mT)
+        own.baddbmm_(self.p[at].flatten(0, 1).mT, by_sort)
+        return own.flatten(0, 1).unflatten(1, (self.width, -1)), dp
+
+    def scores(self, at: Tile, some: slice, q: Tensor, keys: Tensor) -> Tensor:
+        """Scores (n, W, 2W) of some blocks, to be overwritten."""
         queries, keys = q[some], keys[some]
         scores = torch.bmm(queries, keys.mT, out=self.take("scores", *queries.shape[:2], keys.shape[1]))
-        return scores if self.bias is None else scores.add_(self.bias[at][some])
+        return scores if self.bias is None else scores.add_(self.bias[at].flatten(0, 2)[some])
 
-    def kept(self, at: tuple[int, int], some: slice, weights: Tensor) -> Tensor:
-        """1 where a weight (S', W, 2W) is kept, else 0, the same in both passes."""
-        rows = self.drops.rows[at].view(self.blocks, -1, 1)[some]
-        columns = self.drops.columns[at].view(self.blocks, -1, 2)[some].mT.reshape(len(rows), 1, -1)
+    def kept(self, at: Tile, some: slice, weights: Tensor) -> Tensor:
+        """1 where a weight (n, W, 2W) is kept, else 0, the same in both passes."""
+        rows = self.drops.rows[at].reshape(-1, self.width, 1)[some]
+        columns = self.drops.columns[at].reshape(-1, self.width, 2)[some].mT.reshape(len(rows), 1, -1)
         return kept(rows, columns, self.drops.rate, self.take("kept", *weights.shape))

@@ -96,7 +96,8 @@ class Ragged:
         documents: int = 1,
         shift: int = 0,
     ) -> None:
-        self.tokens, self.offsets, self.labels = tokens, offsets, labels
+        # As plain arrays, memory-mapped or not: a slice of a memmap is made ten times slower.
+        self.tokens, self.offsets, self.labels = map(np.asarray, (tokens, offsets, labels))
         self.max_len, self.documents, self.shift = max_len, documents, shift
         whole = np.diff(offsets).reshape(-1, documents)
         self.lengths = np.minimum(whole, max_len).max(axis=1, initial=0)
@@ -180,6 +181,8 @@ class Task:
     answers: str = "sequence"  # or classes at the positions that ask for one: "token", "middle", "last"
     standard_len: int  # the exam's own length; another one shows in `row`
     symbols: Sequence[str]  # what ids 1, 2, ... stand for
+    kinds: Sequence[str] = ()  # of answers, that are reported apart
+    test_len: Sequence[int] = ()  # lengths of twins (`twin(length)`) that a model is tested at too
     local_rules: Sequence[str] = ("majority",)  # of all rules, those blind to long-range structure
 
     def __init__(
@@ -267,6 +270,14 @@ class Task:
     def learned_rules(self) -> dict[str, Callable[[Split, Split], np.ndarray]]:
         """Floors and ceilings that have to be fitted, minutes each: same signature as `rules`."""
         return {}
+
+    def levels(self, split: str) -> tuple[float, float] | None:
+        """Accuracy of the best local rule and of the best possible one on a split, where both are known and differ."""
+        return None
+
+    def asked_kinds(self, split: str) -> np.ndarray | None:
+        """Of each answer on valid or test, in their order, which of `kinds` it is reported under; null: none."""
+        return None
 
     def notes(self) -> dict[str, Any]:
         """What a reader of the score should know of the data at hand, as short JSON-able facts."""

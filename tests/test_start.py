@@ -77,9 +77,8 @@ def test_the_optimizer_is_torchs(tmp_path: Path, decay: float) -> None:
     ours, theirs = (torch.nn.Linear(5, 3) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
     mine = optimizer(ours, train)
-    other = torch.optim.AdamW(
-        theirs.parameters(), train.learning_rate, betas=tuple(train.betas), eps=train.eps, weight_decay=decay
-    )
+    same = {"betas": tuple(train.betas), "eps": train.eps, "weight_decay": decay, "fused": True}
+    other = torch.optim.AdamW(theirs.parameters(), train.learning_rate, **same)
     for step in range(6):
         for net, opt in ((ours, mine), (theirs, other)):
             net(torch.full((2, 5), float(step))).square().sum().backward()

@@ -44,7 +44,7 @@ def gradient(model: nn.Module, tokens: Tensor, mask: Tensor, parts: Sequence[Seq
         tell(model, 0, 0, rows)
         answers = model(tokens[rows][..., :longest], real)
         loss = (answers * _weights(answers, tokens, rows, real)).sum() / len(tokens)
-        if (extra := extra_loss(model)) is not None:
+        if (extra := extra_loss(model.modules())) is not None:
             loss = loss + extra * (len(rows) / len(tokens))
         loss.backward()
     found = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()]

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from lra.check.subject import Finding, Subject
+from lra.machine.alone import Alone
 from lra.measure.gauges import quiet, slope, step_peak_bytes
 from lra.settings.schema import Train
 from lra.train.optim import optimizer
 from lra.train.step import step
-from lra.train.trainee import Alone
 
 LENGTHS = (512, 1024, 2048, 4096, 8192)
 ROUNDS = 5
@@ -122,6 +122,9 @@ class Stack:
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         return self.net.parameters()
+
+    def follow(self) -> None:
+        """Nothing here is averaged."""
 
     def gradients(self, part: States, share: float) -> None:
         self.net(part.x, part.mask).backward(part.back)

@@ -50,8 +50,14 @@ def own_randomness(seed: int) -> Iterator[None]:
 
 
 def accelerator(device: str, dtype: str) -> Any:
-    """Accelerate's view of devices, precision and processes, where there are several; device and dtype: resolved.
-    One does without (lra.train.trainee.Alone): accelerate loads torch's compiler, which takes as long as torch."""
+    """Accelerate's view of devices, precision and processes, or that of one process alone; device and dtype:
+    resolved."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        import torch
+
+        from lra.machine.alone import Alone
+
+        return Alone(torch.device(device), dtype)
     from accelerate import Accelerator
 
     return Accelerator(mixed_precision="bf16" if dtype == "bf16" else "no", cpu=device == "cpu")

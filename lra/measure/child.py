@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from lra.machine.alone import Alone
 from lra.machine.channel import Channel
 from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.heartbeat import felt
@@ -29,7 +30,7 @@ from lra.settings.schema import Settings
 from lra.settings.typed import typed
 from lra.train.batches import Part, dealt
 from lra.train.step import step
-from lra.train.trainee import Alone, Trainee
+from lra.train.trainee import Trainee
 
 COLD = 0.05  # seconds of a step to which empty caches matter
 ONE = Limits(1, 0.0)

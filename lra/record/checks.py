@@ -103,6 +103,35 @@ def _of(kind: Any) -> Check:
     return {str: Check(string, "str"), int: Check(whole, "int"), float: NUMBER, bool: TRUTH}[kind]
 
 
+def _with(**inside: Check) -> Check:
+    """A mapping that has these keys, each with its check."""
+
+    def good(v: Any) -> bool:
+        return type(v) is dict and all(key in v and check.good(v[key]) for key, check in inside.items())
+
+    return Check(good, f"a mapping with {', '.join(inside)}")
+
+
+LEVELS = {"floor": FRACTION, "ceiling": FRACTION}
+S = Check(lambda v: number(v) and abs(v) <= 1000, "a number from -1000 to 1000")  # 0 at the floor, 1 at the ceiling
+REACHED = _with(score=S, sequences=_or_null(COUNT), core_seconds=_or_null(NOT_NEGATIVE))
+LENGTH = _with(length=SOME, accuracy=_or_null(FRACTION), test=_or_null(S), refused=_or_null(LINE))
+KIND = _with(number=COUNT, accuracy=FRACTION, items=COUNT)
+SCORE = _with(**LEVELS, test=S, learnt=TRUTH, reached=Check(_each(REACHED), "a list"))
+NUMBERS = Check(_each(NUMBER), "a list of numbers")
+RUNG = _with(
+    rate=POSITIVE,
+    steps=COUNT,
+    ended=_or_null(one_of(("dropped", "diverged", "enough"))),
+    curve=_with(step=NUMBERS, valid_loss=NUMBERS, valid_accuracy=NUMBERS, core_seconds=NUMBERS),
+)
+
+
+def _score(v: Any) -> bool:
+    """Of an exam without floor and ceiling there is none."""
+    return v == {} or (SCORE.good(v) and v["floor"] < v["ceiling"])
+
+
 # What a field must be besides its type.
 NARROWER: Mapping[str, Check] = {
     "kind": one_of(KINDS),
@@ -116,6 +145,8 @@ NARROWER: Mapping[str, Check] = {
     "signal": _or_null(SOME),
     **dict.fromkeys(("steps_done", "steps_budget", "best_step"), _or_null(COUNT)),
     "variant": TEXTS,
+    "ladder": Check(_each(RUNG), f"a list, each {RUNG.words}"),
+    "score": Check(_score, f"{SCORE.words}, the floor below the ceiling; or an empty one"),
 }
 FIELDS: tuple[tuple[str, Check], ...] = tuple(
     (f.name, NARROWER.get(f.name) or _of(typing.get_type_hints(Record)[f.name])) for f in fields(Record)
@@ -143,6 +174,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
             "averages": Check(_each(SOME), "a list of whole numbers, 1 or more"),
             "all_or_nothing": TRUTH,
             **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
+            "asks": TITLE,
         },
         "about": dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)),
     },
@@ -171,7 +203,14 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "blind": _or_null(FRACTION),
         "seconds": _or_null(NOT_NEGATIVE),
     },
+    "score": {
+        "valid": _or_null(S),
+        "on_valid": _with(**LEVELS),
+        "lengths": Check(_each(LENGTH), LENGTH.words),
+        "kinds": Check(lambda v: type(v) is dict and all(map(line, v)) and all(map(KIND.good, v.values())), KIND.words),
+    },
     "predictions": {"file": NAME, "sha256": _or_null(LINE), "items": _or_null(COUNT)},
 }
 STEP = {"step": COUNT, **dict.fromkeys(("train_loss", "valid_loss", "seconds"), _or_null(NUMBER))}
+STEP["core_seconds"] = _or_null(NOT_NEGATIVE)
 STEP["valid_accuracy"] = _or_null(FRACTION)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 5  # 3: groups; 4: contract, signal; 5: segments
+SCHEMA = 6  # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
 OUTSIDE = (1, 2, 3, 9, 14, 15)  # signals that come from elsewhere: what they end may go well another time
@@ -47,6 +47,8 @@ class Record:
     steps_budget: int | None = None
     best_step: int | None = None
     curve: list[Mapping[str, Any]] = field(default_factory=list)
+    ladder: list[Mapping[str, Any]] = field(default_factory=list)  # of learning rates: how far each came
+    score: Mapping[str, Any] = field(default_factory=dict)  # from the exam's floor to its ceiling (lra.runner.score)
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
     checkpoint: str | None = None
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training

@@ -88,6 +88,9 @@ class Draft:
     groups: list[Mapping[str, Any]] = field(default_factory=list)
     training: Mapping[str, Any] = field(default_factory=dict)
     curve: list[Mapping[str, Any]] = field(default_factory=list)
+    taken: int = 0  # steps of training, of all learning rates that were tried
+    ladder: list[Mapping[str, Any]] = field(default_factory=list)
+    score: Mapping[str, Any] = field(default_factory=dict)
     steps_done: int | None = None
     best_step: int | None = None
     accuracy_valid: float | None = None
@@ -167,6 +170,8 @@ class Draft:
             steps_budget=settings.train.steps,
             best_step=self.best_step,
             curve=self.curve,
+            ladder=self.ladder,
+            score=self.score,
             predictions=self.predictions,
             checkpoint=self.checkpoint,
             contract=self.contract,
@@ -187,7 +192,7 @@ class Draft:
 
     def _segments(self) -> list[Mapping[str, Any]]:
         """Of a run that was done in one go nothing beyond its other conditions is to be said."""
-        return [*self.segments, self.unfinished.segment(self.steps_done or 0)] if self.segments else []
+        return [*self.segments, self.unfinished.segment(self.taken)] if self.segments else []
 
     def save(self, status: str, reason: str | None) -> Path:
         """Write the record, and tell where it lies. Raises UserError if no place holds it (lra.runner.rescue)."""

@@ -26,7 +26,9 @@ from lra.runner.draft import Draft, Ended
 from lra.runner.known import Known, known
 from lra.runner.mirror import mirrored
 from lra.runner.place import folder
+from lra.runner.score import scored
 from lra.settings import build, identity
+from lra.settings.schema import Settings
 
 
 def prepare(draft: Draft) -> None:
@@ -104,12 +106,20 @@ def timed(draft: Draft, name: str) -> Iterator[None]:
         draft.wall[name] = draft.wall.get(name, 0.0) + time.perf_counter() - begin
 
 
+def steps(settings: Settings) -> str:
+    train = settings.train
+    if not train.rates:
+        return f"{train.steps} steps"
+    most = f"at most {train.steps_in_all} steps" if train.stop_at is not None else f"{train.steps_in_all} steps"
+    return f"{most} over {len(train.rates)} learning rates, {train.steps} of one,"
+
+
 def announce(draft: Draft) -> None:
     """What runs, on what, for how long, and which command gives comparable numbers."""
     settings, exam, where = draft.settings, draft.exam, draft.machine
     say(f"{settings.choices.model} on {exam.row}, budget {settings.budget}, seed {settings.seed}")
     say(
-        f"{settings.train.steps} steps of {settings.train.batch_size} examples of up to {exam.max_len} tokens, "
+        f"{steps(settings)} of {settings.train.batch_size} examples of up to {exam.max_len} tokens, "
         f"{draft.dtype} on {where['name']} ({where['threads']} threads)"
     )
     if settings.budget == "quick":
@@ -130,7 +140,7 @@ def cost(draft: Draft) -> None:
     if not found.ok:
         raise Ended(found.status, f"while measuring: {found.reason}")
     rate = found.train.examples_per_second
-    seconds = settings.train.steps * settings.train.batch_size / rate
+    seconds = settings.train.steps_in_all * settings.train.batch_size / rate
     say(
         f"measured: {console.rate(rate)} training examples/s, step peak {console.size(found.step_peak_bytes)}; "
         f"training takes at most about {console.duration(seconds)}"
@@ -158,21 +168,19 @@ def _pooling(draft: Draft) -> str:
 
 def train(draft: Draft) -> None:
     """Build the model, train it, and leave it with the weights that were best on valid."""
-    import torch
-
     from lra.machine.device import accelerator
     from lra.train import checkpoint
-    from lra.train.fit import Diverged, Fit, fit
+    from lra.train.fit import Diverged, Fit
+    from lra.train.ladder import climb
     from lra.train.progress import Progress
     from lra.train.state import Unfit
-    from lra.train.trainee import Alone, Trainee
+    from lra.train.trainee import Trainee
 
     settings, exam = draft.settings, draft.exam
     seed_everything(settings.seed)
     model = build.model(settings, exam)
     draft.parameters = sum(p.numel() for p in model.parameters())
-    device, several = draft.machine["device"], draft.machine["processes"] > 1
-    acc = accelerator(device, draft.dtype) if several else Alone(torch.device(device), draft.dtype)
+    acc = accelerator(draft.machine["device"], draft.dtype)
     if settings.checkpoint is not None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
     model.to(acc.device)
@@ -180,11 +188,11 @@ def train(draft: Draft) -> None:
         draft.treatment, Trainee(model, exam, settings.train, acc, settings.compile, settings.seed)
     )
     draft.trainee, draft.groups = trainee, trainee.groups()
-    bar = Progress(settings.train.steps, quiet=not draft.main)
+    bar = Progress(settings.train.steps_in_all, quiet=not draft.main)
     draft.fit = Fit()
     try:
         with timed(draft, "train"):
-            fit(trainee, settings, progress(draft, bar), draft.fit, draft.unfinished, draft.state)
+            climb(trainee, settings, progress(draft, bar), draft.fit, draft.unfinished, draft.state)
     except Diverged as error:
         raise Ended("diverged", str(error)) from error
     except Unfit as error:
@@ -219,11 +227,13 @@ def trained(draft: Draft) -> None:
     """Copy what training left, also where it was cut short."""
     result = draft.fit
     draft.curve, draft.steps_done, draft.best_step = result.curve, result.steps_done, result.best_step
+    draft.taken, draft.ladder = result.taken, result.ladder
     if result.best_accuracy is not None:
         draft.accuracy_valid, draft.items_valid = result.best_accuracy, result.best_items
     if result.positions and result.seconds:
         draft.training = {
             "seconds": round(result.seconds, 3),
+            "core_seconds": round(result.core_seconds, 3),
             "examples_per_second": result.examples / result.seconds,
             "tokens_per_second": result.tokens / result.seconds,
             "padding_share": 1 - result.tokens / result.positions,
@@ -249,7 +259,9 @@ def test(draft: Draft) -> None:
         score = evaluate(trainee.model, trainee.exam, "test", draft.settings, trainee.acc)
         draft.scored = True
     draft.accuracy_test, draft.items_test, draft.loss_test = score.accuracy, score.items, score.loss
-    draft.answers = packed(score.predictions, score.labels, score.clusters)
+    kinds = trainee.exam.asked_kinds("test") if len(trainee.exam.kinds) > 1 else None
+    draft.answers = packed(score.predictions, score.labels, score.clusters, kinds)
+    draft.score = scored(draft, score)
 
 
 def keep(draft: Draft) -> None:

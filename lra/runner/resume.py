@@ -95,7 +95,7 @@ class Unfinished:
         draft.wall = draft.wall | {k: float(v) for k, v in kept["wall"].items() if k != "data"}
         draft.before = float(kept["seconds"])
         self.steps_before = step
-        say(f"goes on from step {step} of {draft.settings.train.steps}")
+        say(f"goes on from step {step} of {draft.settings.train.steps_in_all}")
 
     def wanted(self) -> bool:
         draft = self.draft
@@ -141,7 +141,7 @@ class Unfinished:
             "seed": draft.settings.seed,
             "budget": draft.settings.budget,
             "row": draft.exam.row,
-            "steps": draft.settings.train.steps,
+            "steps": draft.settings.train.steps_in_all,
             "fingerprint": draft.data["fingerprint"],
             "segments": [*draft.segments, self.segment(step)],
             "draft": {

@@ -43,6 +43,7 @@ def checked(settings: Settings) -> Settings:
     betas = list(settings.train.betas)
     if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
         raise UserError(f"train.betas: {betas} is not two numbers in [0, 1)")
+    _ladder(settings)
     one_of(RERUN, "rerun")
     one_of(RESUME, "resume")
     one_of(SCHEDULES, "train.schedule")
@@ -60,6 +61,23 @@ def checked(settings: Settings) -> Settings:
     if size % parts:
         raise UserError(f"train.accumulate: {parts} does not divide train.batch_size {size}")
     return settings
+
+
+def _ladder(settings: Settings) -> None:
+    train = settings.train
+    rates, ends = list(train.rates), list(train.halve_at)
+    if any(not rate > 0 for rate in rates) or rates != sorted(set(rates)):
+        raise UserError(f"train.rates: {rates} is not a list of numbers above 0, ascending")
+    needed = (len(rates) - 1).bit_length() if rates else 0
+    if len(ends) != needed or ends != sorted(set(ends)) or any(not 0 < end < train.steps for end in ends):
+        raise UserError(
+            f"train.halve_at: {ends} is not {needed} ascending numbers of steps below train.steps={train.steps}, as "
+            f"{len(rates)} rates in train.rates ask for"
+        )
+    if not 0 <= train.average < 1:
+        raise UserError(f"train.average: {train.average} is not in [0, 1)")
+    if train.stop_at is not None and not 0 < train.stop_at <= 1:
+        raise UserError(f"train.stop_at: {train.stop_at} is not in (0, 1]")
 
 
 def _workers(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
-SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
+SCHEDULES = ("rsqrt", "cosine", "linear", "constant", "cosine_to_zero", "linear_to_zero")
 DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RERUN = ("no", "failed", "all")
@@ -70,6 +70,19 @@ class Train:
     grad_clip: float | None = None  # largest global norm; null: none
     diverged_at: float = 20.0  # a smoothed loss above this many times that of chance ends the run
     label_smoothing: float = 0.0
+    rates: tuple[float, ...] = ()  # learning rates to choose from by successive halving; none: learning_rate
+    halve_at: tuple[int, ...] = ()  # steps of each rate after which the worse half goes no further
+    average: float = 0.0  # decay of the moving average of the weights, which is what is evaluated; 0: no average
+    stop_at: float | None = None  # score on valid, 0 at the exam's floor and 1 at its ceiling, that is enough
+
+    @property
+    def steps_in_all(self) -> int:
+        """The most that a run takes, over all rates."""
+        total, begin, left = 0, 0, max(1, len(self.rates))
+        for end in (*self.halve_at, self.steps):
+            total += left * (end - begin)
+            begin, left = end, (left + 1) // 2
+        return total
 
 
 @dataclass(frozen=True)

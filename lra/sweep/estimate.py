@@ -25,12 +25,12 @@ STARTING = 30.0  # seconds of a run in which it neither trains nor scores: impor
 
 def trained(settings: Settings, cost: Mapping[str, Any]) -> float:
     """Seconds of all training steps, each as long as the measured one."""
-    return settings.train.steps * settings.train.batch_size / cost["train"]["examples_per_second"]
+    return settings.train.steps_in_all * settings.train.batch_size / cost["train"]["examples_per_second"]
 
 
 def scored(settings: Settings, cost: Mapping[str, Any], items: Mapping[str, int]) -> float:
     """Seconds of scoring the validation split every `train.eval_every` steps, and the test split once."""
-    rounds = math.ceil(settings.train.steps / settings.train.eval_every)
+    rounds = math.ceil(settings.train.steps_in_all / settings.train.eval_every)
     return (rounds * items["valid"] + items["test"]) / cost["inference"]["examples_per_second"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lra.errors import UserError
 from lra.machine.company import clock as now
 from lra.settings.schema import Settings, Train
 from lra.tasks.base import counted
@@ -41,11 +43,14 @@ class Fit:
     best_items: int | None = None
     best_state: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
+    core_seconds: float = 0.0  # of this process's processor time
     examples: int = 0
     tokens: int = 0
     positions: int = 0
     parts: int = 0  # of all steps, over one process
     undivided: str | None = None  # why every batch is one part, where there is a reason
+    taken: int = 0  # steps of all rates, this one's among them
+    ladder: list[dict[str, Any]] = field(default_factory=list)  # of each rate how far it came (lra.train.ladder)
 
 
 def fit(
@@ -55,8 +60,11 @@ def fit(
     out: Fit | None = None,
     saver: Saver | None = None,
     since: State | None = None,
+    until: int | None = None,
+    watch: Watch | None = None,
 ) -> Fit:
-    """Train for `settings.train.steps` steps; keep the weights that are best on valid (earliest of equals).
+    """Train for `settings.train.steps` steps, or `until` one of them; keep the weights that are best on valid
+    (earliest of equals). Where `train.stop_at` is reached on valid, it ends there.
 
     `out` is filled as training goes, so that an interrupted caller still has the curve. `saver` is handed the state
     before every evaluation and whenever it wants one; from such a state, `since`, training goes on to the same end.
@@ -66,58 +74,78 @@ def fit(
     train = settings.train
     cut = cut_for(trainee.model, settings, trainee.acc.device.type, trainee.exam.documents)
     out.undivided = cut.undivided
-    watch = Watch(trainee, train.diverged_at)
+    watch = watch if watch is not None else Watch(trainee, train.diverged_at)
+    end = train.steps if until is None else until
+    enough = enough_for(trainee.exam, train)
     if since is not None:
         restored(trainee, out, watch, since)
     trainee.net.train()
     done = out.steps_done
-    if done and due(done, train) and (not out.curve or out.curve[-1]["step"] != done):
+    if done and due(done, train, end) and (not out.curve or out.curve[-1]["step"] != done):
         mark(trainee, settings, done, watch.running, out)
+    if reached(out, enough):
+        return out
     batches = parts_of_batches(trainee, settings, cut, after=done)
-    clock = Clock(out.seconds)
-    for number in range(done + 1, train.steps + 1):
+    clock = Clock(out)
+    for number in range(done + 1, end + 1):
         with saver.held() if saver is not None else nullcontext():
             set_learning_rate(trainee.optimizer, learning_rate(number - 1, train))
             parts = next(batches)
             count(parts, trainee.acc.num_processes, out)
             step(trainee, parts, train.batch_size if trainee.exam.answers == "sequence" else None)
             out.steps_done = number
-            if watch.look(number, last=number == train.steps, asked=saver is not None and saver.wanted()):
-                out.seconds = clock.seconds()
+            out.taken += 1
+            if watch.look(number, last=number == end, asked=saver is not None and saver.wanted()):
+                clock.read()
                 progress(step=number, loss=watch.running, examples_per_second=out.examples / out.seconds)
-            if saver is not None and (watch.asked or due(number, train)):
+            if saver is not None and (watch.asked or due(number, train, end)):
                 with clock.stopped():
-                    out.seconds = clock.seconds()
                     saver.keep(captured(trainee, out, watch))
                     watch.asked = False
-        if due(number, train):
+        if due(number, train, end):
             with clock.stopped():
-                out.seconds = clock.seconds()
                 mark(trainee, settings, number, watch.running, out)
             progress(step=number, valid=out.curve[-1]["valid_accuracy"], loss=watch.running)
+            if reached(out, enough):
+                break
     return out
 
 
-def due(number: int, train: Train) -> bool:
+def due(number: int, train: Train, end: int) -> bool:
     """Is there an evaluation after this step?"""
-    return number % train.eval_every == 0 or number == train.steps
+    return number % train.eval_every == 0 or number == end
+
+
+def enough_for(exam: Any, train: Train) -> float | None:
+    """The accuracy on valid at which training ends early. Raises UserError for an exam that has no score."""
+    if train.stop_at is None:
+        return None
+    levels = exam.levels("valid")
+    if levels is None:
+        raise UserError(f"train.stop_at: task={exam.name} has no ceiling above a floor; it takes null")
+    floor, ceiling = levels
+    return floor + train.stop_at * (ceiling - floor)
+
+
+def reached(out: Fit, enough: float | None) -> bool:
+    return enough is not None and bool(out.curve) and out.curve[-1]["valid_accuracy"] >= enough
 
 
 class Clock:
-    """Seconds of training, which sees neither evaluations nor what is kept."""
+    """Seconds of training, which sees neither evaluations nor what is kept; told to a Fit when it is read."""
 
-    def __init__(self, before: float) -> None:
-        self.start, self.pause = now() - before, None
+    def __init__(self, out: Fit) -> None:
+        self.out, self.start = out, (now() - out.seconds, time.process_time() - out.core_seconds)
 
-    def seconds(self) -> float:
-        return (self.pause or now()) - self.start
+    def read(self) -> None:
+        wall, cores = self.start
+        self.out.seconds, self.out.core_seconds = now() - wall, time.process_time() - cores
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        self.pause = now()
+        self.read()
         yield
-        self.start += now() - self.pause
-        self.pause = None
+        self.start = now() - self.out.seconds, time.process_time() - self.out.core_seconds
 
 
 def parts_of_batches(trainee: Trainee, settings: Settings, cut: Cut, after: int = 0) -> Iterator[list[Part]]:
@@ -170,7 +198,7 @@ class Watch:
 
 def mark(trainee: Trainee, settings: Settings, number: int, running: float | None, out: Fit) -> None:
     """Score valid, add a point to the curve, and keep the weights if they are the best so far."""
-    score = evaluate(trainee.net, trainee.exam, "valid", settings, trainee.acc)
+    score = evaluate(trainee.evaluated, trainee.exam, "valid", settings, trainee.acc)
     if trainee.acc.device.type == "cuda":
         torch.cuda.synchronize()
     out.curve.append(
@@ -180,9 +208,10 @@ def mark(trainee: Trainee, settings: Settings, number: int, running: float | Non
             "valid_loss": score.loss,
             "valid_accuracy": score.accuracy,
             "seconds": round(out.seconds, 3),
+            "core_seconds": round(out.core_seconds, 3),
         }
     )
     if out.best_accuracy is None or score.accuracy > out.best_accuracy:
         out.best_accuracy, out.best_items, out.best_step = score.accuracy, score.items, number
-        state = trainee.acc.unwrap_model(trainee.net).state_dict()
+        state = trainee.acc.unwrap_model(trainee.evaluated).state_dict()
         out.best_state = {k: v.detach().to("cpu", copy=True) for k, v in state.items()}

@@ -18,8 +18,7 @@ from lra.settings.schema import Settings, Size
 #     a / b            90, 130, 110   50, 110, 50  30, 54, 44      26, 34
 #     here                     202            69          32          28
 #
-# At the first width all 13 models lie between 120 and 290, but for two that do much work a row whatever its length
-# (nystromformer and sparse: 500); steps there were quickest at 200, of 100, 200, 300 and 400.
+# At the first width all 13 models lie between 120 and 290; steps there were quickest at 200, of 100, 200, 300 and 400.
 LAUNCHES, GRADIENTS = 5.8e6, 25.0
 
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 COUNTS = (
-    "steps_done", "best_step", "best_accuracy", "best_items", "seconds", "examples", "tokens", "positions", "parts",
+    "steps_done", "best_step", "best_accuracy", "best_items", "seconds", "core_seconds", "examples", "tokens",
+    "positions", "parts",
 )  # fmt: skip
 
 
@@ -54,6 +55,8 @@ def captured(trainee: Any, out: Any, watch: Any) -> State:
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"buffer.{k}": v for k, v in model.named_buffers() if f"model.{k}" not in tensors}
     tensors |= {f"best.{k}": v for k, v in out.best_state.items()}
+    if trainee.average is not None:
+        tensors |= {f"average.{k}": v for k, v in trainee.average.state_dict().items()}
     numbers: dict[str, dict[str, Any]] = {}
     for index, kept in trainee.optimizer.state_dict()["state"].items():
         for name, value in kept.items():
@@ -80,7 +83,7 @@ def restored(trainee: Any, out: Any, watch: Any, state: State) -> None:
     """Make training what it was. Raises Unfit if the state is another model's."""
     acc, facts = trainee.acc, state.facts
     model = acc.unwrap_model(trainee.net)
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "buffer": {}, "best": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "buffer": {}, "best": {}, "average": {}, "optimizer": {}}
     for name, value in state.tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value
@@ -91,6 +94,8 @@ def restored(trainee: Any, out: Any, watch: Any, state: State) -> None:
             if kept is not None:
                 _owner(model, name)._buffers[name.rpartition(".")[2]] = kept.to(buffer.device, buffer.dtype)
         model.load_state_dict(parts["model"])
+        if trainee.average is not None:
+            trainee.average.load_state_dict(parts["average"])
         optimizer = trainee.optimizer.state_dict()
         optimizer["state"] = {int(i): dict(kept) for i, kept in facts["optimizer"].items()}
         for name, value in parts["optimizer"].items():

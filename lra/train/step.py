@@ -24,6 +24,8 @@ class Steps(Protocol):
 
     def gradients(self, part: Any, share: float) -> None: ...
 
+    def follow(self) -> None: ...
+
 
 def step(trainee: Steps, parts: Sequence[Any], asked: int | None = None) -> None:
     """One optimizer step on a batch that comes in parts, one or several.
@@ -46,6 +48,7 @@ def step(trainee: Steps, parts: Sequence[Any], asked: int | None = None) -> None
     if trainee.train.grad_clip is not None:
         acc.clip_grad_norm_(trainee.parameters(), trainee.train.grad_clip)
     trainee.optimizer.step()
+    trainee.follow()
     trainee.optimizer.zero_grad(set_to_none=True)
     trainee.steps += 1
 

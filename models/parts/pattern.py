@@ -36,6 +36,22 @@ class Part:
             return None
         return torch.zeros(self.hidden.shape, device=self.hidden.device).masked_fill_(self.hidden, -math.inf)
 
+    def trimmed(self) -> Part:
+        """The same without places that no block fills, as where the length is below the width of a block or window;
+        of keys one is left."""
+        rows, columns = (self.queries >= 0).any(0), (self.keys >= 0).flatten(0, 1).any(0)
+        columns[0] |= not columns.any()
+        hidden = None if self.hidden is None else self.hidden[rows][:, columns]
+        if hidden is not None and not hidden.any():
+            hidden = None
+        return replace(self, queries=self.queries[:, rows], keys=self.keys[..., columns], hidden=hidden)
+
+    @property
+    def pairs(self) -> int:
+        """How many scores are computed."""
+        heads, (blocks, width) = self.heads[1] - self.heads[0], self.queries.shape
+        return heads * blocks * width * self.keys.shape[-1]
+
     def to(self, device: torch.device) -> Part:
         hidden = None if self.hidden is None else self.hidden.to(device)
         return replace(self, queries=self.queries.to(device), keys=self.keys.to(device), hidden=hidden)
@@ -83,3 +99,16 @@ def open_to_all(parts: Sequence[Part], count: int, length: int, rows: bool = Tru
 
 
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def everything(parts: Sequence[Part], rule: Rule, heads: int, length: int) -> int | None:
+    """The number of the first query that stands in the parts, if all from there on see all keys; else None."""
+    if not parts:
+        return None
+    first = min(int(part.queries[part.queries >= 0].min()) for part in parts)
+    # Of patterns that leave much out, which is all of them at great lengths, nobody need ask the rule.
+    if sum(part.pairs for part in parts) < heads * (length - first) * length:
+        return None
+    key = torch.arange(length)
+    seen = rule(torch.arange(heads)[:, None, None], key[first:, None], key)
+    return first if seen.all() else None

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lra.models.parts import softmax
 from lra.models.parts.chance import Drops, keep_, kept, scale
 from lra.models.parts.eager import eager
 from lra.models.parts.flex import flex_attend, flex_ready
 from lra.models.parts.heads import MultiHead, all_real
-from lra.models.parts.pattern import Part, Rule
+from lra.models.parts.pattern import Part, Rule, everything
 from lra.models.parts.tiles import no_autocast, wide
 
 BACKENDS = ("auto", "blocks", "flex")
@@ -31,7 +34,7 @@ BACKENDS = ("auto", "blocks", "flex")
 NUMBERS_AT_ONCE = {"cpu": 2**20}
 NUMBERS_AT_ONCE_ELSEWHERE = 2**26
 LOG2_E = 1 / math.log(2)
-PATTERNS_KEPT = 8
+PATTERNS_KEPT = 8, 2**18  # in any case, and more while all hold no more numbers
 
 
 class Buffers:
@@ -201,6 +204,17 @@ def ones(buffers: Buffers, drops: Drops, query_rows: Tensor, key_rows: Tensor) -
     return kept(rows, columns, drops.rate, buffers.take("kept", *query_rows.shape, key_rows.shape[-1]))
 
 
+def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, first: int, drops: Drops | None) -> Tensor:
+    """`attend` where the queries from `first` on see every key, and those before it none."""
+    keys = None if all_real(mask) else mask[:, None, None]
+    if not first:
+        return softmax.attend(q, k, v, keys, drops)
+    if drops:
+        drops = drops._replace(rows=drops.rows[:, :, first:])
+    y = softmax.attend(q[:, :, first:], k, v, keys, drops)
+    return F.pad(y.transpose(1, 2), (0, 0, 0, 0, first, 0)).transpose(1, 2)
+
+
 @eager
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, parts: Sequence[Part], drops: Drops | None = None) -> Tensor:
     """Attention over a pattern: q, k, v (B, H, L, E) and mask (B, L) give (B, H, L, E).
@@ -224,6 +238,19 @@ def same(made_from: Sequence[tuple[Tensor, int | None]], now: Sequence[tuple[Ten
     )
 
 
+class Made(NamedTuple):
+    """A pattern for one length: from which buffers it was made, its parts and, if that is so of all queries that
+    stand in them, from which query on everything is seen."""
+
+    made_from: list[tuple[Tensor, int | None]]
+    parts: list[Part]
+    first: int | None
+
+    @property
+    def numbers(self) -> int:
+        return sum(part.queries.numel() + part.keys.numel() for part in self.parts)
+
+
 class Patterned(MultiHead):
     """Base of the mixers whose pattern depends on positions alone.
 
@@ -234,7 +261,7 @@ class Patterned(MultiHead):
 
     backend: "blocks" is `attend` above, on any device; "flex" is compiled `flex_attention`, CUDA
     only and without dropout on the weights, which it does not have; "auto" is flex where it can
-    run and blocks elsewhere.
+    run and blocks elsewhere. On a CPU, an input so short that everything is seen gets full attention.
 
     Raises ValueError for an unknown backend.
     """
@@ -258,16 +285,19 @@ class Patterned(MultiHead):
         seen = self.rule(length)(torch.arange(self.heads)[:, None, None], position[:, None], position)
         return seen.expand(self.heads, length, length)
 
-    def parts_on(self, length: int, device: torch.device) -> list[Part]:
+    def parts_on(self, length: int, device: torch.device) -> Made:
         """`parts`, kept for the lengths that were seen last, as long as the buffers are what they were then."""
         key, made_from = (length, str(device)), self.sources()
-        if key not in self.patterns or not same(self.patterns[key][0], made_from):
+        if key not in self.patterns or not same(self.patterns[key].made_from, made_from):
             self.patterns.pop(key, None)
-            while len(self.patterns) >= PATTERNS_KEPT:
+            few, numbers = PATTERNS_KEPT
+            while len(self.patterns) >= few and sum(made.numbers for made in self.patterns.values()) > numbers:
                 self.patterns.pop(next(iter(self.patterns)))
             with torch.device("cpu"):
-                self.patterns[key] = made_from, [part.to(device) for part in self.parts(length)]
-        return self.patterns[key][1]
+                parts = [part.trimmed() for part in self.parts(length) if (part.queries >= 0).any()]
+                first = everything(parts, self.rule(length), self.heads, length) if device.type == "cpu" else None
+            self.patterns[key] = Made(made_from, [part.to(device) for part in parts], first)
+        return self.patterns[key]
 
     def sources(self) -> list[tuple[Tensor, int | None]]:
         """What a pattern may be made from: the buffers, and how often each was written to (None: nobody counts)."""
@@ -294,7 +324,9 @@ class Patterned(MultiHead):
         return "flex" if ready or self.backend == "flex" else "blocks"
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        parts = self.parts_on(q.shape[2], q.device)
+        made = self.parts_on(q.shape[2], q.device)
         if self.path(q.device, q.dtype, self.dropout_now) == "flex":
-            return flex_attend(q, k, v, mask, self.rule(q.shape[2]), parts)
-        return attend(q, k, v, mask, parts, self.drops(q))
+            return flex_attend(q, k, v, mask, self.rule(q.shape[2]), made.parts)
+        if made.first is not None:
+            return attend_all(q, k, v, mask, made.first, self.drops(q))
+        return attend(q, k, v, mask, made.parts, self.drops(q))

@@ -1,8 +1,9 @@
-"""The short convolution of recurrent mixers: each channel by itself, over the last few positions, then SiLU.
+"""A short convolution: each channel by itself, over the last few positions, then SiLU.
 
     y_t = silu( b + sum_i w_i x_{t - i} ),  i = 0 .. K - 1           (x_{t + i} in the other direction)
 
-with x = 0 outside the input (Dao and Gu 2024, arXiv 2405.21060, section 7). Time O(L D K), memory O(L D): x alone
+with x = 0 outside the input (Dao and Gu 2024, arXiv 2405.21060, section 7), for recurrent mixers. Attention has it
+without the SiLU (So et al. 2021, arXiv 2109.08668, section 4): `BothWays`. Time O(L D K), memory O(L D): x alone
 is kept for the backward pass. As a sum of shifted copies, because torch's kernel for it is slow on CPUs, and in bf16
 does not come back on some. In float32 at least.
 """
@@ -18,29 +19,32 @@ from lra.models.parts.tiles import wide
 
 class _ShortConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool, silu: bool) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
-        ctx.reverse = reverse
+        ctx.options = reverse, silu
         y = _slide(x, weight, reverse)
         if bias is not None:
             y += bias
-        return torch.nn.functional.silu(y, inplace=True).to(x.dtype)
+        return (torch.nn.functional.silu(y, inplace=True) if silu else y).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         x, weight, bias = ctx.saved_tensors
-        y = _slide(x, weight, ctx.reverse)
-        if bias is not None:
-            y += bias
-        d = torch.ops.aten.silu_backward(grad.to(y.dtype), y)
-        seen, taps = x.to(y.dtype), []
+        reverse, silu = ctx.options
+        seen, taps = x.to(wide(x.dtype)), []
+        d = grad.to(seen.dtype)
+        if silu:
+            y = _slide(x, weight, reverse)
+            if bias is not None:
+                y += bias
+            d = torch.ops.aten.silu_backward(d, y)
         for lag in range(weight.shape[1]):
-            near, far = _apart(d, seen, lag, ctx.reverse)
+            near, far = _apart(d, seen, lag, reverse)
             taps.append((near * far).sum((0, 1)))
         d_bias = None if bias is None else d.sum((0, 1)).to(bias.dtype)
-        dx = _slide(d, weight, not ctx.reverse).to(x.dtype)
-        return dx, torch.stack(taps, 1).to(weight.dtype), d_bias, None
+        dx = _slide(d, weight, not reverse).to(x.dtype)
+        return dx, torch.stack(taps, 1).to(weight.dtype), d_bias, None, None
 
 
 def _apart(near: Tensor, far: Tensor, lag: int, reverse: bool) -> tuple[Tensor, Tensor]:
@@ -63,19 +67,37 @@ def _slide(x: Tensor, weight: Tensor, reverse: bool) -> Tensor:
 
 
 class ShortConv(nn.Module):
-    """(B, L, D) -> (B, L, D) as above; x is zero at padding. Initial values are those of torch's convolutions,
-    uniform within K^-1/2.
+    """(B, L, D) -> (B, L, D) as above, without the SiLU if `silu` is off; x is zero at padding. Initial values are
+    those of torch's convolutions, uniform within K^-1/2.
 
     A hole keeps its distance. Raises ValueError if `taps` is below 1.
     """
 
-    def __init__(self, dim: int, taps: int = 4, bias: bool = False, reverse: bool = False) -> None:
+    def __init__(self, dim: int, taps: int = 4, bias: bool = False, reverse: bool = False, silu: bool = True) -> None:
         super().__init__()
         if taps < 1:
             raise ValueError(f"model.mixer.conv_kernel: {taps} is not above 0, or null")
-        self.reverse = reverse
+        self.reverse, self.silu = reverse, silu
         self.weight = nn.Parameter(torch.empty(dim, taps).uniform_(-(taps**-0.5), taps**-0.5))
         self.bias = nn.Parameter(torch.empty(dim).uniform_(-(taps**-0.5), taps**-0.5)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return _ShortConv.apply(x, self.weight, self.bias, self.reverse)
+        return _ShortConv.apply(x, self.weight, self.bias, self.reverse, self.silu)
+
+
+class BothWays(nn.Module):
+    """(B, L, D) -> (B, L, D): the first half of the channels looks back, the second ahead, without SiLU.
+
+    So do the mixers that run both ways, half of their heads each; `causal`: all channels look back.
+    """
+
+    def __init__(self, dim: int, taps: int, causal: bool = False) -> None:
+        super().__init__()
+        self.sizes = [dim] if causal else [dim - dim // 2, dim // 2]
+        self.ways = nn.ModuleList(
+            ShortConv(size, taps, reverse=reverse, silu=False)
+            for size, reverse in zip(self.sizes, (False, True), strict=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([conv(part) for conv, part in zip(self.ways, x.split(self.sizes, -1), strict=True)], -1)

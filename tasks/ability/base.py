@@ -16,6 +16,7 @@ from lra.tasks.base import NOT_ASKED, DataError, Split, Task
 
 VERSION = 1  # of what is drawn; another one is another exam
 SIZES = (500, 2000)
+REACH = 2  # tokens to either side that a rule without a mixer may see
 
 Scalar = int | float | str | bool
 Option = Scalar | Sequence[float]
@@ -27,13 +28,15 @@ class Ability(Task):
     A subclass says in `ranges` what its options may be, (least, most) or the words allowed, hands their values to
     this constructor, sets `symbols`, `num_classes` and, where answers are reported apart, `kinds`, and implements
     `draw`. sizes: of valid and test; training draws from a stream, of which item i is a function of the seed and i.
-    No content is in two splits: an item that valid or test holds is drawn again.
+    No content is in two splits: an item that valid or test holds is drawn again. test_len: lengths of `twin`s that a
+    model is tested at besides, without having been trained there.
     """
 
     answers = "token"
     ranges: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     kinds: tuple[str, ...] = ("all",)
     local_rules = ("majority", "window1", "window5")
+    ceiling_rule: str  # of `rules`, where `ceiling` knows no formula
 
     def __init__(
         self,
@@ -42,14 +45,19 @@ class Ability(Task):
         options: Mapping[str, Option],
         sizes: tuple[int, int] = SIZES,
         seed: int = 0,
+        test_len: Sequence[int] = (),
         **common: Any,
     ) -> None:
         super().__init__(name, max_len, **common)
+        if not isinstance(test_len, (list, tuple)) or any(not whole(n) or n < 1 for n in test_len):
+            raise DataError(f"task.test_len: {test_len!r} is not a list of lengths in tokens")
+        self.test_len = tuple(test_len)
         if len(sizes) != 2 or any(not whole(n) or n < 1 for n in sizes):
             raise DataError(f"task.sizes: {list(sizes)} is not two positive numbers (valid, test)")
         taken("seed", seed, (0, 2**61 - 1))
         self.options = {field: taken(field, value, self.ranges[field]) for field, value in options.items()}
         self.sizes, self.seed = tuple(sizes), seed
+        self._levels: dict[str, tuple[float, float]] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -57,10 +65,15 @@ class Ability(Task):
 
     @property
     def row(self) -> str:
-        """The name and all that is not the exam's own: recall-128-pairs16."""
+        """The exam, whatever a YAML calls it, and all that is not its own: recall-128-pairs16."""
         usual = inspect.signature(type(self).__init__).parameters
         apart = {k: v for k, v in self.options.items() if v != usual[k].default}
-        return "-".join((super().row, *(worded(k, v) for k, v in apart.items())))
+        length = () if self.max_len == self.standard_len else (str(self.max_len),)
+        return "-".join((usual["name"].default, *length, *(worded(k, v) for k, v in apart.items())))
+
+    def twin(self, length: int) -> Ability:
+        """The same exam at another length. Raises DataError if it has none."""
+        return type(self)(name=self.name, max_len=length, sizes=self.sizes, seed=self.seed, **self.options)
 
     def draw(self, source: Source, indices: np.ndarray, split: str) -> Drawn:
         """The items of `indices` (n,) of a split, from a source of n items."""
@@ -84,14 +97,31 @@ class Ability(Task):
     def identity(self) -> Any:
         return {"generator": VERSION, "sizes": self.sizes, "seed": self.seed, **self.options}
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """Exact share that the best rule gets right which knows the position and the tokens from -reach to +reach,
-        on the test set's law; null where it is measured only."""
+        on the law of that split; null where it is measured only."""
         return None
 
     def ceiling(self) -> float | None:
         """The best possible; null where it is measured only."""
         return 1.0
+
+    def levels(self, split: str) -> tuple[float, float] | None:
+        """Floor, that of the best rule from the tokens within REACH, and ceiling; measured on the split where no
+        formula is known. Null where that rule is as good as any."""
+        if split not in self._levels:
+            floor, ceiling = self.floor(REACH, split), self.ceiling()
+            self._levels[split] = (
+                self._measured(split, self.in_sight(REACH)) if floor is None else floor,
+                self._measured(split, self.rules()[self.ceiling_rule]) if ceiling is None else ceiling,
+            )
+        floor, ceiling = self._levels[split]
+        return (floor, ceiling) if floor < ceiling else None
+
+    def _measured(self, split: str, rule: Rule) -> float:
+        asked = self.split(split)
+        right = rule(self.split("train"), asked) == asked.labels
+        return float(right[asked.labels != NOT_ASKED].mean())
 
     def notes(self) -> dict[str, Any]:
         levels = {"chance": 1 / self.num_classes, "floor": self.floor(0), "floor_of_5": self.floor(2)}

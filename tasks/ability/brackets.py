@@ -61,6 +61,6 @@ class Brackets(Ability):
             depth = level + opens
         return out.T
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """The opener is out of sight, and no other token knows its type."""
         return 1 / self.num_classes if reach <= APART else None

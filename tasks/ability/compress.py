@@ -50,7 +50,7 @@ class Compress(Ability):
 
         return rule
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """The reader sees its neighbours."""
         seen = min(reach, self.place) + min(reach, self.max_len - 1 - self.place)
         return (seen + (self.max_len - 1 - seen) / self.num_classes) / (self.max_len - 1)

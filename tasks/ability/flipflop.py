@@ -61,10 +61,10 @@ class FlipFlop(Ability):
         kinds[:] = np.vectorize(names.get)(shares)
         return Drawn(tokens, labels, kinds)
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """Known is a bit that was written within reach; by shares of reads over the test set."""
         right = asked = 0.0
-        for p in self.tested:
+        for p in self.tested if split == "test" else (self.ignore,):
             at = np.arange(1, self.max_len)
             reads = np.where(at == self.max_len - 1, 1.0, (1 - p) / 2)
             known = np.where(at <= reach, 1.0, 1 - ((1 + p) / 2) ** reach)

@@ -62,6 +62,6 @@ class Hops(Ability):
         np.put_along_axis(kinds, places, self.hops - level, 1)
         return Drawn(tokens, labels, kinds)
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """From the query alone nothing is known; what the first ones see of the links is measured."""
         return 1 / self.num_classes if reach == 0 else None

@@ -43,6 +43,6 @@ class Memorise(Ability):
         labels[:, 1::2] = self.map[drawn[:, : self.max_len // 2]]
         return Drawn(tokens, labels, kinds)
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """Without its neighbour the likeliest class of the map."""
         return 1.0 if reach else float(np.bincount(self.map).max() / self.facts)

@@ -74,7 +74,7 @@ class Needle(Ability):
 
         return rule
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """A needle within reach is known, of others nothing is."""
         distance = np.arange(1, self.max_len)
         asked = np.ones(self.max_len - 1)  # at the end, at each distance as often

@@ -32,6 +32,8 @@ class Recall(Ability):
     fuzzy f   (adjacent) key and value are 1 to f symbols each, lengths uniform, no symbol twice in one, no key twice;
               a query is the key and one blank for each symbol of its value, asked at the blanks
     updates u of the keys are written twice, with two different values; the later write counts
+    fewest n  the number of pairs is each item's own, log-uniform from n to `pairs` (so that a model that is trained
+              once shows at which number it fails), reported by octave; 0: always `pairs`
     """
 
     standard_len = 64
@@ -39,7 +41,7 @@ class Recall(Ability):
     ranges: ClassVar = {
         "pairs": (1, 4096), "keys": (1, 8192), "values": (2, 4096), "queries": (1, 65536),
         "form": ("joint", "adjacent"), "noise": (0.0, 0.95), "mode": ("add", "replace"), "fuzzy": (0, 3),
-        "updates": (0, 4096),
+        "updates": (0, 4096), "fewest": (0, 4096),
     }  # fmt: skip
 
     def __init__(
@@ -55,11 +57,12 @@ class Recall(Ability):
         mode: str = "add",
         fuzzy: int = 0,
         updates: int = 0,
+        fewest: int = 0,
         **common: Any,
     ) -> None:
         options = {
             "pairs": pairs, "keys": keys, "values": values, "queries": queries, "form": form, "noise": noise,
-            "mode": mode, "fuzzy": fuzzy, "updates": updates,
+            "mode": mode, "fuzzy": fuzzy, "updates": updates, "fewest": fewest,
         }  # fmt: skip
         super().__init__(name, max_len, options, **common)
         self.num_classes, self.keys, self.queries = values, keys, queries
@@ -68,7 +71,11 @@ class Recall(Ability):
         self.pairs = pairs - self.noise if mode == "replace" else pairs
         self.width = 1 if form == "joint" else 2 * max(fuzzy, 1)  # of a write, at most
         self.asks = 2 * fuzzy or 1  # tokens of a query, at most
+        self.fewest = fewest
         self.check()
+        if fewest:
+            octaves = range(fewest.bit_length() - 1, self.pairs.bit_length())
+            self.kinds = tuple(f"pairs {1 << octave}" for octave in octaves)
         shown = [f"k{k}v{v}" for k in range(keys) for v in range(values)] if form == "joint" else named("v", values)
         self.symbols = ("filler", "blank", *named("k", keys), *named("noise", NOISE), *shown)
         self.first_noise, self.first_value = FIRST_KEY + keys, FIRST_KEY + keys + NOISE
@@ -82,6 +89,10 @@ class Recall(Ability):
             raise DataError(f"task.updates: {self.updates} is not at most the number of pairs, {self.pairs}")
         if self.fuzzy and (self.form == "joint" or self.updates):
             raise DataError(f"task.fuzzy: {self.fuzzy} is for task.form=adjacent and task.updates=0")
+        if self.fewest and (self.fewest >= self.pairs or self.fuzzy or self.updates or self.noise):
+            raise DataError(
+                f"task.fewest: {self.fewest} is for more pairs, task.pairs={self.pairs}, and no fuzzy, updates or noise"
+            )
         if self.fuzzy > min(self.keys, self.num_classes):
             raise DataError(f"task.fuzzy: {self.fuzzy} is not at most the number of keys and of values")
         noise = self.noise * (1 if self.form == "joint" else 2)
@@ -93,15 +104,19 @@ class Recall(Ability):
         tokens, labels, kinds = blank(len(source), self.max_len, FILLER)
         keys, values = self.pieces(source)
         held = np.concatenate((np.arange(self.pairs), np.arange(self.updates)))  # the key of each write
+        pairs = self.numbers(source)
         writes, wide = keys[:, held], 1 if self.form == "joint" else 2
+        left_out = held >= pairs[:, None]
+        writes[left_out], values[left_out] = -1, -1
         slots = source.order("slots", len(held) + self.noise)
         spans = np.full(slots.shape, wide)
+        spans[:, : len(held)][left_out] = 0
         if self.form == "adjacent":
             spans[:, : len(held)] = widths(writes) + widths(values)
         starts = laid(spans, slots)
         shown = starts[:, : len(held)]
         if self.form == "joint":
-            put(tokens, shown, writes * self.num_classes + values, self.first_value)
+            put(tokens, shown, np.where(writes < 0, -1, writes * self.num_classes + values), self.first_value)
         else:
             put(tokens, shown, writes, FIRST_KEY)
             put(tokens, shown + widths(writes), values, self.first_value)
@@ -111,7 +126,7 @@ class Recall(Ability):
         last = values[:, : self.pairs].copy()
         again = slots[:, self.pairs : len(held)] > slots[:, : self.updates]
         last[:, : self.updates] = np.where(again[:, :, None], values[:, self.pairs :], last[:, : self.updates])
-        self.ask(source, Drawn(tokens, labels, kinds), keys, last, spans.sum(1))
+        self.ask(source, Drawn(tokens, labels, kinds), keys, last, spans.sum(1), pairs)
         return Drawn(tokens, labels, kinds)
 
     def pieces(self, source: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -125,11 +140,36 @@ class Recall(Ability):
         values = np.concatenate((values, (values[:, : self.updates] + step) % self.num_classes), axis=1)
         return keys[:, :, None], values[:, :, None]
 
-    def ask(self, source: Source, out: Drawn, keys: np.ndarray, values: np.ndarray, begin: np.ndarray) -> None:
+    def numbers(self, source: Source) -> np.ndarray:
+        """Of pairs, (n,): n with probability log((n + 1) / n), up to a factor."""
+        if not self.fewest:
+            return np.full(len(source), self.pairs)
+        below = np.log(np.arange(self.fewest, self.pairs + 1) / self.fewest)
+        below /= np.log((self.pairs + 1) / self.fewest)
+        drawn = (source.bits("number", 1)[:, 0] >> np.uint64(11)) * 2.0**-53
+        return self.fewest - 1 + np.searchsorted(below, drawn, side="right")
+
+    def asked_for(self, source: Source, pairs: np.ndarray) -> np.ndarray:
+        """Which pair each query is about, (n, queries), in no order: each once, as far as queries go, then any."""
+        order = source.order("each", self.pairs)
+        order = np.take_along_axis(order, np.argsort(order >= pairs[:, None], axis=1, kind="stable"), 1)
+        rest = np.arange(self.queries) - pairs[:, None]
+        any_ = source.below("more", max(self.queries - (self.fewest or self.pairs), 1), pairs[:, None])
+        again = np.take_along_axis(any_, rest.clip(0, any_.shape[1] - 1), 1)
+        each = order[:, np.arange(self.queries).clip(max=self.pairs - 1)]
+        return np.where(rest < 0, each, again)
+
+    def ask(
+        self,
+        source: Source,
+        out: Drawn,
+        keys: np.ndarray,
+        values: np.ndarray,
+        begin: np.ndarray,
+        pairs: np.ndarray,
+    ) -> None:
         """Put the queries at uniform places from `begin` (n,) on."""
-        which = source.order("each", self.pairs)[:, : self.queries]
-        more = source.below("more", max(self.queries - self.pairs, 0), self.pairs)
-        which = np.take_along_axis(np.concatenate((which, more), axis=1), source.order("turns", self.queries), 1)
+        which = np.take_along_axis(self.asked_for(source, pairs), source.order("turns", self.queries), 1)
         asked, answers = pick(keys, which), pick(values, which)
         behind = widths(asked) if self.fuzzy else np.zeros_like(which)  # where a query is answered
         more = behind + widths(answers) - 1  # tokens beyond its first
@@ -139,11 +179,15 @@ class Recall(Ability):
         if self.fuzzy:
             put(out.tokens, starts + behind, np.where(answers >= 0, 0, -1), BLANK)
         put(out.labels, starts + behind, answers, 0)
-        put(out.kinds, starts + behind, np.where(answers >= 0, which[:, :, None] < self.updates, -1), 0)
+        kind = which < self.updates
+        if self.fewest:
+            octave = np.frexp(pairs)[1] - self.fewest.bit_length()
+            kind = np.broadcast_to(octave[:, None], which.shape)
+        put(out.kinds, starts + behind, np.where(answers >= 0, kind[:, :, None], -1), 0)
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """Known is a value whose last write the first queries still see."""
-        if self.fuzzy or reach > 2:
+        if self.fuzzy or self.fewest or reach > 2:
             return None
         slots, wide = self.pairs + self.updates + self.noise, 1 if self.form == "joint" else 2
         twice = self.updates / self.pairs

@@ -61,7 +61,7 @@ class Select(Ability):
         blanks = np.bincount(shifted.ravel(), minlength=len(source) * self.marked).reshape(-1, self.marked)
         return np.cumsum(blanks, axis=1) + np.arange(self.marked)
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """Ask j sees the last reach - j positions before the asks; it knows its token if that and all later ones
         stand there."""
         if self.marked > reach:

@@ -34,5 +34,5 @@ class Shift(Ability):
         labels[:, self.by :] = drawn[:, : -self.by]
         return Drawn(drawn + 1, labels, kinds)
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         return 1.0 if reach >= self.by else 1 / self.num_classes

@@ -22,6 +22,7 @@ class Smooth(Ability):
     """
 
     standard_len = 128
+    ceiling_rule = "forward_backward"
     ranges: ClassVar = {"switch": (0.001, 0.5), "flip": (0.001, 0.5)}
 
     def __init__(
@@ -63,7 +64,7 @@ class Smooth(Ability):
     def ceiling(self) -> float | None:
         return None
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """Of all tokens within reach, by their probabilities."""
         last = self.max_len - 1
         sights = [(min(reach, t), min(reach, last - t)) for t in range(self.max_len)]

@@ -82,7 +82,7 @@ class State(Ability):
             now[:] = self.table[before, now]
         return out.T
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """A group's product is known where the beginning is in sight; elsewhere it is uniform, whatever is seen. Of
         a majority the rest of the prefix is a sum of coins."""
         so_far = np.arange(self.first, self.max_len) + 1

@@ -49,7 +49,7 @@ class Texture(Ability):
         tokens = np.concatenate((1 + pixels.reshape(n, -1), 1 + self.num_classes + copy), axis=1)
         return Drawn(tokens, labels, kinds)
 
-    def floor(self, reach: int) -> float | None:
+    def floor(self, reach: int, split: str = "test") -> float | None:
         """From the coarse pixel alone: of four pixels with that mean, the likeliest value of one. With a side of four
         its neighbours within 2 tell no more."""
         if reach > (2 if self.side > 2 else 0) or self.num_classes > 16:
@@ -60,6 +60,8 @@ class Texture(Ability):
             for pixel in range(self.num_classes):
                 ways[(rest + pixel + 2) // 4, pixel] += count
         return float(ways.max(1).sum() / ways.sum())
+
+    ceiling_rule = "matching_tiles"
 
     def ceiling(self) -> float | None:
         return 1.0 if self.tiles == 1 else None

@@ -51,6 +51,27 @@ def assert_same(
         assert error < bound, f"{what}: relative error {error:.1e}"
 
 
+def assert_causal(layer: nn.Module, dim: int, length: int = 150) -> None:
+    """No output moves with what comes later, by value and by gradient; what comes before does move it."""
+    generator = torch.Generator().manual_seed(11)
+    x, other = torch.randn(2, 3, length, dim, generator=generator)
+    mask = random_mask(3, length, generator, scattered=True)
+    mask[0], mask[:, length // 2] = True, True
+    for place in (0, length // 2, length - 2):
+        later = (torch.arange(length) > place)[:, None]
+        leaf = x.clone().requires_grad_()
+        torch.manual_seed(5)  # of dropout, in training
+        y = layer(leaf, mask)
+        torch.manual_seed(5)
+        again = layer(torch.where(later, other, x), mask)
+        real = mask[:, : place + 1]
+        torch.testing.assert_close(again[:, : place + 1][real], y[:, : place + 1][real], rtol=1e-5, atol=1e-6)
+        (gradient,) = torch.autograd.grad(y[:, place][mask[:, place]].sum(), leaf)
+        assert not gradient[:, place + 1 :].any()
+        if place == length // 2:
+            assert gradient[0, : place + 1].abs().amax(-1).gt(0).all()
+
+
 def assert_mixer(build: Callable[..., nn.Module], bf16: float = 0.05) -> None:
     """The contract of `models`: `build(dim=32, heads=2, max_len=48)` makes a mixer."""
     torch.manual_seed(3)

@@ -49,6 +49,31 @@ def projected(
     return [turned(q), turned(k), v] if rotary else [q, k, v]
 
 
+def tapped(w: dict[str, Tensor], name: str, y: Tensor) -> Tensor:
+    """y (B, L, D) after its short convolution: each position from itself and the K - 1 before it; where there is a
+    second way, channels of the second half from those after it."""
+    ways, out = [w[n] for n in sorted(w) if n.startswith(f"short_conv.{name}.ways.")], []
+    for way, half in zip(ways, y.split([len(way) for way in ways], -1), strict=True):
+        step = 1 if way is not ways[0] else -1
+        rows = []
+        for t in range(y.shape[1]):
+            there = [i for i in range(way.shape[1]) if 0 <= t + step * i < y.shape[1]]
+            rows.append(sum(half[:, t + step * i] * way[:, i] for i in there))
+        out.append(torch.stack(rows, 1))
+    return torch.cat(out, -1)
+
+
+def neighbourly(
+    w: dict[str, Tensor], x: Tensor, mask: Tensor, heads: int, rotary: bool = False, convolved: bool = False
+) -> list[Tensor]:
+    """`projected` where each of the three may have its short convolution, which takes padding for zeros."""
+    out = []
+    for name in ("query", "key", "value"):
+        y = x @ w[f"{name}.weight"].T
+        out.append(split(tapped(w, name, y * mask[..., None]) if convolved else y, heads))
+    return [*map(turned, out[:2]), out[2]] if rotary else out
+
+
 def softmax_over(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
     """Vaswani et al. 2017, eq. 1, over the keys that are seen, (B or 1, H or 1, L, L): zeros where that is none."""
     weights = (q @ k.mT / q.shape[-1] ** 0.5).exp() * seen

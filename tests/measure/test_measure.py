@@ -56,11 +56,12 @@ STEP = """
 import ctypes, gc, torch
 from lra.machine.device import seed_everything
 from lra.machine.pace import Pace
+from lra.machine.alone import Alone
 from lra.measure.gauges import step_peak_bytes
 from lra.settings import build, compose
 from lra.train.batches import dealt
 from lra.train.step import step as one
-from lra.train.trainee import Alone, Trainee
+from lra.train.trainee import Trainee
 settings = compose.config(["task=text", "budget=quick", "model=NAME", "task.max_len=2048"])
 exam = build.task(settings)
 seed_everything(0)

@@ -18,7 +18,7 @@ from lra.models.bigbird import BigBird
 from lra.models.local import Local
 from lra.models.longformer import Longformer
 from lra.models.parts import pattern, patterned
-from lra.models.parts.chance import Chance
+from lra.models.parts.chance import Chance, tell
 from lra.models.parts.flex import TILE, flex_attend, flex_ready, tiles_of
 from lra.models.parts.heads import MultiHead
 from lra.models.parts.pattern import Part, all_keys, open_to_all, starts, within
@@ -117,6 +117,54 @@ def test_chunks_do_not_matter(name, monkeypatch) -> None:
         results.append((y, *torch.autograd.grad(y.square().sum(), (leaf, *layer.parameters()))))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+SHORT: dict[str, tuple[Callable[..., Patterned], int]] = {
+    "local": (lambda **more: Local(16, 2, 100, block=16, neighbours=1, **more), 32),
+    "longformer": (lambda **more: Longformer(16, 2, 100, window=64, global_tokens=2, **more), 35),
+    "bigbird": (lambda **more: BigBird(16, 2, 100, block=16, random_blocks=0), 48),
+    "strided": (lambda **more: Sparse(16, 2, 100, pattern="strided", stride=16), 17),
+    "merged": (lambda **more: Sparse(16, 2, 100, stride=16, summary=2), 16),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_what_sees_everything_gets_full_attention(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as the lists give, padding and dropped weights too, up to the length at which it stops."""
+    make, longest = SHORT[name]
+    torch.manual_seed(0)
+    layer = make(dropout=0.3).double().train()
+    x = torch.randn(2, longest + 1, 16, dtype=torch.float64)
+    for length in (1, 7, longest, longest + 1):
+        mask = torch.arange(length) < torch.tensor([[length], [max(1, length - 4)]])
+        found, full = [], []
+        for lists in (False, True):
+            if lists:
+                monkeypatch.setattr(patterned, "everything", lambda *_: None)
+                monkeypatch.setattr(Part, "trimmed", lambda part: part)
+                layer.patterns.clear()
+            tell(layer, 0, length, torch.arange(2))
+            leaf = x[:, :length].clone().requires_grad_()
+            y = layer(leaf, mask)
+            wanted = (leaf, *layer.parameters())
+            found.append((y[mask], *torch.autograd.grad(y[mask].sin().sum(), wanted, materialize_grads=True)))
+            full.append(layer.parts_on(length, x.device).first is not None)
+        monkeypatch.undo()
+        layer.patterns.clear()
+        assert full == [length <= longest and (name != "longformer" or length > 2), False]
+        for fast, slow in zip(*found, strict=True):
+            torch.testing.assert_close(fast, slow)
+
+
+def test_patterns_of_short_inputs_are_all_kept() -> None:
+    """As parts of like length come in all lengths; long ones are not."""
+    layer, cpu = Local(16, 2, 8192), torch.device("cpu")
+    for length in range(1, 100):
+        layer.parts_on(length, cpu)
+    assert len(layer.patterns) == 99
+    for length in range(8000, 8100):
+        layer.parts_on(length, cpu)
+    assert patterned.PATTERNS_KEPT[0] <= len(layer.patterns) < 40
 
 
 def test_positions() -> None:

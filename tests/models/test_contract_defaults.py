@@ -7,6 +7,7 @@ from inspect import Parameter, signature
 import pytest
 
 from lra.models.bigbird import BigBird
+from lra.models.linear import LinearAttention
 from lra.models.linformer import Linformer
 from lra.models.local import Local
 from lra.models.longformer import Longformer
@@ -31,7 +32,8 @@ COMMON = {
     "bias": False,
 }
 OWN = {
-    "transformer": (FullAttention, {}),
+    "transformer": (FullAttention, {"conv_kernel": None, "causal": False}),
+    "linear": (LinearAttention, {"conv_kernel": None, "causal": False}),
     "bigbird": (
         BigBird,
         {

@@ -19,6 +19,7 @@ from lra.check.subject import Subject, padded
 from lra.errors import UserError
 from lra.models.bigbird import BigBird, ExtraTokens
 from lra.models.classifier import Classifier
+from lra.models.linear import LinearAttention
 from lra.models.longformer import Longformer
 from lra.models.nystromformer import Nystromformer
 from lra.models.performer import Performer
@@ -27,6 +28,7 @@ from lra.models.sinkhorn import SinkhornAttention
 from lra.models.sparse import Sparse
 from lra.models.stack import ResidualStack
 from lra.models.synthesizer import KINDS, Synthesizer
+from lra.models.transformer import FullAttention
 from lra.models.transformer_xl import RelativeAttention
 from lra.settings.compose import config
 from lra.settings.schema import Settings
@@ -45,6 +47,8 @@ MORE: dict[str, Callable[[], Classifier]] = {
     "bigbird-etc": lambda: of(
         partial(BigBird, block=8, global_blocks=0, extra_tokens=3), partial(ExtraTokens, extra_tokens=3)
     ),
+    "linear-causal": lambda: of(partial(LinearAttention, conv_kernel=3, causal=True)),
+    "transformer-causal": lambda: of(partial(FullAttention, conv_kernel=3, causal=True)),
     "longformer-small": lambda: of(partial(Longformer, window=16, dilation=[1, 2], global_tokens=9)),
     "nystromformer-uneven": lambda: of(partial(Nystromformer, landmarks=7)),
     "performer-relu": lambda: of(partial(Performer, features=16, kernel="relu")),

@@ -30,6 +30,7 @@ LENGTH, HEADS, RATE, DRAWS = 12, 2, 0.3, 150
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
     "transformer": FullAttention,
+    "transformer-causal": partial(FullAttention, causal=True),
     "local": partial(Local, block=4, neighbours=1),
     "longformer": partial(Longformer, window=6, dilation=[1, 2], global_tokens=2),
     "longformer-many": partial(Longformer, window=6, global_tokens=13),

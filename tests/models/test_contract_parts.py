@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from lra.check.subject import Subject
 from lra.models.classifier import Classifier
+from lra.models.linear import LinearAttention
 from lra.models.parts.chance import Chance, tell
 from lra.models.reformer import LSHAttention, ReversibleStack
 from lra.models.stack import ResidualStack
 from lra.models.synthesizer import KINDS, Synthesizer
+from lra.models.transformer import FullAttention
 from lra.settings.compose import config
 from lra.settings.schema import Settings
 from lra.settings.words import choices
@@ -25,6 +27,12 @@ TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=2", "si
 TINY += ["size.attention_dropout=0.3"]
 SIZES = {"depth": 2, "dim": 16, "heads": 2, "mlp_dim": 16, "dropout": 0.2, "attention_dropout": 0.3}
 MORE = {
+    **{
+        f"{name}-causal": lambda mixer=mixer, **o: Classifier(
+            64, 3, LONGEST, partial(mixer, conv_kernel=3, causal=True), ResidualStack, **SIZES, **o
+        )
+        for name, mixer in {"transformer": FullAttention, "linear": LinearAttention}.items()
+    },
     "reformer-chunks": lambda **o: Classifier(
         64, 3, LONGEST, partial(LSHAttention, chunk=8), partial(ReversibleStack, feed_forward_chunks=4), **SIZES, **o
     ),

@@ -24,7 +24,7 @@ KINDS = {
     "negative": {"negative_eigenvalues": True},
     "unconvolved": {"conv_kernel": None},
     "two": {"steps": 2},
-    "all": {"gated": True, "negative_eigenvalues": True, "steps": 2, "conv_kernel": 3},
+    "three": {"gated": True, "negative_eigenvalues": True, "steps": 3, "conv_kernel": 3},
 }
 
 
@@ -124,13 +124,13 @@ def test_weight_decay_leaves_steps_alone() -> None:
 def test_bad_sizes_are_told() -> None:
     with pytest.raises(ValueError, match="size.heads: 3 times 2 does not divide qkv_dim 16"):
         DeltaNet(16, 3)
-    for steps in (0, 3):
-        with pytest.raises(ValueError, match=f"model.mixer.steps: {steps} is not 1 or 2"):
+    for steps in (0, 1.5):
+        with pytest.raises(ValueError, match=f"model.mixer.steps: {steps} is not a whole number from 1"):
             DeltaNet(16, 2, steps=steps)
     with pytest.raises(ValueError, match="model.mixer.conv_kernel: 0"):
         DeltaNet(16, 2, conv_kernel=0)
 
 
-@pytest.mark.parametrize("kind", ["plain", "all"])
+@pytest.mark.parametrize("kind", ["plain", "three"])
 def test_keeps_the_contract(kind: str) -> None:
     assert_mixer(partial(build, partial(DeltaNet, **KINDS[kind])))

@@ -13,8 +13,10 @@ from torch import Tensor
 
 import lra.models.parts.tiles
 from lra.models.linear import LinearAttention, kernel_attention
-from tests.help.compare import assert_mixer, assert_same, random_mask
-from tests.help.paper import assert_close, assert_equation, join, projected, results, some_mask
+from tests.help.compare import assert_causal, assert_mixer, assert_same, random_mask
+from tests.help.mixers import assert_long
+from tests.help.paper import assert_close, assert_equation, join, neighbourly, results, some_mask
+from tests.help.recurrence import masks
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -41,11 +43,14 @@ def test_equals_the_dense_weights(seed, length, heads, width, block) -> None:
         assert_same(lambda *x: layer.attend(*x, mask), lambda *x: dense(*x, mask), qkv, mask)
 
 
-def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, rotary: bool) -> Tensor:
-    """The layer: phi(x) = x + 1 above 0 and e^x below (eq. 7), sums over the real keys (eq. 4)."""
-    q, k, v = projected(w, x, 3, rotary=rotary)
+def equation(
+    w: dict[str, Tensor], x: Tensor, mask: Tensor, rotary: bool = False, conv_kernel: int = 0, causal: bool = False
+) -> Tensor:
+    """The layer: phi(x) = x + 1 above 0 and e^x below (eq. 7), sums over the real keys (eq. 4), or those up to i."""
+    q, k, v = neighbourly(w, x, mask, 3, rotary, bool(conv_kernel))
     q, k = (torch.where(t > 0, t + 1, t.clamp(max=0).exp()) for t in (q, k))
     sums = torch.einsum("bhqe,bhke,bk->bhqk", q, k, mask.double())
+    sums = sums.tril() if causal else sums
     return join(sums @ v / (sums.sum(-1, keepdim=True) + 1e-6)) @ w["out.weight"].T
 
 
@@ -58,6 +63,35 @@ def test_the_layer_equals_the_equation(rotary: bool, block: int, monkeypatch: py
         layer = LinearAttention(15, 3, 70, qkv_dim=12, rotary=rotary)
         x = torch.randn(2, length, 15)
         assert_equation(layer, partial(equation, rotary=rotary), x, some_mask(2, length, seed))
+
+
+OPTIONS = {
+    "causal": {"causal": True},
+    "convolved": {"conv_kernel": 3},
+    "both": {"conv_kernel": 4, "causal": True},
+    "rotary": {"conv_kernel": 3, "causal": True, "rotary": True},
+}
+
+
+@pytest.mark.parametrize("length", [1, 3, 65, 150])
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_the_options_equal_their_equations(kind: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a chunk of 64 positions, a part of one chunk at a time."""
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", 1)
+    torch.manual_seed(length)
+    layer = LinearAttention(15, 3, 150, qkv_dim=12, **OPTIONS[kind])
+    assert_equation(layer, partial(equation, **OPTIONS[kind]), torch.randn(5, length, 15), masks(length))
+
+
+def test_causal_sees_nothing_later() -> None:
+    for options in ({}, {"conv_kernel": 4, "rotary": True}):
+        torch.manual_seed(0)
+        assert_causal(LinearAttention(12, 2, 150, causal=True, **options), 12)
+
+
+def test_causal_in_float32_at_16384() -> None:
+    torch.manual_seed(0)
+    assert_long(LinearAttention(4, 1, 16_384, causal=True), 4)
 
 
 @pytest.mark.parametrize("block", [1, 1 << 19])
@@ -76,5 +110,5 @@ def test_relu_features_of_a_projection(block: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_keeps_the_contract() -> None:
-    for rotary in (False, True):
-        assert_mixer(lambda rotary=rotary, **facts: LinearAttention(rotary=rotary, **facts))
+    for options in ({}, {"rotary": True}, *OPTIONS.values()):
+        assert_mixer(partial(LinearAttention, **options))

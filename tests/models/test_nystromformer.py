@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lra.models import nystromformer
 from lra.models.nystromformer import Nystromformer, pseudo_inverse, segments
 from tests.help.compare import assert_mixer, distance
 from tests.help.paper import assert_equation, join, projected, some_mask
@@ -70,6 +71,15 @@ def test_equals_the_definition(seed, length, **options) -> None:
     layer = Nystromformer(15, 3, 50, qkv_dim=12, **options)
     x, mask = torch.randn(2, length, 15), some_mask(2, length, seed)
     assert_equation(layer, partial(explicit, **options), x, mask)
+
+
+def test_no_more_landmarks_than_the_longest_example_has_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(nystromformer, "pseudo_inverse", lambda a, n: sizes.append(a.shape[-1]) or pseudo_inverse(a, n))
+    layer = Nystromformer(12, 3, 50, landmarks=16)
+    for longest, width in ((9, 9), (9, 40), (16, 20), (30, 40)):
+        layer(torch.randn(2, width, 12), torch.arange(width) < torch.tensor([[longest], [3]]))
+    assert sizes == [9, 9, 16, 16]
 
 
 def test_all_landmarks_are_softmax_attention() -> None:

@@ -14,16 +14,17 @@ from tests.help.recurrence import assert_core, convolved
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_equals_torch(bias: bool, reverse: bool) -> None:
+@pytest.mark.parametrize("silu", [False, True])
+def test_equals_torch(silu: bool, bias: bool, reverse: bool) -> None:
     for length, taps in ((1, 4), (3, 4), (4, 4), (40, 4), (40, 1), (7, 3)):
         torch.manual_seed(length)
-        conv = ShortConv(6, taps, bias, reverse)
+        conv = ShortConv(6, taps, bias, reverse, silu)
         w = [torch.randn(5, length, 6), *(p.detach() for p in conv.parameters())]
 
         def ours(x, weight, b=None, conv=conv):
             return torch.func.functional_call(conv, {"weight": weight} | ({} if b is None else {"bias": b}), (x,))
 
-        assert_core(ours, partial(convolved, reverse=reverse), w)
+        assert_core(ours, partial(convolved, reverse=reverse, silu=silu), w)
 
 
 def test_bf16_keeps_its_type() -> None:

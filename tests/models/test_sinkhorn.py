@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import lra.models.sinkhorn
+from lra.models import sinkhorn
+from lra.models.parts.chance import tell
 from lra.models.sinkhorn import Sinkhorn, SinkhornAttention, SortedAttention, attend_fused
 from tests.help.compare import assert_mixer
 from tests.help.drawn import uniform
@@ -80,12 +81,22 @@ def test_equals_the_dense_matrix(seed: int, length: int, block: int, iterations:
     assert_equation(layer, partial(dense, layer=layer), torch.randn(2, length, DIM), some_mask(2, length, seed))
 
 
-def test_chunks_of_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lra.models.sinkhorn, "CPU_BLOCK", 2 * 2 * 8 * 8)
+@pytest.mark.parametrize("at_once", [2, 10, 20])
+@pytest.mark.parametrize("rotary", [False, True])
+def test_tiles_and_chunks_change_nothing(at_once: int, rotary: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks of a head at a time, two of four heads together, all heads of an example, all of both."""
     torch.manual_seed(0)
-    layer = SinkhornAttention(DIM, HEADS, 40, qkv_dim=QKV, block=8, noise=False)
-    mask = torch.arange(37) < torch.tensor([[37], [20]])
-    assert_equation(layer, partial(dense, layer=layer), torch.randn(2, 37, DIM), mask)
+    layer = SinkhornAttention(DIM, 4, 40, qkv_dim=QKV, block=8, noise=False, rotary=rotary, dropout=0.3)
+    x, mask = torch.randn(2, 37, DIM), torch.arange(37) < torch.tensor([[37], [20]])
+    found = []
+    for block in (sinkhorn.CPU_BLOCK, at_once * 2 * 8 * 8):
+        monkeypatch.setattr(sinkhorn, "CPU_BLOCK", block)
+        tell(layer, 0, 0, torch.arange(2))
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf, mask)
+        found.append((y, *torch.autograd.grad(y[mask].sin().sum(), (leaf, *layer.parameters()))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("rotary", [False, True])

@@ -38,11 +38,21 @@ def inputs(batch: int, heads: int, queries: int, keys: int, width: int) -> list[
     return [torch.randn(batch, n, heads, width, dtype=torch.float64).transpose(1, 2).requires_grad_() for n in lengths]
 
 
-def slow(q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, factor: float, table: Tensor | float = 0.0) -> Tensor:
+def slow(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    keys: Tensor | None,
+    factor: float,
+    table: Tensor | float = 0.0,
+    causal: bool = False,
+) -> Tensor:
     """The formula, with the mask of `drops_of`, found number by number."""
     scores = factor * (q @ k.mT) + table
     if keys is not None:
         scores = scores.masked_fill(~keys, -torch.inf)
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
     examples = [told(4, 2, 0, b) for b in range(len(q))]
     return dropped_weights(scores.softmax(-1), RATE, examples) @ v
 
@@ -68,8 +78,9 @@ def test_equals_the_formula(shape: tuple, masked: bool, scores: int, monkeypatch
         keys = torch.rand(shape[0], 1, 1, shape[3]) < 0.7
         keys[..., 0] = True
     for factor in (None, 0.2):
-        exact = slow(*x, keys, shape[4] ** -0.5 if factor is None else factor)
-        assert_both(attend(*x, keys, drops_of(*shape[:4]), factor), exact, x)
+        for causal in (False, True) if shape[2] == shape[3] else (False,):
+            exact = slow(*x, keys, shape[4] ** -0.5 if factor is None else factor, causal=causal)
+            assert_both(attend(*x, keys, drops_of(*shape[:4]), factor, causal), exact, x)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -135,17 +146,24 @@ def test_who_says_which_way_it_takes() -> None:
 
 def test_without_dropout_and_off_the_cpu_it_is_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(softmax.F, "scaled_dot_product_attention", lambda *x, **more: seen.append(more) or x[2])
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None) -> Tensor:
+        seen.append((attn_mask is None, dropout_p, is_causal, scale))
+        return v
+
+    monkeypatch.setattr(softmax.F, "scaled_dot_product_attention", kernel)
     x = torch.randn(1, 1, 4, 2)
     attend(x, x, x, None, None)
     meta = x.to("meta")
     attend(meta, meta, meta, None, Chance().drops((1, 1, 4, 4), RATE, meta.device), 0.5)
-    assert [(m["dropout_p"], m["scale"]) for m in seen] == [(0.0, None), (RATE, 0.5)]
+    attend(x, x, x, torch.tensor([True, False, True, True]).view(1, 1, 1, 4), None, causal=True)
+    # Never a mask beside the causal one, which would be L x L.
+    assert seen == [(True, 0.0, False, None), (True, RATE, False, 0.5), (True, 0.0, True, None)]
     attend(x, x, x, None, drops_of(1, 1, 4, 4))
-    assert len(seen) == 2
+    assert len(seen) == 3
 
 
-@pytest.mark.parametrize("build", [FullAttention, Synthesizer])
+@pytest.mark.parametrize("build", [FullAttention, partial(FullAttention, causal=True), Synthesizer])
 def test_no_more_memory_than_without_dropout(build: Callable[..., torch.nn.Module]) -> None:
     """Kept for the backward pass, and the peak of a step: what the fused kernel needs, or less."""
     length = 1024

@@ -8,20 +8,62 @@ import pytest
 import torch
 from torch import Tensor
 
+from lra.models.parts import softmax
 from lra.models.transformer import FullAttention
-from tests.help.compare import assert_mixer
+from tests.help.compare import assert_causal, assert_mixer
 from tests.help.drawn import dropped_weights
 from tests.help.paper import (
     assert_equation,
     assert_xavier,
     join,
+    neighbourly,
     patterned,
     projected,
     seeded,
+    softmax_over,
     some_mask,
 )
+from tests.help.recurrence import masks
 
 EVERYTHING = torch.ones(1, 1, 1, dtype=torch.bool)
+
+
+OPTIONS = {
+    "causal": {"causal": True},
+    "convolved": {"conv_kernel": 3},
+    "both": {"conv_kernel": 4, "causal": True},
+    "rotary": {"conv_kernel": 3, "causal": True, "rotary": True},
+}
+
+
+def ablated(
+    w: dict[str, Tensor], x: Tensor, mask: Tensor, conv_kernel: int = 0, causal: bool = False, rotary: bool = False
+) -> Tensor:
+    """The lower triangle of the weights, the convolutions position by position."""
+    q, k, v = neighbourly(w, x * mask[..., None], mask, 3, rotary, bool(conv_kernel))
+    seen = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool)
+    seen = (seen.tril() if causal else seen) & mask[:, None, None]
+    return join(softmax_over(q, k, v, seen)) @ w["out.weight"].T
+
+
+@pytest.mark.parametrize("length", [1, 3, 90])
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_the_options_equal_their_equations(kind: str, length: int) -> None:
+    torch.manual_seed(length)
+    layer = FullAttention(15, 3, 200, qkv_dim=12, **OPTIONS[kind])
+    x = torch.randn(5, length, 15) * 2
+    assert_equation(layer, partial(ablated, **OPTIONS[kind]), x, masks(length))
+
+
+def test_causal_sees_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the fused kernel, and in blocks, where weights are dropped."""
+    monkeypatch.setattr(softmax, "SCORES", 3000)
+    monkeypatch.setattr(softmax, "FEWEST_QUERIES", 16)
+    for options in ({}, {"conv_kernel": 4, "rotary": True}):
+        torch.manual_seed(0)
+        layer = FullAttention(12, 2, 150, dropout=0.3, causal=True, **options)
+        assert_causal(layer.eval(), 12)
+        assert_causal(layer.train(), 12)
 
 
 @pytest.mark.parametrize("rotary", [False, True])
@@ -34,21 +76,24 @@ def test_equals_the_equation(length: int, rotary: bool) -> None:
         assert_equation(layer, patterned(3, EVERYTHING, rotary), x, some_mask(2, length, seed))
 
 
-def dropped(w: dict[str, Tensor], x: Tensor, mask: Tensor, heads: int, rate: float) -> Tensor:
+def dropped(w: dict[str, Tensor], x: Tensor, mask: Tensor, heads: int, rate: float, causal: bool = False) -> Tensor:
     """Attention whose weights are dropped after the softmax, from the seed."""
     q, k, v = projected(w, x, heads)
-    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask[:, None, None], -1e300)
+    seen = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool)
+    seen = (seen.tril() if causal else seen) & mask[:, None, None]
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~seen, -1e300)
     torch.manual_seed(5)
     return join(dropped_weights(scores.softmax(-1), rate) @ v) @ w["out.weight"].T
 
 
-def test_dropout_falls_on_the_weights() -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_dropout_falls_on_the_weights(causal: bool) -> None:
     for seed in range(3):
         torch.manual_seed(seed)
-        layer = seeded(FullAttention(15, 3, 40, qkv_dim=12, dropout=0.3))
+        layer = seeded(FullAttention(15, 3, 40, qkv_dim=12, dropout=0.3, causal=causal))
         x, mask = torch.randn(2, 40, 15), some_mask(2, 40, seed)
-        assert_equation(layer, partial(dropped, heads=3, rate=0.3), x, mask, single=None)
-        assert_equation(layer.eval(), patterned(3, EVERYTHING), x, mask)
+        assert_equation(layer, partial(dropped, heads=3, rate=0.3, causal=causal), x, mask, single=None)
+        assert_equation(layer.eval(), partial(ablated, causal=causal), x, mask)
 
 
 def test_starts_as_the_official_code() -> None:
@@ -60,8 +105,8 @@ def test_starts_as_the_official_code() -> None:
 
 
 def test_contract() -> None:
-    for rotary in (False, True):
-        assert_mixer(partial(FullAttention, rotary=rotary))
+    for options in ({}, {"rotary": True}, *OPTIONS.values()):
+        assert_mixer(partial(FullAttention, **options))
 
 
 def test_bad_sizes_are_refused() -> None:
@@ -71,3 +116,5 @@ def test_bad_sizes_are_refused() -> None:
         FullAttention(12, 0, 8)
     with pytest.raises(ValueError, match=r"model\.position: rotary needs an even head width, not 3"):
         FullAttention(12, 4, 8, rotary=True)
+    with pytest.raises(ValueError, match=r"model\.mixer\.conv_kernel: 0 is not above 0, or null"):
+        FullAttention(12, 4, 8, conv_kernel=0)

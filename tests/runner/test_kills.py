@@ -71,7 +71,7 @@ def essence(record: Any, folder: Path) -> dict[str, Any]:
     """Of a record all that must be equal to the bit, with the answers."""
     raw = json.loads(json.dumps(record, default=vars))
     out = {k: v for k, v in raw.items() if k not in NAMES}
-    out["curve"] = [{k: v for k, v in point.items() if k != "seconds"} for point in raw["curve"]]
+    out["curve"] = [{k: v for k, v in point.items() if k not in ("seconds", "core_seconds")} for point in raw["curve"]]
     out["padding"] = raw["training"]["padding_share"]
     path = next((folder / "results").rglob(raw["predictions"]["file"]))
     out["answers"] = raw["predictions"]["sha256"], path.stat().st_size

@@ -76,8 +76,26 @@ def test_a_later_field_changes_no_old_identity() -> None:
 def test_a_later_key_of_a_model_changes_no_old_identity() -> None:
     config = MODELS[0].config
     more = {**config, "model": {**config["model"], "norm": "pre"}}
-    assert identity.identity(more, later={"model.norm": "pre"}) == identity.identity(config)
-    assert identity.identity(more, later={"model.norm": "post"}) != identity.identity(config)
+    assert identity.identity(more, later={"Classifier.norm": "pre"}) == identity.identity(config)
+    for other in ({"Classifier.norm": "post"}, {"Transformer.norm": "pre"}, {"norm": "pre"}):
+        assert identity.identity(more, later=other) != identity.identity(config)
+
+
+@pytest.mark.parametrize("name", ["transformer", "linear"])
+def test_an_option_at_its_default_is_as_if_it_were_not_there(name: str) -> None:
+    """A run as it was recorded before a class had the option, and one that sets it."""
+    now = plain(compose.config(["task=listops", f"model={name}"]))
+    mixer = {k: v for k, v in now["model"]["mixer"].items() if k in ("_target_", "_partial_")}
+    before = {**now, "model": {**now["model"], "mixer": mixer}}
+    assert mixer != now["model"]["mixer"] and identity.identity(now) == identity.identity(before)
+    for word in ("causal=true", "conv_kernel=3"):
+        other = plain(compose.config(["task=listops", f"model={name}", f"model.mixer.{word}"]))
+        assert identity.identity(other) != identity.identity(now) and other["variant"] == [f"model.mixer.{word}"]
+    deltanet = plain(compose.config(["task=listops", "model=deltanet", "model.mixer.conv_kernel=null"]))
+    del deltanet["model"]["mixer"]["conv_kernel"], deltanet["variant"]
+    assert identity.identity(deltanet) != identity.identity(
+        plain(compose.config(["task=listops", "model=deltanet", "model.mixer.conv_kernel=null"]))
+    )
 
 
 def test_a_class_counts_by_its_name_and_not_by_its_file() -> None:

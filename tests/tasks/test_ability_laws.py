@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import permutations
-from math import comb, log2
+from math import comb, log, log2
 
 import numpy as np
 import pytest
@@ -142,6 +142,37 @@ def test_recall_with_few_queries_and_with_updates() -> None:
     follows(counted(np.array(earlier), 16).reshape(4, 4)[~np.eye(4, dtype=bool)])
     kinds = TASKS["recall"](pairs=4, updates=2, values=4, queries=4).split("train").drawn(np.arange(N))
     share(kinds.kinds[kinds.labels >= 0], 0.5)
+
+
+@pytest.mark.parametrize("form", ["joint", "adjacent"])
+@pytest.mark.parametrize("queries", [4, 9])
+def test_recall_of_any_number_of_pairs(form: str, queries: int) -> None:
+    """Log-uniform; each key that is shown is asked, as far as queries go, none that is not; places follow the pairs."""
+    options = {"form": form, "pairs": 6, "keys": 7, "values": 3, "queries": queries, "max_len": 30, "fewest": 2}
+    task = TASKS["recall"](**options)
+    items = task.split("train").drawn(np.arange(N))
+    _, symbols, labels = drawn("recall", **options)
+    shown = np.char.find(symbols, "v") >= 0
+    numbers = shown.sum(1)
+    follows([(numbers == n).sum() for n in range(2, 7)], [log((n + 1) / n) for n in range(2, 7)])
+    wide = 1 if form == "joint" else 2
+    asked = labels >= 0
+    assert (asked.sum(1) == queries).all()
+    for row, n, at in zip(symbols[:500].tolist(), numbers[:500], asked[:500], strict=True):
+        head = row[: n * wide]
+        keys = [s[1:].split("v")[0] for s in head[::wide]]
+        assert len(set(keys)) == n and all(s[0] == "k" for s in head[::wide])
+        about = [s[1:] for s, a in zip(row, at, strict=True) if a]
+        assert len(set(about)) == min(n, queries) and set(about) <= set(keys)
+        assert all(a or s == "filler" for s, a in zip(row[n * wide :], at[n * wide :], strict=True))
+    assert task.kinds == ("pairs 2", "pairs 4")
+    assert (items.kinds[asked] == np.repeat(numbers >= 4, queries)).all()
+    for n in (2, 6):
+        follows(asked[numbers == n][:, n * wide :].sum(0))
+    many = (numbers == 3) & (queries > 3)
+    if many.any():
+        first = np.array([labels[i][asked[i]][0] for i in np.flatnonzero(many)])
+        follows(counted(first, 3))
 
 
 def test_select() -> None:

@@ -16,6 +16,7 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lra.machine.alone import Alone
 from lra.machine.device import accelerator
 from lra.settings import build, compose, identity, typed
 from lra.settings.words import choices
@@ -23,7 +24,7 @@ from lra.tasks.base import Example
 from lra.train.batches import Part, feed
 from lra.train.fit import Fit, fit
 from lra.train.parts import Cut, cheapest, couples, cut_for
-from lra.train.trainee import Alone, Trainee
+from lra.train.trainee import Trainee
 from tests.help import tiny
 
 CPU = torch.device("cpu")

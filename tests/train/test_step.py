@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra.machine.alone import Alone
 from lra.machine.device import accelerator
 from lra.measure.child import prepared
 from lra.measure.gauges import quiet, step_peak_bytes
@@ -26,7 +27,7 @@ from lra.train.evaluate import evaluate
 from lra.train.fit import fit
 from lra.train.parts import Cut
 from lra.train.step import step
-from lra.train.trainee import Alone, Trainee
+from lra.train.trainee import Trainee
 from tests.help import tiny
 
 CPU = torch.device("cpu")

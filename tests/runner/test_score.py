@@ -1,0 +1,94 @@
+"""From floor to ceiling: what a record of an exam that knows both keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lra.record.sheet import opened, problem
+from lra.runner.run import recorded
+from lra.runner.score import scored
+from lra.settings import build, compose
+from tests.help import tiny
+
+QUICK = (
+    "budget=ability", "measure.enabled=false", "task.sizes=[40,60]", "train.batch_size=8", "train.eval_every=4",
+    "train.steps=10", "train.halve_at=[3,6]", "train.warmup_steps=2", "size.dim=16", "size.qkv_dim=16",
+    "size.mlp_dim=16", "size.depth=1", "threads=1",
+)  # fmt: skip
+
+
+def run(tmp_path: Path, *words: str) -> Any:
+    places = [w for w in tiny.words(tmp_path) if w.split("=")[0].endswith("_dir")]
+    return recorded(compose.config([*places, *QUICK, *words]))
+
+
+def test_a_run_over_four_rates(tmp_path: Path) -> None:
+    record = run(tmp_path, "task=shift", "task.max_len=12", "task.by=3", "model=transformer", "train.stop_at=null")
+    assert (
+        record.status == "ok" and problem(opened(next(tmp_path.glob("results/runs/*/transformer/*.json"))).raw) is None
+    )
+    assert [r["rate"] for r in record.ladder] == [3e-4, 1e-3, 3e-3, 1e-2]
+    assert sorted(r["steps"] for r in record.ladder) == [3, 3, 6, 10]
+    assert sorted(str(r["ended"]) for r in record.ladder) == ["None", "dropped", "dropped", "dropped"]
+    taken = next(r for r in record.ladder if r["steps"] == 10)
+    assert taken["curve"]["step"] == [p["step"] for p in record.curve] == [3, 4, 6, 8, 10]
+    assert record.steps_done == record.steps_budget == 10
+    score, exam = record.score, build.task(compose.config(["task=shift", "task.max_len=12", "task.by=3"]))
+    assert (score["floor"], score["ceiling"]) == (exam.floor(2), 1.0) == exam.levels("test")
+    assert score["test"] == pytest.approx((record.accuracy_test - score["floor"]) / (1 - score["floor"]))
+    assert score["learnt"] is (score["test"] >= 0.98) is False
+    assert [r["sequences"] for r in score["reached"]] == [None, None]
+
+
+def draft(exam: Any, curve: list[tuple[int, float]], best: float) -> Any:
+    points = [{"step": s, "valid_accuracy": a, "core_seconds": float(s)} for s, a in curve]
+    return SimpleNamespace(
+        exam=exam,
+        fit=SimpleNamespace(curve=points),
+        accuracy_valid=best,
+        settings=SimpleNamespace(train=SimpleNamespace(batch_size=64)),
+    )
+
+
+def test_when_it_was_reached() -> None:
+    """By score on valid, the first time; each kind of answer apart; valid has a law of its own in flip-flops."""
+    exam = build.task(compose.config(["task=flipflop", "task.sizes=[30,40]"]))
+    (low, high), (floor, ceiling) = exam.levels("valid"), exam.levels("test")
+    assert low != floor and high == ceiling == 1.0
+    curve = [(50, 0.6), (100, low + 0.91 * (1 - low)), (150, low + 0.89 * (1 - low)), (200, low + 0.985 * (1 - low))]
+    items = exam.split("test").all
+    labels = items.labels[items.labels >= 0]
+    wrong = exam.asked_kinds("test") == exam.kinds.index("ignore 0.98")
+    predictions = np.where(wrong, 1 - labels, labels)
+    test = SimpleNamespace(accuracy=float((predictions == labels).mean()), predictions=predictions, labels=labels)
+    found = scored(draft(exam, curve, curve[-1][1]), test)
+    assert [(r["sequences"], r["core_seconds"]) for r in found["reached"]] == [(6400, 100.0), (12800, 200.0)]
+    assert found["valid"] == pytest.approx(0.985)
+    assert {k: v["accuracy"] for k, v in found["kinds"].items()} == {
+        "ignore 0.8": 1.0, "ignore 0.98": 0.0, "ignore 0.1": 1.0,
+    }  # fmt: skip
+    assert sum(v["items"] for v in found["kinds"].values()) == len(labels)
+    assert found["kinds"]["ignore 0.98"]["items"] == int(wrong.sum())
+
+
+def test_an_exam_without_levels_has_no_score(tmp_path: Path) -> None:
+    exam = SimpleNamespace(levels=lambda split: None)
+    assert scored(draft(exam, [], 0.5), None) == {}
+
+
+def test_other_lengths(tmp_path: Path) -> None:
+    """Trained at one, tested at others where the model takes them; a refusal is said and is no failure."""
+    words = ("task=shift", "task.max_len=12", "task.by=3", "task.test_len=[12,24,3]", "model=transformer")
+    record = run(tmp_path, *words, "size.position=sinusoidal")
+    same, double, none = record.score["lengths"]
+    assert same == {"length": 12, "accuracy": record.accuracy_test, "test": record.score["test"], "refused": None}
+    assert double["length"] == 24 and 0 <= double["accuracy"] <= 1 and double["refused"] is None
+    assert none["accuracy"] is None and none["refused"].startswith("task.by: 3 is not below")
+    record = run(tmp_path, *words, "size.position=learned")
+    assert record.status == "ok" and record.score["lengths"][0]["accuracy"] == record.accuracy_test
+    assert record.score["lengths"][1]["refused"] == "length 24 is above the 12 positions that are learned"
