@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lra.models.parts.chance import Chance, tell
-from lra.models.parts.redrawn import Redrawn
+from lra.models.parts.chance import listening, tell
 from lra.settings.schema import Train
 from lra.train.batches import Part
 from lra.train.optim import optimizer
@@ -34,7 +33,7 @@ class Trainee:
         self.called = _compiled(self.net) if compiled else self.net
         # Looked for once: to walk through a small model takes as long as some of its layers.
         self.modules = list(model.modules())
-        self.drawing = [module for module in self.modules if isinstance(module, (Chance, Redrawn))]
+        self.drawing = listening(model)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average)) if train.average else None
         # Kept from step to step, so that reading it later holds nothing of a step.
         self.loss = torch.zeros((), device=acc.device)

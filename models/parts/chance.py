@@ -188,6 +188,11 @@ class Dropout(Chance):
         return f"p={self.p}{', tied' * self.tied}"
 
 
+def listening(model: nn.Module) -> list[nn.Module]:
+    """The modules that `tell` speaks to, in their order: found once, where it is called at every step."""
+    return [module for module in model.modules() if isinstance(module, (Chance, Redrawn))]
+
+
 def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples: Tensor) -> None:
     """Say what the next forward pass in training is keyed by.
 
