@@ -5,6 +5,7 @@
     exam, model = lra.build("task=listops", "model=performer")     a task and a model, as a run would have them
     record = lra.run("task=listops", mixer=MyMixer)                a whole run in a process of its own, recorded
     assert lra.audit(MyMixer).holds                                does it keep the contract?
+    lra.abilities(MyMixer)                                         what can it do? small exams, a line each
 
     results = lra.load("results")                                  .cells .floors .points: pandas frames
     lra.boards(results), lra.figures(results)
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from lra.leaderboard.view import Board
     from lra.record.record import Record
     from lra.results import Results
+    from lra.sweep.abilities import AbilityCard
 
 __version__ = "0.1.0"
-__all__ = ["audit", "boards", "build", "compare", "figures", "load", "run"]
+__all__ = ["abilities", "audit", "boards", "build", "compare", "figures", "load", "run"]
 
 Mixer = Callable[..., Any]
 
@@ -94,6 +96,24 @@ def audit(
         return audited(what, length, points)
 
 
+def abilities(
+    mixer: Mixer | None = None, *words: str, config_dir: str | Path | None = None, name: str | None = None
+) -> AbilityCard:
+    """What a mixer, or the model that words name, can do: small exams, a line each, as `python -m lra sweep=abilities
+    WORDS` runs and records them, one after the other.
+
+    What is recorded already is not done again: called anew after it was stopped, or with "seed=0,1,2", it goes on.
+    Raises UserError for bad input, RuntimeError where it was stopped.
+    """
+    from lra.settings.own import asked
+    from lra.sweep.abilities import taken
+
+    if isinstance(mixer, str):  # lra.abilities("model=performer")
+        mixer, words = None, (mixer, *words)
+    with asked(words, config_dir, mixer, name) as what:
+        return taken(what)
+
+
 def load(folder: str | Path = "results") -> Results:
     """A results folder, read once: its records as pandas frames."""
     from lra.results import load as read
@@ -102,11 +122,12 @@ def load(folder: str | Path = "results") -> Results:
 
 
 def boards(results: Results) -> list[Board]:
-    """One leaderboard for each budget, machine and precision."""
+    """One leaderboard for each budget, machine and precision; and in `.able` one of abilities for each budget."""
+    from lra.leaderboard import abilities
     from lra.leaderboard.files import Boards
     from lra.leaderboard.view import boards as made
 
-    return Boards(made(results))
+    return Boards(made(results), abilities.boards(results))
 
 
 def figures(results: Results) -> dict[str, Figure]:

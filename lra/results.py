@@ -19,7 +19,7 @@ import pandas as pd
 from lra import ledger
 from lra.cost import points
 from lra.errors import UserError
-from lra.marks import cells, runs
+from lra.marks import abilities, cells, runs
 from lra.marks.exams import Exams
 from lra.record import store
 from lra.record.answers import Answers
@@ -52,6 +52,7 @@ class Results:
     _runs: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _points: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _learning: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
+    _scores: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{n} {kind}" for kind, n in self.runs.kind.value_counts().items())
@@ -66,6 +67,11 @@ class Results:
     def cells(self) -> pd.DataFrame:
         """A row for each budget, machine, precision, task row and model: lra.marks.cells.cells."""
         return cells.cells(self.runs, self.answers)
+
+    @cached_property
+    def abilities(self) -> pd.DataFrame:
+        """A row for each budget, precision, row of an exam of an ability and model: lra.marks.abilities.cells."""
+        return abilities.cells(self.runs, abilities.frame(self._scores), self.answers)
 
     @cached_property
     def floors(self) -> pd.DataFrame:
@@ -113,6 +119,7 @@ class Results:
         self._runs.append(runs.row(sheet, file, self.exams))
         self._points += points.rows(sheet)
         self._learning += runs.evaluations(sheet.record)
+        self._scores += abilities.scored(sheet.record, file)
         own = f"runs/{sheet.record.task}/{sheet.record.model}/{sheet.record.run_id}.json"
         if sheet.path.relative_to(self._folder(sheet.path)).as_posix() != own:
             self.misplaced.append((file, own))

@@ -1,4 +1,10 @@
-"""A residual stack of mixers alone: the block around which state spaces were published, without feed-forward layers."""
+"""A residual stack of mixers alone: the block around which state spaces were published, without feed-forward layers.
+
+    pre-norm (Gu et al. 2022, arXiv 2206.11893)       x + Dropout(Mixer(norm(x))), and a last norm
+    post-norm                                         norm(x + Dropout(Mixer(x)))
+
+norm is LayerNorm, or BatchNorm, which most of the published scores had and which sees other examples (parts.norms).
+"""
 
 from __future__ import annotations
 
@@ -8,23 +14,27 @@ from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
 from lra.models.parts.layers import through
+from lra.models.parts.norms import BatchNorm, normed, refuse_recomputed
 
 
 class BareLayer(nn.Module):
-    """x + Dropout(Mixer(LN(x)))."""
+    """One layer of the module."""
 
-    def __init__(self, mixer: nn.Module, dim: int, dropout: float) -> None:
+    def __init__(self, mixer: nn.Module, norm: nn.Module, dropout: Dropout, prenorm: bool) -> None:
         super().__init__()
-        self.mixer_norm, self.mixer, self.dropout = nn.LayerNorm(dim, eps=1e-6), mixer, Dropout(dropout)
+        self.mixer_norm, self.mixer, self.dropout, self.prenorm = norm, mixer, dropout, prenorm
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return x + self.dropout(self.mixer(self.mixer_norm(x), mask))
+        if self.prenorm:
+            return x + self.dropout(self.mixer(normed(self.mixer_norm, x, mask), mask))
+        return normed(self.mixer_norm, x + self.dropout(self.mixer(x, mask)), mask)
 
 
 class BareStack(nn.Module):
-    """`depth` such layers and a last LayerNorm: (B, L, D), (B, L) -> (B, L, D).
+    """`depth` such layers: (B, L, D), (B, L) -> (B, L, D).
 
-    With `checkpoint` as `models.stack.ResidualStack`.
+    tie_dropout: a channel is dropped at all positions or at none. `checkpoint` as in `models.stack.ResidualStack`, not
+    possible with `batchnorm`: ValueError.
     """
 
     def __init__(
@@ -34,12 +44,24 @@ class BareStack(nn.Module):
         dim: int,
         dropout: float = 0.0,
         checkpoint: bool = False,
+        prenorm: bool = True,
+        batchnorm: bool = False,
+        tie_dropout: bool = False,
     ) -> None:
         super().__init__()
+        refuse_recomputed(batchnorm, checkpoint)
+
+        def norm() -> nn.Module:
+            return BatchNorm(dim) if batchnorm else nn.LayerNorm(dim, eps=1e-6)
+
         shared: dict = {}
-        self.layers = nn.ModuleList(BareLayer(mixer(layer=i, shared=shared), dim, dropout) for i in range(depth))
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.layers = nn.ModuleList(
+            BareLayer(mixer(layer=i, shared=shared), norm(), Dropout(dropout, tie_dropout), prenorm)
+            for i in range(depth)
+        )
+        self.norm = norm() if prenorm else None
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.norm(through(self.layers, x, mask, self.checkpoint and self.training))
+        x = through(self.layers, x, mask, self.checkpoint and self.training)
+        return x if self.norm is None else normed(self.norm, x, mask)

@@ -10,8 +10,9 @@ and after J of them every position has heard of every other, so that the depth i
 goes round the n real tokens of an example, in their order: what is published rotates the padded length, or takes
 examples one by one. A hole in the mask is deleted.
 
-Time O(L D mlp_dim J), memory O(L D J). Departures: tracks are as even as D allows, not D a multiple of their number;
-LayerNorm in place of BatchNorm.
+Time O(L D mlp_dim J), memory O(L D J). norm and norm' are LayerNorm; published was BatchNorm for norm' (its text) or
+for both (its pixels), which sees other examples (parts.norms). Departure: tracks are as even as D allows, not D a
+multiple of their number.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from torch import Tensor, nn
 
 from lra.models.parts.heads import all_real, real_first
 from lra.models.parts.layers import through
+from lra.models.parts.norms import BatchNorm, normed, refuse_recomputed
 from lra.models.stack import FeedForward
+
+BATCHNORM = (False, "behind", True)
 
 
 def levels(max_len: int) -> int:
@@ -60,17 +64,22 @@ class Rotation(nn.Module):
 class ChordLayer(nn.Module):
     """norm'(x + rotate(MLP(norm(x))))."""
 
-    def __init__(self, rotation: nn.Module, dim: int, mlp_dim: int, dropout: float) -> None:
+    def __init__(self, rotation: nn.Module, dim: int, mlp_dim: int, dropout: float, batchnorm: bool | str) -> None:
         super().__init__()
-        self.mlp_norm, self.norm = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
+        self.mlp_norm, self.norm = (
+            BatchNorm(dim) if batch else nn.LayerNorm(dim, eps=1e-6) for batch in (batchnorm is True, batchnorm)
+        )
         self.mlp, self.mixer = FeedForward(dim, mlp_dim, dropout), rotation
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.norm(x + self.mixer(self.mlp(self.mlp_norm(x)), mask))
+        return normed(self.norm, x + self.mixer(self.mlp(normed(self.mlp_norm, x, mask)), mask), mask)
 
 
 class ChordStack(nn.Module):
-    """J layers around `mixer`, which is built as of the common stack: (B, L, D), (B, L) -> (B, L, D)."""
+    """J layers around `mixer`, which is built as of the common stack: (B, L, D), (B, L) -> (B, L, D).
+
+    batchnorm: of both norms, or `behind`, of norm' alone. Raises ValueError for another word, and with `checkpoint`.
+    """
 
     def __init__(
         self,
@@ -80,11 +89,15 @@ class ChordStack(nn.Module):
         max_len: int,
         dropout: float = 0.0,
         checkpoint: bool = False,
+        batchnorm: bool | str = False,
     ) -> None:
         super().__init__()
+        if batchnorm not in BATCHNORM:
+            raise ValueError(f"model.stack.batchnorm: {batchnorm!r} is not one of false, behind, true")
+        refuse_recomputed(bool(batchnorm), checkpoint)
         depth, shared = levels(max_len), {}
         self.layers = nn.ModuleList(
-            ChordLayer(mixer(layer=i, shared=shared), dim, mlp_dim, dropout) for i in range(depth)
+            ChordLayer(mixer(layer=i, shared=shared), dim, mlp_dim, dropout, batchnorm) for i in range(depth)
         )
         self.checkpoint = checkpoint
 

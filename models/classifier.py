@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -54,6 +54,22 @@ def read_at(x: Tensor, mask: Tensor, where: str) -> Tensor:
     return state.unsqueeze(1) + sinusoids(x.shape[1], x.shape[2], x.dtype, x.device)
 
 
+class Intensities(nn.Module):
+    """Tokens i + 1 as the intensities i that they stand for: (i / 255 - mean) / deviation times a vector, plus another.
+
+    int64 (B, L) -> (B, L, D). The first vector starts normal with deviation `std`, the other with a tenth of it.
+    """
+
+    def __init__(self, dim: int, mean: float, deviation: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.deviation = mean, deviation
+        self.weight, self.bias = nn.Parameter(torch.randn(dim) * std), nn.Parameter(torch.randn(dim) * std * 0.1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        number = ((tokens - 1) / 255 - self.mean) / self.deviation
+        return number.to(self.weight.dtype).unsqueeze(-1) * self.weight + self.bias
+
+
 class Classifier(nn.Module):
     """A sequence classifier around any stack of mixers.
 
@@ -67,6 +83,9 @@ class Classifier(nn.Module):
 
     `pooling="cls"` prepends a learned vector, zero at first, which takes position 0 (spec 0.4);
     the stack then sees L + 1 positions. `max_len` is the longest document, without it.
+
+    `pixels=(mean, deviation)` takes the tokens of an image for the numbers that they are (`Intensities`), as most
+    papers after the first did, in place of 256 words.
 
     Raises ValueError for sizes that do not fit together and, in `forward`, for an input longer
     than `max_len` when positions are learned.
@@ -92,6 +111,7 @@ class Classifier(nn.Module):
         pooling: str = "mean",
         embedding_std: float = 1.0,
         checkpoint: bool = False,
+        pixels: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         for field, value, allowed in (("position", position, POSITIONS), ("pooling", pooling, POOLINGS)):
@@ -108,8 +128,13 @@ class Classifier(nn.Module):
         self.answers = answers
         self.documents, self.position, self.pooling, self.max_len = documents, position, pooling, max_len
         positions = max_len + (pooling == "cls")
-        self.embedding = nn.Embedding(vocab_size, dim)
-        nn.init.normal_(self.embedding.weight, std=embedding_std)
+        if pixels is None:
+            self.embedding = nn.Embedding(vocab_size, dim)
+            nn.init.normal_(self.embedding.weight, std=embedding_std)
+        elif len(pixels) == 2 and pixels[1] > 0:
+            self.embedding = Intensities(dim, *pixels, embedding_std)
+        else:
+            raise ValueError(f"model.pixels: {list(pixels)} is not a mean and a deviation above 0")
         self.cls = nn.Parameter(torch.zeros(dim)) if pooling == "cls" else None
         if position == "learned":
             self.positions = nn.Parameter(torch.randn(positions, dim) * 0.02)

@@ -1,62 +1,63 @@
-"""The layers that Mega was published with, on ListOps, Text and Retrieval (Ma et al. 2022, arXiv 2209.10655).
+"""The layers that Mega was published with (Ma et al. 2022, arXiv 2209.10655).
 
-    y = norm(x + mixer(x)),   x' = norm(y + W_2 silu(W_1 y))
+    post-norm   y = norm(x + u * (h - x)),                    x' = norm(y + W_2 silu(W_1 y))
+    pre-norm    y = x + u * (h - x), of norm(x) in h and u,   x' = y + W_2 silu(W_1 norm(y)), and a last norm
 
-Norms stand behind each sum, there is none at the end, and the mixer's x is the residual itself, so that with `Mega`
-the sum is x + u * (h - x), gated as in the paper. norm is LayerNorm (ListOps) or ScaleNorm, a root mean square with
-one gain for all channels (Text, Retrieval; Nguyen and Salazar 2019, arXiv 1910.05895). The authors' pixels had
-BatchNorm before each part instead, which sees other examples and is not here. Dropout acts on silu(W_1 y) and on what
-W_2 gives.
+u and h are those of the mixer, which is handed the residual x. norm is LayerNorm, post (ListOps); ScaleNorm, a root
+mean square with one gain for all channels, post (Text, Retrieval; Nguyen and Salazar 2019, arXiv 1910.05895); or
+BatchNorm, pre (the pixels), which sees other examples (parts.norms). Dropout acts on silu(W_1 y) and on what W_2 gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
 from lra.models.parts.layers import through
-from lra.models.parts.tiles import wide
+from lra.models.parts.norms import BatchNorm, ScaleNorm, normed, refuse_recomputed
 
 NORMS = ("layer", "scale")
-
-
-class ScaleNorm(nn.Module):
-    """g x / sqrt(mean(x^2) + 1e-6) over the last dimension, g one number, 1 at first, in float32 at least."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x.to(wide(x.dtype))
-        return (self.gain.to(y.dtype) * F.rms_norm(y, y.shape[-1:], eps=1e-6)).to(x.dtype)
 
 
 class MegaLayer(nn.Module):
     """One layer of the module: (B, L, D), (B, L) -> (B, L, D). Both W from N(0, 0.02^2)."""
 
-    def __init__(self, mixer: nn.Module, dim: int, mlp_dim: int, dropout: float, norm: str) -> None:
+    def __init__(
+        self,
+        mixer: nn.Module,
+        norm: Callable[[], nn.Module],
+        dim: int,
+        mlp_dim: int,
+        dropout: float,
+        prenorm: bool,
+    ) -> None:
         super().__init__()
         self.mixer, self.inner, self.outer = mixer, nn.Linear(dim, mlp_dim), nn.Linear(mlp_dim, dim)
         for layer in (self.inner, self.outer):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-        self.mixer_norm, self.mlp_norm = (ScaleNorm() if norm == "scale" else nn.LayerNorm(dim) for _ in range(2))
+        self.mixer_norm, self.mlp_norm, self.prenorm = norm(), norm(), prenorm
         self.inner_dropout, self.dropout = Dropout(dropout), Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y = self.mixer_norm(x + self.mixer(x, mask))
-        return self.mlp_norm(y + self.dropout(self.outer(self.inner_dropout(F.silu(self.inner(y))))))
+        if self.prenorm:
+            y = x + self.mixer(normed(self.mixer_norm, x, mask), mask, residual=x)
+            return y + self.fed(normed(self.mlp_norm, y, mask))
+        y = normed(self.mixer_norm, x + self.mixer(x, mask), mask)
+        return normed(self.mlp_norm, y + self.fed(y), mask)
+
+    def fed(self, y: Tensor) -> Tensor:
+        return self.dropout(self.outer(self.inner_dropout(F.silu(self.inner(y)))))
 
 
 class MegaStack(nn.Module):
-    """`depth` layers of the module: (B, L, D), (B, L) -> (B, L, D). `checkpoint` as in `ResidualStack`.
+    """`depth` layers of the module: (B, L, D), (B, L) -> (B, L, D).
 
-    Raises ValueError if `norm` is neither layer nor scale.
+    `batchnorm` takes the place of `norm`. Raises ValueError if `norm` is neither layer nor scale. `checkpoint` as in
+    `ResidualStack`, not possible with `batchnorm`: ValueError.
     """
 
     def __init__(
@@ -68,14 +69,25 @@ class MegaStack(nn.Module):
         dropout: float = 0.0,
         checkpoint: bool = False,
         norm: str = "layer",
+        prenorm: bool = False,
+        batchnorm: bool = False,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f"model.stack.norm: {norm!r} is not one of {', '.join(NORMS)}")
+        refuse_recomputed(batchnorm, checkpoint)
+
+        def made() -> nn.Module:
+            if batchnorm:
+                return BatchNorm(dim)
+            return ScaleNorm() if norm == "scale" else nn.LayerNorm(dim)
+
         shared: dict = {}
         mixers = (mixer(layer=i, shared=shared) for i in range(depth))
-        self.layers = nn.ModuleList(MegaLayer(each, dim, mlp_dim, dropout, norm) for each in mixers)
+        self.layers = nn.ModuleList(MegaLayer(each, made, dim, mlp_dim, dropout, prenorm) for each in mixers)
+        self.norm = made() if prenorm else None
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return through(self.layers, x, mask, self.checkpoint and self.training)
+        x = through(self.layers, x, mask, self.checkpoint and self.training)
+        return x if self.norm is None else normed(self.norm, x, mask)

@@ -13,38 +13,43 @@ which starts one step ahead. Where A starts is the model:
     legs    the normal part of HiPPO-LegS, with its B
     real    -(n + 1), no frequencies: real C
 
-Delta starts log-uniform in [dt_min, dt_max], C normal with variance 1, d too. The rates (a, w, Delta) take a
-learning rate of their own and no weight decay.
+Delta starts log-uniform in [dt_min, dt_max], C normal with variance 1, d too. What is `slow` takes a learning rate
+of its own: A (a and w) and Delta, or A alone (the paper's text exams), or C as well (its pixels). A and Delta have no
+weight decay, however fast they learn.
 
 Time O(L log L D), memory O(L D). A hole in the mask keeps the distance across it: taps belong to lags. Two
 kernels and sums over modes are float32 at least, their exponents float64.
 
 Departures from the paper: B is in C, where `legs` then starts (its code clamps the imaginary part of that B,
-which depends on the eigenvectors' phase); the published blocks have BatchNorm and no feed-forward layer, here
-the layer is a mixer of the common stack.
+which depends on the eigenvectors' phase). The published blocks are `s4d_block` at budget=published.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra.models.parts.chance import Dropout
 from lra.models.parts.conv import long_conv, with_skip
 from lra.models.parts.heads import zeroed
 from lra.models.parts.modes import Rates, inverse_frequencies, legs, linear_frequencies, log_steps, mode_kernel
 from lra.models.parts.tiles import wide
 
 INITS = ("lin", "inv", "legs", "real")
+SLOW = ("A", "dt", "C")
 
 
-class S4D(nn.Module):
-    """(B, L, D), (B, L) -> (B, L, D).
+class S4DConvolution(nn.Module):
+    """K * u + d u, to both sides: (B, L, D) -> (B, L, D). Padding must be zero in u already.
 
     init: see above. state: real numbers in the state of a channel, two a mode. tie: all channels share A (never
-    Delta). rate: ratio of the learning rate of A and Delta to that of the others.
+    Delta). rate: ratio of the learning rate of what is `slow` to that of the others.
 
-    Raises ValueError for an unknown init, an odd or non-positive state, steps out of order or a rate not above 0.
+    Raises ValueError for an unknown init, an odd or non-positive state, steps out of order, a rate not above 0 or a
+    name in `slow` that is not one of A, dt, C.
     """
 
     def __init__(
@@ -56,12 +61,15 @@ class S4D(nn.Module):
         dt_max: float = 0.1,
         tie: bool = True,
         rate: float = 0.1,
+        slow: Sequence[str] = ("A", "dt"),
     ) -> None:
         super().__init__()
         if init not in INITS:
             raise ValueError(f"model.mixer.init: {init!r} is not one of {', '.join(INITS)}")
         if state < 2 or state % 2:
             raise ValueError(f"model.mixer.state: {state} is not an even number of at least 2")
+        if unknown := [name for name in slow if name not in SLOW]:
+            raise ValueError(f"model.mixer.slow: {unknown[0]!r} is not one of {', '.join(SLOW)}")
         modes = state // 2
         decay, frequency, weight = starts(init, modes)
         copies = 1 if tie else dim
@@ -73,11 +81,15 @@ class S4D(nn.Module):
         draw = torch.randn(2, dim, modes, parts) * (1 / parts) ** 0.5
         self.weight = nn.Parameter(draw * weight.to(draw.dtype)[:, None])
         self.skip = nn.Parameter(torch.randn(dim))
-        self.out = nn.Linear(dim, 2 * dim)
+        for name, part in self.rates.named_parameters():
+            if ("dt" if name == "log_dt" else "A") not in slow:
+                part.lra = {"decay": 0.0}
+        if "C" in slow:
+            self.weight.lra = {"rate": rate}
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        back, ahead = self.kernels(x.shape[1], wide(x.dtype))
-        return F.glu(self.out(F.gelu(long_conv(zeroed(x, mask), with_skip(back, self.skip), ahead))), dim=-1)
+    def forward(self, u: Tensor) -> Tensor:
+        back, ahead = self.kernels(u.shape[1], wide(u.dtype))
+        return long_conv(u, with_skip(back, self.skip), ahead)
 
     def kernels(self, length: int, dtype: torch.dtype) -> Tensor:
         """Taps of both directions, (2, D, L)."""
@@ -88,6 +100,30 @@ class S4D(nn.Module):
         c = self.weight.double()
         c = torch.complex(c[..., 0], torch.zeros_like(c[..., 0]) if c.shape[-1] == 1 else c[..., 1])
         return mode_kernel(dt * a, 2 * c * ((dt * a).exp() - 1) / a, length, dtype)
+
+
+class S4D(S4DConvolution):
+    """(B, L, D), (B, L) -> (B, L, D). inner_dropout: of gelu, the same channels at all positions; the other options
+    as of `S4DConvolution`."""
+
+    def __init__(
+        self,
+        dim: int,
+        init: str = "lin",
+        state: int = 64,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        tie: bool = True,
+        rate: float = 0.1,
+        slow: Sequence[str] = ("A", "dt"),
+        inner_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(dim, init, state, dt_min, dt_max, tie, rate, slow)
+        self.dropout = Dropout(inner_dropout, tied=True) if inner_dropout else nn.Identity()
+        self.out = nn.Linear(dim, 2 * dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return F.glu(self.out(self.dropout(F.gelu(super().forward(zeroed(x, mask))))), dim=-1)
 
 
 def starts(init: str, modes: int) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.help.groups import limited
+from tests.help.warm import Asked
 
 # One thread a worker, before torch is imported: two workers of two threads each wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +24,12 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no sample data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of ours that a test has started are forked from one with its imports (tests.help.warm)."""
+    monkeypatch.setattr(subprocess, "Popen", Asked)
 
 
 @pytest.fixture

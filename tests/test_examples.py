@@ -1,8 +1,11 @@
-"""Each examples/configs/model/*.yaml keeps the contract, where the package it wraps is installed."""
+"""Each examples/configs/model/*.yaml keeps the contract, where the package it wraps is installed; a class of one's own
+gets its ability card."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,9 @@ import pytest
 from lra.check.card import ask, points
 from lra.check.subject import Subject
 from lra.errors import UserError
+from lra.results import load
 from lra.settings.compose import config
+from tests.help import tiny
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 NAMES = sorted(p.stem for p in (FOLDER / "configs" / "model").glob("*.yaml"))
@@ -31,3 +36,25 @@ def test_example_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) 
     for point in POINTS:
         for finding in ask(point, points()[point], subject):
             assert finding.status != "fail", f"{finding.name}: {finding.text}"
+
+
+def test_a_class_of_ones_own_sits_the_exams(tmp_path: Path) -> None:
+    """In a clean folder, where it is typed. The sweep shows its card at its end, the example what is in it."""
+    words = ["task=shift", *ABILITY, f"data_dir={tmp_path / 'data'}"]
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "abilities.py"), *words],
+        capture_output=True, text=True, cwd=tmp_path, env=tiny.environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (cell,) = load(tmp_path / "results").abilities.itertuples()
+    assert (cell.task, cell.budget, cell.seeds, cell.learnt, cell.limit) == ("shift", "ability", 1, 0, 80)
+    assert cell.model.startswith("gate ") and "0 of 1 exams learnt" in done.stdout
+    assert re.search(rf"Shift +fixed offset +no +{cell.score:.3f} +>80", done.stdout)
+    assert re.search(r"shift +0 +1 +\S+ +inf", done.stdout)
+
+
+ABILITY = (
+    "task.sizes=[40,60]", "train.batch_size=8", "train.eval_every=4", "train.steps=10", "train.halve_at=[3,6]",
+    "train.warmup_steps=2", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=1",
+    "measure.enabled=false", "threads=1",
+)  # fmt: skip

@@ -16,6 +16,8 @@ from lra.errors import UserError
 from lra.marks import stats
 from tests.help import tiny
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 class Blend(nn.Module):
     """A mixer of somebody's own, in a module that can be imported."""

@@ -176,6 +176,7 @@ def batch(subject: Subject) -> Finding:
         return Finding("batch", "fail", text, numbers)
     if not crossing <= NOTHING:
         text = f"while training, an example's gradient reaches its companions, with {crossing:.1e} of its own"
+        text += "" if (who := couples(model)) is None else f", as is to be expected of {who}"
         return Finding("batch", "fail", text, numbers)
     return Finding("batch", "ok", f"companions move the answer by at most {worst:.1e}; no gradient crosses", numbers)
 

@@ -18,6 +18,7 @@ from lra.machine.device import own_randomness
 from lra.measure.gauges import is_oom
 from lra.settings import build
 from lra.settings.schema import Settings
+from lra.train.parts import couples
 
 ROWS = 3
 
@@ -94,7 +95,10 @@ def batch(model: nn.Module, batch: Any) -> str | None:
     grads = gradients(model, lambda: model(batch.tokens, batch.mask)[0], batch.tokens)
     model.eval()
     crossing = _crossing(grads, batch.tokens)
-    return f"while training, {crossing:.1e} of an answer's gradient reaches its companions" if crossing else None
+    if not crossing:
+        return None
+    wrong = f"while training, {crossing:.1e} of an answer's gradient reaches its companions"
+    return wrong if (who := couples(model)) is None else f"{wrong}, as is to be expected of {who}"
 
 
 def parts(model: nn.Module, batch: Any) -> str | None:

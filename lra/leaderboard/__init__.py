@@ -1,6 +1,7 @@
 """`python -m lra.leaderboard`: from cells to what is shown, and into each format.
 
 view      what a board holds, worked out once for all formats
+abilities the same of a board of abilities, and what stands beneath it
 notes     what a reader must know beneath the table
 terminal, markdown, latex, csv, page      a format each: boards in, text out
 columns   further columns of the page, a file each

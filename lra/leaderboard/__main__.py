@@ -1,4 +1,4 @@
-"""From the records to one leaderboard for each budget, machine and precision.
+"""From the records to one leaderboard for each budget, machine and precision, and a board of abilities for each budget.
 
     python -m lra.leaderboard [results_dir=results[,more]] [--config-dir DIR]
                                                                the table, and leaderboard.{md,csv,tex,html} there
@@ -36,19 +36,19 @@ def main() -> int:
 
 def write(folders: list[Path], own: Path | None = None) -> int:
     """The table to the terminal, every format to the first results folder; what cannot be shown to stderr."""
-    from lra.leaderboard import files, terminal
+    from lra.leaderboard import abilities, files, terminal
     from lra.leaderboard.view import boards
 
     with ahead(charts) as begin:
         found = results.load(folders, own)
-        if found.cells.empty:
+        if found.cells.empty and found.abilities.empty:
             raise UserError(_nothing(found))
         drawn = begin(found.charted())
-        shown = boards(found)
-        given = files.files(shown, drawn())
+        shown, able = boards(found), abilities.boards(found)
+        given = files.files(shown, drawn(), able)
     folder = found.folder
     published("results_dir", folder, given)
-    print(terminal.render(shown))
+    print(terminal.render(shown, able=able))
     print("\n".join(unfinished(folders)))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
     for remark in found.remarks():

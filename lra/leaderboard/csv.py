@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lra import console
+from lra.leaderboard import abilities
+from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board, Column, Line
 
 FORMULA = ("=", "+", "-", "@")
@@ -15,13 +17,18 @@ HEAD = (
     "budget", "machine", "dtype", "kind", "model", "row", "column", "standard", "accuracy", "low", "high", "seeds",
     "failed_seeds", "items", "status", "reason", "skill", "skill_floor", "rank_best", "rank_worst",
     "seeds_above_chance", "parameters", "parameters_ratio", "examples_per_second", "step_peak_bytes", "relative_speed",
-    "relative_memory", "length", "disturbed", "fingerprint", "run_ids", "contract", "blind",
+    "relative_memory", "length", "disturbed", "fingerprint", "run_ids", "contract", "blind", "asks", "learnt_seeds",
+    "score", "score_least", "score_most", "score_low", "score_high", "floor", "ceiling", "sequences",
+    "sequences_limit", "core_seconds", "rate_low", "rate_high", "rates_below", "rates_above", "kinds", "stale",
 )  # fmt: skip
 
 
-def render(boards: Sequence[Board]) -> str:
+def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
-    overrides), floor, and cost (a training step at `length`, relative to the Transformer's)."""
+    overrides), floor, cost (a training step at `length`, relative to the Transformer's), and ability (of seeds
+    `learnt_seeds` have learnt the exam, half of them within `sequences`, ">160000" where they have not;
+    rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`).
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")
     writer.writeheader()
@@ -36,6 +43,11 @@ def render(boards: Sequence[Board]) -> str:
                 about = {"kind": "cost", "model": line.name, "length": length, "status": cost.status}
                 ratios = {"relative_speed": cost.speed, "relative_memory": cost.memory, "disturbed": cost.disturbed}
                 writer.writerow(_plain(group | about | ratios))
+    for board in able:
+        for model in board.models:
+            for column in board.columns:
+                if (cell := board.cells.get((model, column.key))) is not None:
+                    writer.writerow(_plain({"budget": board.budget, "dtype": board.dtype} | _ability(cell, column)))
     return out.getvalue()
 
 
@@ -64,6 +76,34 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
         "rank_worst": worst,
         "seeds_above_chance": mark.above_chance[0] if mark.above_chance else None,
         "run_ids": " ".join(mark.run_ids),
+    }
+
+
+def _ability(cell: Any, column: abilities.Column) -> dict[str, Any]:
+    same = ["machine", "model", "row", "accuracy", "seeds", "items", "status", "reason", "score", "floor", "ceiling"]
+    same += ["core_seconds", "parameters", "fingerprint", "contract", "blind", "stale"]
+    values = {name: getattr(cell, name) for name in same}
+    never, rates = cell.sequences == float("inf"), cell.rates
+    if rates is not None:
+        values |= {"rate_low": rates.low, "rate_high": rates.high, "rates_below": rates.below}
+        values["rates_above"] = rates.above
+    return values | {
+        "kind": "ability",
+        "column": column.title,
+        "asks": column.asks,
+        "failed_seeds": cell.failed,
+        "learnt_seeds": cell.learnt,
+        "low": cell.accuracy_low,
+        "high": cell.accuracy_high,
+        "score_least": cell.least,
+        "score_most": cell.most,
+        "score_low": cell.low,
+        "score_high": cell.high,
+        "sequences_limit": cell.limit,
+        "sequences": f">{cell.limit:.0f}" if never else cell.sequences,
+        "core_seconds": None if cell.core_seconds == float("inf") else cell.core_seconds,
+        "kinds": "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in cell.kinds.items()),
+        "run_ids": " ".join(cell.run_ids),
     }
 
 

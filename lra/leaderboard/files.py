@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lra.leaderboard import csv, latex, markdown, page, terminal
+from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board
 
 NAMES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
 
 
 class Boards(list[Board]):
-    """Boards that print as the command prints them."""
+    """Boards that print as the command prints them. able: those of abilities."""
+
+    def __init__(self, shown: Sequence[Board], able: Sequence[Abilities] = ()) -> None:
+        super().__init__(shown)
+        self.able = list(able)
 
     def __repr__(self) -> str:
-        return terminal.render(self)
+        return terminal.render(self, able=self.able)
 
 
-def files(shown: list[Board], drawn: Mapping[str, bytes]) -> dict[str, bytes]:
+def files(shown: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[Abilities] = ()) -> dict[str, bytes]:
     """File name -> content, of every format that is written to the results folder. `drawn`: the
     figures, as `lra.plot.render.render` gives them; of them the page takes the bubble charts."""
-    texts = (markdown.render(shown), csv.render(shown), latex.render(shown), page.render(shown, drawn))
+    texts = (
+        markdown.render(shown, able),
+        csv.render(shown, able),
+        latex.render(shown, able),
+        page.render(shown, drawn, able),
+    )
     return {name: text.encode() for name, text in zip(NAMES, texts, strict=True)}

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from lra import console
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import notes
+from lra.leaderboard import abilities, notes
+from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import OUT_OF_LINE, Board, Column, Line
+from lra.marks import said
+from lra.marks.abilities import whole
 
 SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -28,12 +31,14 @@ def commented(text: str) -> str:
     return f"% {console.line(text)}"
 
 
-def render(boards: Sequence[Board]) -> str:
+def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     out = [r"% Made by python -m lra.leaderboard from the records; needs \usepackage{booktabs}."]
     for board in boards:
         out += ["", *_scores(board)]
         if board.measured:
             out += ["", *_costs(board)]
+    for board in able:
+        out += ["", *_abilities(board)]
     return "\n".join(out) + "\n"
 
 
@@ -68,6 +73,38 @@ def _costs(board: Board) -> list[str]:
     )
     caption = f"A training step relative to the Transformer's: {escaped(board.measured or '')}; {escaped(board.title)}."
     return _table("l" + "r" * 2 * span, head, rows, caption)
+
+
+def _abilities(board: Abilities) -> list[str]:
+    """Of a cell s stands on the first line; small on the second how many seeds, and after how many sequences."""
+    asks = " & ".join(["", "", *(_stacked(c.asks, r"\scriptsize ") for c in board.columns)]) + r" \\"
+    names = " & ".join(["Model", "Learnt", *(_stacked(c.title) for c in board.columns)]) + r" \\"
+    rows = [
+        " & ".join([escaped(m), escaped(board.counts(m)), *(_able(board, m, c) for c in board.columns)]) + r" \\"
+        for m in board.models
+    ]
+    caption = (
+        f"{escaped(board.title.capitalize())}: $s$; seeds that have learnt the exam, thousands of training sequences"
+        " until half of them had. Above each exam what it asks for. Bold: learnt by every seed."
+    )
+    table = _table("lr" + "r" * len(board.columns), f"{asks}\n{names}", rows, caption)
+    table.insert(table.index(r"\small") + 1, r"\setlength{\tabcolsep}{3pt}")
+    return [*table, *map(commented, abilities.beneath(board))]
+
+
+def _stacked(words: str, size: str = "") -> str:
+    lines = r"\\".join(f"{{{size}{escaped(word)}}}" for word in words.split())
+    return rf"\shortstack[r]{{{lines}}}"
+
+
+def _able(board: Abilities, model: str, column: abilities.Column) -> str:
+    cell = board.cells.get((model, column.key))
+    if cell is None or not cell.seeds:
+        return escaped(board.text(model, column)).replace("-", "--")
+    first = said.score(cell).replace("-", "$-$")
+    first = rf"\textbf{{{first}}}" if whole(cell) else first
+    below = escaped(f"{said.learnt(cell, '/')}, {said.thousands(cell)}")
+    return rf"\shortstack[r]{{{first}\\{{\scriptsize {below}}}}}"
 
 
 def _heading(column: Column) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --page: #ffffff; --band: #f6f8fa;
-  --link: #0550ae; --bad: #a40e26; }
+  --link: #0550ae; --bad: #a40e26; --heat: #0072b2; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4ae; --line: #3d444d; --page: #0d1117;
-  --band: #161b22; --link: #79b8ff; --bad: #ff8f85; } }
+  --band: #161b22; --link: #79b8ff; --bad: #ff8f85; --heat: #3d9be0; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 84rem; margin: 0 auto; padding: 1rem; }
@@ -34,6 +34,7 @@ tbody tr:hover td, tbody tr:hover th { background: var(--band); }
 tbody.floor th, tbody.variant th { font-weight: 400; } tbody.floor { color: var(--soft); }
 tbody + tbody tr:first-child > * { border-top: 2px solid var(--soft); }
 .none { color: var(--soft); text-align: center; } .failure, .failure a { color: var(--bad); font-weight: 600; }
+.heat { background: color-mix(in srgb, var(--heat) calc(var(--s) * 40%), transparent); }
 .odd { font-weight: 600; }
 figure { margin: 0 0 1.2rem; overflow-x: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
 figure svg { display: block; width: 100%; height: auto; min-width: 44rem; max-width: 66rem; margin: 0 auto; }

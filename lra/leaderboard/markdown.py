@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from lra import console
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import notes
+from lra.leaderboard import abilities, notes
+from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board, Mark
 
 SPECIAL = tuple(
@@ -26,13 +27,15 @@ SPECIAL = tuple(
 INTRODUCTION = "Made by `python -m lra.leaderboard` from the records in `runs/`; never edited."
 
 
-def render(boards: Sequence[Board]) -> str:
+def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     out = ["# Leaderboard", "", INTRODUCTION]
     for board in boards:
         out += ["", f"## {escaped(board.title)}", "", *_scores(board), "", *_ranks(board)]
         if board.measured:
             out += ["", *_costs(board)]
         out += ["", *map(_item, notes.beneath(board))]
+    for board in able:
+        out += ["", f"## {escaped(board.title)}", "", *_abilities(board), "", *map(_item, abilities.beneath(board))]
     return "\n".join(out) + "\n"
 
 
@@ -83,3 +86,10 @@ def standing(mark: Mark) -> str:
 def _costs(board: Board) -> list[str]:
     head = ["Training step", *(f"{what} {n // 1024}K" for what in ("speed", "memory") for n in TABLE_2)]
     return _table(head, [[notes.name(line), *notes.ratios(line)] for line in board.lines if line.costs])
+
+
+def _abilities(board: Abilities) -> list[str]:
+    """What each exam asks for stands in the head, above its name."""
+    names = ["Model", "Learnt", *(c.title for c in board.columns)]
+    rows = [[m, board.counts(m), *(board.text(m, c) for c in board.columns)] for m in board.models]
+    return _table(["Asks for", "", *(c.asks for c in board.columns)], [names, *rows])

@@ -12,10 +12,13 @@ from urllib.parse import quote
 from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import columns, notes
+from lra.leaderboard import abilities, columns, notes
+from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
 from lra.leaderboard.view import Board, Column, Line, Mark
+from lra.marks import said
+from lra.marks.abilities import whole
 from lra.plot.places import FOLDER, slug
 
 HEAD = f"""<!doctype html>
@@ -55,11 +58,12 @@ def _inline(svg: bytes) -> str:
     return text[text.index("<svg") :]
 
 
-def render(boards: Sequence[Board], drawn: Mapping[str, bytes]) -> str:
+def render(boards: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[Abilities] = ()) -> str:
     """`drawn`: SVG files by their place below the results folder; what is not among them is left out."""
     out = [HEAD]
-    if len(boards) > 1:
-        links = [f'<li><a href="#board-{i}">{escaped(b.title)}</a></li>' for i, b in enumerate(boards, 1)]
+    if len(boards) + len(able) > 1:
+        titles = [b.title for b in (*boards, *able)]
+        links = [f'<li><a href="#board-{i}">{escaped(title)}</a></li>' for i, title in enumerate(titles, 1)]
         out.append("<p>Budgets, machines and precisions are never mixed:</p><ul>" + "\n".join(links) + "</ul>\n")
     for i, board in enumerate(boards, 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_scores(board)}')
@@ -68,16 +72,22 @@ def render(boards: Sequence[Board], drawn: Mapping[str, bytes]) -> str:
         if (name := chart(board)) in drawn:
             label = escaped(f"Accuracy over speed, area for memory: {board.title}")
             out.append(f'<figure role="img" aria-label="{label}">{_inline(drawn[name])}</figure>\n')
-        listed = "\n".join(f"<li>{escaped(note)}</li>" for note in notes.beneath(board))
-        out.append(f'<ul class="notes">\n{listed}\n</ul>\n</section>\n')
+        out.append(_notes(notes.beneath(board)))
+    for i, board in enumerate(able, len(boards) + 1):
+        out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_abilities(board)}')
+        out.append(_notes(abilities.beneath(board)))
     return "".join(out) + f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
 
 
+def _notes(sentences: Sequence[str]) -> str:
+    listed = "\n".join(f"<li>{escaped(note)}</li>" for note in sentences)
+    return f'<ul class="notes">\n{listed}\n</ul>\n</section>\n'
+
+
 def _table(caption: str, head: Sequence[tuple[str, str]], bodies: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """head: (heading, explanation); bodies: (class, rows). Only rows within a body are sorted."""
+    """head: (heading in HTML, explanation); bodies: (class, rows). Only rows within a body are sorted."""
     titles = "".join(
-        f'<th scope="col" title="{escaped(about)}"><button type="button">{_broken(title)}</button></th>'
-        for title, about in head
+        f'<th scope="col" title="{escaped(about)}"><button type="button">{title}</button></th>' for title, about in head
     )
     parts = [f'<tbody class="{kind}">\n' + "\n".join(rows) + "\n</tbody>\n" for kind, rows in bodies if rows]
     return (
@@ -94,9 +104,9 @@ def _broken(title: str) -> str:
 
 
 def _scores(board: Board) -> str:
-    head = [("Model", "sort by name"), *((c.title, _about(c)) for c in board.columns)]
+    head = [("Model", "sort by name"), *((_broken(c.title), _about(c)) for c in board.columns)]
     extras = columns.found()
-    head += [(each.title, each.about) for each in extras]
+    head += [(_broken(each.title), each.about) for each in extras]
     bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in ("model", "variant", "floor")]
     return _table("Test accuracy, %: ± half of its 95 % interval, rank, skill", head, bodies)
 
@@ -141,7 +151,7 @@ def _cell(line: Line, column: Column, board: Board) -> str:
     below = [f"rank {notes.rank(mark, '–')}"] if mark.rank else []
     below += [f"skill {notes.skill(mark)}"] if mark.skill is not None else []
     below += ["above chance {}/{}".format(*mark.above_chance)] if mark.above_chance else []
-    below += _seeds(mark)
+    below += _seeds(mark.files)
     if below:
         parts.append(f"<small class=more>{'<br>'.join(below)}</small>")
     about = escaped(_conditions(mark, column, board))
@@ -153,9 +163,9 @@ def _linked(text: str, mark: Mark) -> str:
     return f'<a href="{escaped(quote(mark.files[0]))}">{escaped(text)}</a>' if mark.files else escaped(text)
 
 
-def _seeds(mark: Mark) -> list[str]:
+def _seeds(files: Sequence[str]) -> list[str]:
     """Links to the records of several seeds."""
-    links = [f'<a href="{escaped(quote(file))}">{i}</a>' for i, file in enumerate(mark.files, 1)]
+    links = [f'<a href="{escaped(quote(file))}">{i}</a>' for i, file in enumerate(files, 1)]
     return [f"runs {' '.join(links)}"] if len(links) > 1 else []
 
 
@@ -211,3 +221,39 @@ def _ratio(text: str, value: float | None) -> str:
     if value is None:
         return f'<td class="{"none" if text == "-" else "failure"}">{escaped(text)}</td>'
     return f'<td data-value="{value:.6g}">{escaped(text)}</td>'
+
+
+def _abilities(board: Abilities) -> str:
+    """The deeper a cell's ground, the larger s; bold where every seed has learnt the exam."""
+    head = [("Model", "sort by name"), ("Learnt", "exams that every seed has learnt")]
+    head += [
+        (f"<small>{escaped(c.asks)}</small>{_broken(c.title)}", f"row {c.key}, asks for {c.asks}")
+        for c in board.columns
+    ]
+    bodies = []
+    for kind in ("model", "variant"):
+        models = [m for m in board.models if (m in board.variants) == (kind == "variant")]
+        bodies.append((kind, [_able_row(board, model) for model in models]))
+    caption = "Seeds that have learnt the exam, s from its floor to its ceiling, sequences to learn"
+    return _table(caption, head, bodies)
+
+
+def _able_row(board: Abilities, model: str) -> str:
+    count = board.counts(model)
+    cells = "".join(_able(board, model, column) for column in board.columns)
+    learnt = f'<td data-value="{count.split()[0]}">{escaped(count)}</td>'
+    return f'<tr><th scope="row">{escaped(model)}</th>{learnt}{cells}</tr>'
+
+
+def _able(board: Abilities, model: str, column: abilities.Column) -> str:
+    cell = board.cells.get((model, column.key))
+    if cell is None:
+        return f'<td class="none">{escaped(said.NOTHING)}</td>'
+    about = escaped("; ".join(abilities.conditions(cell, column)))
+    first = f'<a href="{escaped(quote(cell.files[0]))}">{escaped(said.learnt(cell))}</a>'
+    if not cell.seeds:
+        return f'<td class="{"none" if cell.status == "ok" else "failure"}" title="{about}">{first}</td>'
+    first = f"<b>{first}</b>" if whole(cell) else first
+    below = "<br>".join([f"s {escaped(said.score(cell))}", escaped(said.sequences(cell)), *_seeds(cell.files)])
+    ground = f'class="heat" style="--s:{min(max(cell.score, 0), 1):.3f}"'
+    return f'<td {ground} data-value="{cell.score:.6g}" title="{about}">{first}<small class=more>{below}</small></td>'

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 
 from lra.console import line as escaped
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import notes
+from lra.leaderboard import abilities, notes
+from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board, Column, Line, Mark
+from lra.marks import said
 
 NAME = 16  # longest name shown whole
 GAP = "  "
 
 
-def render(boards: Sequence[Board], width: int | None = None) -> str:
-    width = width or shutil.get_terminal_size((80, 24)).columns
-    return "\n".join(_board(board, max(width, 60)) for board in boards)
+def render(boards: Sequence[Board], width: int | None = None, able: Sequence[Abilities] = ()) -> str:
+    width = max(width or shutil.get_terminal_size((80, 24)).columns, 60)
+    return "\n".join([*(_board(board, width) for board in boards), *(_abilities(board, width) for board in able)])
 
 
 def _board(board: Board, width: int) -> str:
@@ -26,21 +28,35 @@ def _board(board: Board, width: int) -> str:
     ranked = [c for c in columns if any(_standing(line.mark(c.key)) for line in board.lines)]
     out = [f"\n{escaped(board.title)}\n"]
     scores = [[_name(line), *(notes.score(line.mark(c.key)) for c in columns)] for line in board.lines]
-    out += _table("accuracy, %", [c.title for c in columns], scores, board.lines, width)
+    kinds = [line.kind for line in board.lines]
+    out += _table("accuracy, %", [c.title for c in columns], scores, kinds, width)
     if ranked:
         head, rows = _ranked(board, ranked)
-        out += ["", *_table("skill  rank", head, rows, [line for line in board.lines if line.kind != "floor"], width)]
+        out += ["", *_table("skill  rank", head, rows, [kind for kind in kinds if kind != "floor"], width)]
     if board.measured:
         head = [f"{what} {n // 1024}K" for what in ("speed", "mem") for n in TABLE_2]
         lines = [line for line in board.lines if line.costs]
         rows = [[_name(line), *notes.ratios(line, "")] for line in lines]
-        out += ["", *_table("relative cost", head, rows, lines, width)]
+        out += ["", *_table("relative cost", head, rows, [line.kind for line in lines], width)]
     out.append("")
     if without:
         out += _wrapped(f"No run yet: {', '.join(without)}.", width)
     for note in notes.beneath(board):
         out += _wrapped(note, width)
     return "\n".join(out)
+
+
+def _abilities(board: Abilities, width: int) -> str:
+    """Above the name of an exam stands what it asks for."""
+    columns = board.columns
+    rows = [
+        [_cut(escaped(m)), board.counts(m), *(board.text(m, c, whole=False) for c in columns)] for m in board.models
+    ]
+    head = ["learnt", *(f"[{c.asks}] {c.title}" for c in columns)]
+    kinds = ["variant" if m in board.variants else "model" for m in board.models]
+    out = [f"\n{escaped(board.title)}\n", *_table("abilities", head, rows, kinds, width), ""]
+    notes = [f"Here: {said.BRIEFLY.format(within='')}.", *abilities.beneath(board)]
+    return "\n".join([*out, *(line for note in notes for line in _wrapped(note, width))])
 
 
 def _standing(mark: Mark) -> bool:
@@ -53,7 +69,10 @@ def _wrapped(note: str, width: int) -> list[str]:
 
 def _name(line: Line) -> str:
     """A floor's name stands under the heading "floors"."""
-    name = escaped(line.name if line.kind == "floor" else notes.name(line))
+    return _cut(escaped(line.name if line.kind == "floor" else notes.name(line)))
+
+
+def _cut(name: str) -> str:
     return name if len(name) <= NAME else name[: NAME - 1] + "…"
 
 
@@ -74,7 +93,7 @@ def _ranked(board: Board, columns: list[Column]) -> tuple[list[str], list[list[s
     return head, rows
 
 
-def _table(corner: str, head: Sequence[str], rows: list[list[str]], lines: Sequence[Line], width: int) -> list[str]:
+def _table(corner: str, head: Sequence[str], rows: list[list[str]], kinds: Sequence[str], width: int) -> list[str]:
     """Columns to the right, headings over several lines; what does not fit follows beneath."""
     names = [corner, *(row[0] for row in rows)]
     first = max(map(len, names))
@@ -98,8 +117,8 @@ def _table(corner: str, head: Sequence[str], rows: list[list[str]], lines: Seque
             out.append(gap.join([(corner if depth == 0 else "").ljust(first), *cells]).rstrip())
         out.append("-" * used)
         for k, row in enumerate(rows):
-            if k and lines[k].kind != lines[k - 1].kind:
-                out.append({"floor": "floors", "variant": "with overrides"}[lines[k].kind])
+            if k and kinds[k] != kinds[k - 1]:
+                out.append({"floor": "floors", "variant": "with overrides"}[kinds[k]])
             out.append(gap.join([row[0].ljust(first), *(row[i + 1].rjust(widths[i]) for i in here)]).rstrip())
         start = stop
     return out

@@ -14,9 +14,10 @@ from typing import Any
 import pandas as pd
 
 from lra import console
-from lra.leaderboard import files
+from lra.leaderboard import abilities, files
 from lra.leaderboard.view import boards
 from lra.marks import runs
+from lra.marks.abilities import CELL
 from lra.record import record, sheet
 from lra.record.answers import Answers
 from lra.results import Results
@@ -98,26 +99,38 @@ def of_groups(table: pd.DataFrame) -> Iterator[str]:
         devices = sorted(part.device.dropna().unique())
         if len(devices) > 1:
             yield f"{machine}, {dtype}: devices {' and '.join(devices)} would share an axis"
-    ended = runs.latest(table)
-    ended = ended[(ended.status == "ok") & ~ended.variant.astype(bool)] if len(ended) else ended
-    for (*group, row), part in ended.groupby([*runs.GROUP, "row"]) if len(ended) else ():
+    able = table.ability.astype(bool)
+    for group, row, part in _columns(table[~able], runs.CELL):
         timed = part[part.train_examples_per_second.notna()]
         threads = sorted(int(n) for n in timed.threads.dropna().unique())
         if len(threads) > 1:
             counts = " and ".join(map(str, threads))
-            yield f"{', '.join(group)}, {row}: speeds with {counts} threads would share an axis"
-        newest = part.drop_duplicates("model", keep="last").fingerprint.dropna().unique()
-        if len(newest) > 1:
-            data = ", ".join(sorted(newest))
-            yield f"{', '.join(group)}, {row}: results on different data ({data}) would share a column"
+            yield f"{group}, {row}: speeds with {counts} threads would share an axis"
+        yield from _data(group, row, part)
+    for group, row, part in _columns(table[able], CELL):
+        yield from _data(group, row, part)
+
+
+def _columns(table: pd.DataFrame, cell: list[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(group in words, row, runs as the budget has them that ended ok) of each column of a board."""
+    ended = runs.latest(table, cell)
+    ended = ended[(ended.status == "ok") & ~ended.variant.astype(bool)] if len(ended) else ended
+    for (*group, row), part in ended.groupby(cell[:-1]) if len(ended) else ():
+        yield ", ".join(group), row, part
+
+
+def _data(group: str, row: str, part: pd.DataFrame) -> Iterator[str]:
+    newest = part.drop_duplicates("model", keep="last").fingerprint.dropna().unique()
+    if len(newest) > 1:
+        yield f"{group}, {row}: results on different data ({', '.join(sorted(newest))}) would share a column"
 
 
 def expected(results: Results) -> dict[str, bytes]:
     """Name below the results folder -> content, of all that the records give."""
     from lra.plot import render
 
-    figures, shown = render.render(results), boards(results)
-    return (files.files(shown, figures) if shown else {}) | figures
+    figures, shown, able = render.render(results), boards(results), abilities.boards(results)
+    return (files.files(shown, figures, able) if shown or able else {}) | figures
 
 
 def of_published(folder: Path, given: Mapping[str, bytes]) -> Iterator[str]:

@@ -22,7 +22,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     # CPUs take many times longer over numbers below 1e-38, which no result depends on.
     torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As use_deterministic_algorithms does, which loads the compiler to tell it too (lra.train.trainee tells it).
+    torch.set_deterministic_debug_mode("warn")
     # Without this, determinism would also fill every fresh tensor, at a cost nobody else pays.
     torch.utils.deterministic.fill_uninitialized_memory = False
 

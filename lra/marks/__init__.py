@@ -2,6 +2,8 @@
 
 runs       a row a record
 cells      a row a model on an exam
+abilities  the same of exams that ask for one ability: what is learnt, and when
+said       those cells as people read them
 means      averages over exams
 exams      what tables know of an exam
 stats      intervals, tests, ranks (with sources)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lra.marks import stats
-from lra.marks.runs import CELL, GROUP, REFERENCE, latest, local_floors
+from lra.marks.runs import CELL, GROUP, REFERENCE, by_cell, local_floors
 from lra.marks.skill import skill
 from lra.record.answers import Answers
 
@@ -33,22 +33,12 @@ def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     stale               whether the numbers of the model or the exam have changed since
     departs             what the model's own file sets otherwise than the exam's sizes
 
-    A run with overrides is a row of its own, named with them (`variant`). Of several configurations
-    under one name (an edited YAML) the newest is shown.
+    A run with overrides is a row of its own, named with them (`variant`). What exams of abilities say is elsewhere
+    (lra.marks.abilities).
     """
-    runs = latest(table)
-    if not runs.empty:
-        newest = runs.groupby(CELL)[["config_hash", "fingerprint"]].transform("last")
-        same = (runs.config_hash == newest.config_hash) & (
-            runs.fingerprint.eq(newest.fingerprint) | runs.fingerprint.isna()
-        )
-        runs = runs[same]
-    runs = runs.sort_values(["seed", "run_id"]).drop_duplicates([*CELL, "seed"], keep="last") if len(runs) else runs
-    grouped: dict[tuple, list[Any]] = {}
-    for run in runs.itertuples():
-        grouped.setdefault(tuple(getattr(run, name) for name in CELL), []).append(run)
+    grouped = by_cell(table[~table.ability.astype(bool)])
     best = local_floors(table)
-    rows = [dict(zip(CELL, key, strict=True)) | _cell(grouped[key], best, answers) for key in sorted(grouped)]
+    rows = [dict(zip(CELL, key, strict=True)) | _cell(own, best, answers) for key, own in grouped.items()]
     out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int})
     base = out[out.model == REFERENCE].set_index([*GROUP, "row"])
     where = pd.MultiIndex.from_frame(out[[*GROUP, "row"]])

@@ -1,7 +1,7 @@
 """What tables know of an exam: what it is or stands in for, its heading, order and averages.
 
-It stands in the exam's YAML (`exam: {of:, title:, order:, averages:, all_or_nothing:}`), from where a run copies
-it into its record. Records without it are of exams that this package brings, whose YAMLs are read here.
+It stands in the exam's YAML (`exam: {of:, title:, order:, averages:, all_or_nothing:, asks:}`), from where a run
+copies it into its record. Records without it are of exams that this package brings, whose YAMLs are read here.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ LAST = float("inf")
 @dataclass(frozen=True)
 class Exam:
     """of: the row of the exam itself, in whose column a stand-in may stand. averages: the numbers of those it
-    counts in, 5 of Avg5. all_or_nothing: a seed learns it or stays at chance."""
+    counts in, 5 of Avg5. all_or_nothing: a seed learns it or stays at chance. asks: of an exam of an ability, the
+    mechanism that it asks for, in a word or two."""
 
     of: str
     title: str
     order: float = LAST
     averages: tuple[int, ...] = ()
     all_or_nothing: bool = False
+    asks: str = ""
     known: bool = True  # somewhere declared; else a row of its own under its own name
 
     def heading(self, row: str) -> str:

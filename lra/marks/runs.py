@@ -20,7 +20,7 @@ COLUMNS = (
     "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "train_examples_per_second", "inference_examples_per_second",
-    "step_peak_bytes", "commit", "contract", "blind", "departs", "stale",
+    "step_peak_bytes", "commit", "contract", "blind", "departs", "stale", "ability",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy")
 
@@ -29,10 +29,12 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
     """COLUMNS of one record.
 
     file: of the record, below the results folder. answers: of the stored predictions, null without. exam: what
-    tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok.
+    tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok. ability:
+    does it belong to lra.marks.abilities?
     """
     r, stored = sheet.record, sheet.predictions
     cost = r.cost if r.cost.get("status") == "ok" else {}
+    exam = exams.of(r.task, r.row, r.config.get("exam"))
     return (
         file,
         stored.as_posix() if stored else None,
@@ -44,7 +46,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         sheet.edited,
         r.task,
         r.row,
-        exams.of(r.task, r.row, r.config.get("exam")),
+        exam,
         " ".join([r.model, *r.variant]),
         bool(r.variant),
         r.budget,
@@ -68,6 +70,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         r.contract.get("blind"),
         departs(r.config),
         exams.changed_since(r.task, r.model, r.config) if r.kind == "model" else None,
+        r.kind == "model" and bool(r.score or exam.asks),  # one that failed has no score
     )
 
 
@@ -97,18 +100,36 @@ def learning(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=EVALUATED).astype({"valid_accuracy": float})
 
 
-def latest(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the final model records, the last of each task, model, seed, configuration and conditions.
+def latest(table: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:
+    """Of the final model records, the last of each cell, seed, configuration and data.
 
     A run that failed or was interrupted counts where its cell has no final record at all.
     """
+    cell = list(cell)
     models = table[table.kind == "model"].sort_values("run_id")
     if models.empty:
         return models
     models = models.assign(**{c: models[c].fillna("unknown") for c in GROUP})
     final = models.status.isin(record.FINAL)
-    concluded = pd.MultiIndex.from_frame(models[CELL]).isin(pd.MultiIndex.from_frame(models[final][CELL]))
-    return models[final | ~concluded].drop_duplicates([*CELL, "seed", "config_hash", "fingerprint"], keep="last")
+    concluded = pd.MultiIndex.from_frame(models[cell]).isin(pd.MultiIndex.from_frame(models[final][cell]))
+    return models[final | ~concluded].drop_duplicates([*cell, "seed", "config_hash", "fingerprint"], keep="last")
+
+
+def by_cell(table: pd.DataFrame, cell: Sequence[str] = CELL) -> dict[tuple[str, ...], list[Any]]:
+    """The runs that each cell shows, one a seed, by seed: of several configurations under one name (an edited YAML) or
+    several data those of the newest."""
+    cell, runs = list(cell), latest(table, cell)
+    if runs.empty:
+        return {}
+    newest = runs.groupby(cell)[["config_hash", "fingerprint"]].transform("last")
+    same = (runs.config_hash == newest.config_hash) & (
+        runs.fingerprint.eq(newest.fingerprint) | runs.fingerprint.isna()
+    )
+    runs = runs[same].sort_values(["seed", "run_id"]).drop_duplicates([*cell, "seed"], keep="last")
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for run in runs.itertuples():
+        found.setdefault(tuple(getattr(run, name) for name in cell), []).append(run)
+    return dict(sorted(found.items()))
 
 
 def floors(table: pd.DataFrame) -> pd.DataFrame:

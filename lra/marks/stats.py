@@ -18,6 +18,9 @@ holds the truth 93 to 100 times in 100: too often with few seeds that agree, too
 scatter equals the items'. The interval here: 95 with one seed; with three to ten 95.4 to 96.2 on
 average, 94 to 97.5 in every regime tried; with two 93 to 98. `wider` is kept for scores without predictions.
 
+Answers at several positions of a sequence stand and fall together. Of such an exam right[s, i] is a number, not a
+truth: what lra.record.answers.by_sequence makes of the answers to sequence i. All else is the same.
+
 Everything takes leading axes: right (..., S, N) gives estimates of shape (...). O(S N).
 """
 
@@ -89,7 +92,8 @@ def scatter(right: Any) -> Scatter:
         return Scatter(seeds, by_item, nothing, nothing)
     by_seed = right.mean(-1)
     # Of zeros and ones the mean of squares is the mean: no copy of `right` is made.
-    total = seeds * items * (by_seed.mean(-1) - by_seed.mean(-1) ** 2)
+    squares = by_seed.mean(-1) if right.dtype == bool else np.square(right).mean((-2, -1))
+    total = seeds * items * (squares - by_seed.mean(-1) ** 2)
     explained = items * seeds * by_seed.var(-1) + seeds * items * by_item.var(-1)
     residual = np.maximum(total - explained, 0) / ((seeds - 1) * (items - 1))
     return Scatter(seeds, by_item, by_seed.var(-1, ddof=1), residual)
@@ -176,11 +180,11 @@ def compare(a: Any, b: Any, apart: Estimate | None = None) -> Any:
     """Two-sided p-value of "both are equally accurate": right (..., S, N), (..., T, N) on the same items.
 
     One seed each: McNemar's mid-p test (Fagerland et al. 2013, BMC Med. Res. Methodol. 13, 91),
-    which is about the two trained models. Otherwise about the two training procedures, by
-    `difference` (`apart`, if it is known already); a side with one seed stands for its trained model only.
+    which is about the two trained models. Otherwise by `difference` (`apart`, if it is known already), also where
+    answers are by sequence: about the two training procedures; a side with one seed stands for its trained model only.
     """
     a, b = np.asarray(a), np.asarray(b)
-    if a.shape[-2] == b.shape[-2] == 1:
+    if a.shape[-2] == b.shape[-2] == 1 and a.dtype == b.dtype == bool:
         return mcnemar((a & ~b).sum((-2, -1)), (b & ~a).sum((-2, -1)))
     return (apart or difference(a, b)).p()
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lra.errors import first_line
 from lra.machine.heartbeat import beat
 from lra.measure.cost import Limits, Timing
+from lra.uncompiled import uncompiled
 
 if TYPE_CHECKING:
     from lra.machine.pace import Pace
@@ -54,7 +55,7 @@ def timed(step: Callable[[], None], limits: Limits, device: Any, pace: Pace | No
 def step_peak_bytes(step: Callable[[], None], device: Any = None) -> int:
     """Peak of live allocator bytes during `step()` above those live at its start.
 
-    On CPU the running sum of torch.profiler's memory events, which also sees what kernels take
+    On CPU the running sum of torch's profiler's memory events, which also sees what kernels take
     inside; exact and repeatable to the byte. Gradients must be None before.
     """
     import torch
@@ -68,9 +69,10 @@ def step_peak_bytes(step: Callable[[], None], device: Any = None) -> int:
         step()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    from torch.profiler import ProfilerActivity, profile
+    # What torch.profiler is made of: that one loads the compiler, only to ask how it is set.
+    from torch.autograd.profiler import profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(use_kineto=True, profile_memory=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "trace.json"
@@ -117,7 +119,8 @@ def flops(model: Any, batch: Any) -> dict[str, Any]:
 
     try:
         twin = copy.deepcopy(model).to("meta")
-        return {"train_flops": count(True), "inference_flops": count(False), "flops_reason": None}
+        with uncompiled():
+            return {"train_flops": count(True), "inference_flops": count(False), "flops_reason": None}
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         reason = f"not countable on the meta device: {first_line(error)}"
         return {"train_flops": None, "inference_flops": None, "flops_reason": reason}

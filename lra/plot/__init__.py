@@ -4,6 +4,7 @@ render    which figures the records give, and as what bytes
 bubble    accuracy over speed, area for memory (after figure 3 of Tay et al. 2021)
 lengths   time and memory over length, with fitted exponents; crossing lengths
 exams     accuracy by exam with intervals and floors; learning curves
+heat      models by exams of abilities
 style     what they share: colours, marks, notes, files
 places    where figures lie
 labels    where labels go

@@ -1,7 +1,8 @@
 """Every figure of a results folder, from its records.
 
-For each budget, machine and precision the bubble chart, accuracy by task and learning curves; for each cost
-sweep the curves of time and memory. Reads records only, without torch. The same records give the same bytes.
+For each budget, machine and precision the bubble chart, accuracy by task and learning curves; for each budget and
+precision a heat map of abilities, for light pages and for dark ones; for each cost sweep the curves of time and memory.
+Reads records only, without torch. The same records give the same bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from lra import ledger
 from lra.cost import growth
 from lra.cost import points as costs
+from lra.marks import abilities
 from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
 from lra.marks.runs import GROUP, REFERENCE
@@ -25,11 +27,12 @@ from lra.plot import style
 from lra.plot.bubble import bubble
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
+from lra.plot.heat import heat
 from lra.plot.lengths import cost, throughput
 from lra.plot.places import FOLDER, slug
 from lra.results import Results
 
-HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy")  # take about as long to draw
+HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy", "abilities")  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 
@@ -93,7 +96,19 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if len(steps) and len(steps := steps[steps.run_id.isin({i for ids in part.run_ids for i in ids})]):
             title = f"Learning curves: {group.where}"
             yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
+    if "abilities" in kinds:
+        yield from _abilities(results.abilities)
     yield from _costs(points, looks, kinds)
+
+
+def _abilities(cells: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    usual = standard(cells)
+    for (budget, dtype), part in usual.groupby(abilities.GROUP):
+        overridden = len(matching(cells, {"budget": budget, "dtype": dtype})) - len(part)
+        left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
+        title = f"What models learn: budget {budget}, {dtype}"
+        for shade, dark in (("", False), ("-dark", True)):
+            yield f"abilities-{slug(f'{budget}-{dtype}')}{shade}", heat(part, title, left_out, dark)
 
 
 def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:
@@ -144,7 +159,7 @@ def matching(table: pd.DataFrame, conditions: dict[str, Any]) -> pd.DataFrame:
 def render(results: Results) -> dict[str, bytes]:
     """Path below the results folder -> content, of every figure that its records give."""
     first, second = HALVES
-    results.cells, results.points, results.floors  # noqa: B018  worked out once, before there are two processes
+    results.cells, results.abilities, results.points, results.floors  # noqa: B018  worked out once, before there are two processes
     with side_by_side(rendered, results, second) as rest:
         return rendered(results, first) | rest()
 

@@ -24,12 +24,14 @@ class Stored:
 
     right     packed bits; null before schema 2, which kept no labels
     labels    (N,), one object for all files with the same ones
+    clusters  (N,) from 0 on, to which sequence an answer belongs, shared likewise; null where each has one
     """
 
     items: int
     right: np.ndarray | None
     labels: np.ndarray | None
     sha256: str
+    clusters: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -50,6 +52,7 @@ class Answers:
         self.broken: dict[str, str] = {}
         self._read: dict[str, Stored | None] = {}
         self._labels: dict[bytes, np.ndarray] = {}
+        self._clusters: dict[bytes, np.ndarray] = {}
 
     def stored(self, path: str) -> Stored | None:
         """Null where no answers can be had from the file; `broken` says why."""
@@ -63,14 +66,19 @@ class Answers:
         return self._read[path]
 
     def right(self, paths: Sequence[str | None]) -> np.ndarray | None:
-        """bool (S, N): is the model of the s-th file right on item i? None unless every run has kept its
-        answers with the labels, on the same test items."""
+        """bool (S, N): is the model of the s-th file right on item i? Where sequences have several answers, of
+        which right ones are no independent items, float (S, sequences) as `by_sequence` gives them. None unless
+        every run has kept its answers with the labels, on the same test items."""
         if not len(paths) or any(not isinstance(p, str) for p in paths):
             return None
         found = [self.stored(p) for p in paths]
         if any(f is None or f.right is None or f.labels is not found[0].labels for f in found):
             return None
-        return np.stack([f.hits() for f in found])
+        clusters = found[0].clusters
+        if any(f.clusters is not clusters for f in found):
+            return None
+        right = np.stack([f.hits() for f in found])
+        return right if clusters is None else by_sequence(right, clusters)
 
     def chance(self, path: str | None) -> float | None:
         """The share of the commonest label among the test items: what a constant answer scores."""
@@ -79,33 +87,55 @@ class Answers:
 
     def _opened(self, path: str) -> Stored:
         data = content(path, LARGEST)
-        predictions, labels = arrays(data)
+        predictions, labels, clusters = arrays(data)
         digest = hashlib.sha256(data).hexdigest()
         if labels is None:
             return Stored(len(predictions), None, None, digest)
         labels = labels.astype(np.uint16)
         labels = self._labels.setdefault(labels.tobytes(), labels)
-        return Stored(len(predictions), np.packbits(predictions == labels), labels, digest)
+        if clusters is not None:
+            key = clusters.dtype.str.encode() + clusters.tobytes()
+            if key not in self._clusters:
+                self._clusters[key] = np.unique(clusters, return_inverse=True)[1].astype(np.uint32)
+            clusters = self._clusters[key]
+        return Stored(len(predictions), np.packbits(predictions == labels), labels, digest, clusters)
 
 
-def arrays(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-    """(predictions, labels), each (N,), of an npz file; labels are null before schema 2. ValueError in one line."""
+def by_sequence(right: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """float (S, C) of right (S, N) and clusters (N,) from 0 to C - 1, each with an answer: a number a sequence, whose
+    mean is the accuracy over all answers, and whose variance over C that of the accuracy.
+
+    The accuracy is a ratio, of right answers to answers, because sequences hold more or fewer. Its linear form
+    accuracy + (right_c - accuracy answers_c) / mean answers has that mean exactly and that variance but for O(1 / C)
+    (Cochran 1977, Sampling Techniques, chapter 6).
+    """
+    answers = np.bincount(clusters)
+    sums = np.stack([np.bincount(clusters, weights=row, minlength=len(answers)) for row in right])
+    accuracy = right.mean(-1, keepdims=True)
+    return accuracy + (sums - accuracy * answers) / answers.mean()
+
+
+def arrays(data: bytes) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """(predictions, labels, clusters), each (N,), of an npz file; labels are null before schema 2, clusters where each
+    item has one answer. ValueError in one line."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             named = {name.removesuffix(".npy"): name for name in archive.namelist()}
             if "predictions" not in named:
                 raise ValueError("has no predictions")
-            found = {key: _array(archive, named[key]) for key in ("predictions", "labels") if key in named}
+            known = ("predictions", "labels", "clusters")
+            found = {key: _array(archive, named[key]) for key in known if key in named}
     except ValueError:
         raise
     except Exception as error:  # zipfile and zlib have errors of their own for a damaged file
         raise ValueError(f"is damaged ({str(error) or type(error).__name__})") from error
-    predictions, labels = found["predictions"], found.get("labels")
-    if labels is not None and labels.shape != predictions.shape:
-        raise ValueError(f"has labels {labels.shape} for predictions {predictions.shape}; allowed the same shape")
+    predictions, labels, clusters = (found.get(key) for key in known)
+    for key, values in (("labels", labels), ("clusters", clusters)):
+        if values is not None and values.shape != predictions.shape:
+            raise ValueError(f"has {key} {values.shape} for predictions {predictions.shape}; allowed the same shape")
     if labels is not None and (labels.min() < 0 or labels.max() >= CLASSES):
         raise ValueError(f"has labels {labels.min()} to {labels.max()}; allowed 0 to {CLASSES - 1}")
-    return predictions, labels
+    return predictions, labels, clusters
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -112,6 +112,26 @@ def _with(**inside: Check) -> Check:
     return Check(good, f"a mapping with {', '.join(inside)}")
 
 
+LEVELS = {"floor": FRACTION, "ceiling": FRACTION}
+S = Check(lambda v: number(v) and abs(v) <= 1000, "a number from -1000 to 1000")  # 0 at the floor, 1 at the ceiling
+REACHED = _with(score=S, sequences=_or_null(COUNT), core_seconds=_or_null(NOT_NEGATIVE))
+LENGTH = _with(length=SOME, accuracy=_or_null(FRACTION), test=_or_null(S), refused=_or_null(LINE))
+KIND = _with(number=COUNT, accuracy=FRACTION, items=COUNT)
+SCORE = _with(**LEVELS, test=S, learnt=TRUTH, reached=Check(_each(REACHED), "a list"))
+NUMBERS = Check(_each(NUMBER), "a list of numbers")
+RUNG = _with(
+    rate=POSITIVE,
+    steps=COUNT,
+    ended=_or_null(one_of(("dropped", "diverged", "enough"))),
+    curve=_with(step=NUMBERS, valid_loss=NUMBERS, valid_accuracy=NUMBERS, core_seconds=NUMBERS),
+)
+
+
+def _score(v: Any) -> bool:
+    """Of an exam without floor and ceiling there is none."""
+    return v == {} or (SCORE.good(v) and v["floor"] < v["ceiling"])
+
+
 # What a field must be besides its type.
 NARROWER: Mapping[str, Check] = {
     "kind": one_of(KINDS),
@@ -125,6 +145,8 @@ NARROWER: Mapping[str, Check] = {
     "signal": _or_null(SOME),
     **dict.fromkeys(("steps_done", "steps_budget", "best_step"), _or_null(COUNT)),
     "variant": TEXTS,
+    "ladder": Check(_each(RUNG), f"a list, each {RUNG.words}"),
+    "score": Check(_score, f"{SCORE.words}, the floor below the ceiling; or an empty one"),
 }
 FIELDS: tuple[tuple[str, Check], ...] = tuple(
     (f.name, NARROWER.get(f.name) or _of(typing.get_type_hints(Record)[f.name])) for f in fields(Record)
@@ -136,21 +158,10 @@ TIMES = {
     **dict.fromkeys(("seconds_iqr", "cpu_seconds_median"), _or_null(NOT_NEGATIVE)),
     **dict.fromkeys(("seconds", "paces"), _or_null(Check(_each(POSITIVE), "a list of numbers above 0"))),
 }
-REACHED = _with(score=NUMBER, sequences=_or_null(COUNT), core_seconds=_or_null(NOT_NEGATIVE))
-LENGTH = _with(length=SOME, accuracy=_or_null(FRACTION), test=_or_null(NUMBER), refused=_or_null(LINE))
-KIND = _with(number=COUNT, accuracy=FRACTION, items=COUNT)
 CEILINGS = {
     "copy_bytes_per_second": _or_null(POSITIVE),
     "gemm_float32_flops_per_second": _or_null(POSITIVE),
     "gemm_bf16_flops_per_second": _or_null(POSITIVE),
-}
-RUNG = {
-    "rate": POSITIVE,
-    "steps": COUNT,
-    "ended": _or_null(one_of(("dropped", "diverged", "enough"))),
-    "curve": dict.fromkeys(
-        ("step", "valid_loss", "valid_accuracy", "core_seconds"), Check(_each(NUMBER), "a list of numbers")
-    ),
 }
 # What tables read inside the mappings of a record; a mapping that stands for a check is one inside it, or null.
 # Keys that are not here may hold anything.
@@ -163,6 +174,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
             "averages": Check(_each(SOME), "a list of whole numbers, 1 or more"),
             "all_or_nothing": TRUTH,
             **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
+            "asks": TITLE,
         },
         "about": dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)),
     },
@@ -192,10 +204,8 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "seconds": _or_null(NOT_NEGATIVE),
     },
     "score": {
-        **dict.fromkeys(("floor", "ceiling"), FRACTION),
-        **dict.fromkeys(("test", "valid"), _or_null(NUMBER)),
-        "learnt": TRUTH,
-        "reached": Check(_each(REACHED), "a list of mappings of score, sequences and core_seconds"),
+        "valid": _or_null(S),
+        "on_valid": _with(**LEVELS),
         "lengths": Check(_each(LENGTH), LENGTH.words),
         "kinds": Check(lambda v: type(v) is dict and all(map(line, v)) and all(map(KIND.good, v.values())), KIND.words),
     },

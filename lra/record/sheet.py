@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lra.errors import UserError
-from lra.record.checks import FIELDS, INSIDE, RUNG, STEP
+from lra.record.checks import FIELDS, INSIDE, STEP
 from lra.record.content import MIB, content
 from lra.record.record import SCHEMA, Record, digest_of
 
@@ -100,11 +100,8 @@ def problem(raw: Any) -> str | None:
     for name, inside in INSIDE.items():
         if (node := raw.get(name)) and (wrong := _inside(node, inside, name)):
             return wrong
-    for name, point, checks in (
-        *(("curve", point, STEP) for point in raw.get("curve", ())),
-        *(("ladder", rate, RUNG) for rate in raw.get("ladder", ())),
-    ):
-        if wrong := _inside(point, checks, name):
+    for point in raw.get("curve", ()):
+        if wrong := _inside(point, STEP, "curve"):
             return wrong
     return _together(raw)
 

@@ -1,4 +1,4 @@
-"""A run in a process of its own, asked for from Python."""
+"""A run, or a sweep of them, in a process of its own, asked for from Python."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def recorded(what: Asked) -> Record:
     settings = compose.config(what.words, what.config_dir)
     place = settings.results_dir, settings.choices.task, settings.choices.model
     before = set(store.paths(*place))
+    code, said = typed(what)
+    new = [p for p in store.paths(*place) if p not in before]
+    if new:
+        return store.read(new[-1])
+    raise refused(code, said) or RuntimeError(f"the run left no record: {_last(code, said)}")
+
+
+def typed(what: Asked) -> tuple[int, list[str]]:
+    """The exit code of `python -m lra WORDS`, and the lines that it has said, which are shown as it says them."""
     config_dir = [f"--config-dir={what.config_dir}"] if what.config_dir else []
     command = [sys.executable, "-m", "lra", *config_dir, *what.words]
     with subprocess.Popen(
@@ -36,20 +45,22 @@ def recorded(what: Asked) -> Record:
         try:
             for reader in readers:
                 reader.start()
-            code = run.wait()
+            return run.wait(), said
         except BaseException:
             run.terminate()
             raise
         finally:
             for reader in readers:
                 reader.join()
-    new = [p for p in store.paths(*place) if p not in before]
-    if new:
-        return store.read(new[-1])
-    last = next((line.strip() for line in reversed(said) if line.strip()), f"exit code {code}")
-    if code == USAGE:
-        raise UserError(last.removeprefix("lra: "))
-    raise RuntimeError(f"the run left no record: {last}")
+
+
+def refused(code: int, said: list[str]) -> UserError | None:
+    """What the user can mend, if that is why the process has ended."""
+    return UserError(_last(code, said).removeprefix("lra: ")) if code == USAGE else None
+
+
+def _last(code: int, said: list[str]) -> str:
+    return next((line.strip() for line in reversed(said) if line.strip()), f"exit code {code}")
 
 
 def _pass_on(pipe: IO[str], to: IO[str], said: list[str]) -> None:

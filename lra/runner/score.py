@@ -13,7 +13,7 @@ STEPS_TO = (0.9, LEARNT)  # scores on valid of which it is told when they were r
 def scored(draft: Any, test: Any) -> dict[str, Any]:
     """What a record keeps; empty for an exam without them. test: its lra.train.evaluate.Score.
 
-    floor, ceiling   of accuracy on test
+    floor, ceiling   of accuracy on test; on_valid: the same there, by which the curves of a ladder are judged
     test, valid      the scores
     learnt           is the score on test at least LEARNT?
     reached          for each of STEPS_TO, at the rate that was taken: `sequences` and `core_seconds` of training when
@@ -25,10 +25,10 @@ def scored(draft: Any, test: Any) -> dict[str, Any]:
     exam, curve = draft.exam, draft.fit.curve
     if exam.levels("test") is None:
         return {}
-    floor, ceiling = exam.levels("test")
+    (floor, ceiling), (low, high) = exam.levels("test"), exam.levels("valid")
 
     def on_valid(accuracy: float) -> float:
-        return between(accuracy, *exam.levels("valid"))
+        return between(accuracy, low, high)
 
     reached = []
     for score in STEPS_TO:
@@ -46,6 +46,7 @@ def scored(draft: Any, test: Any) -> dict[str, Any]:
     return {
         "floor": floor,
         "ceiling": ceiling,
+        "on_valid": {"floor": low, "ceiling": high},
         "test": found,
         "valid": None if best is None else on_valid(best),
         "learnt": found >= LEARNT,

@@ -9,6 +9,7 @@ from lra.names import resolved, with_todays_names
 from lra.settings.files import told, trouble
 from lra.settings.schema import Settings
 from lra.settings.sources import targets
+from lra.uncompiled import uncompiled
 
 
 def task(settings: Settings) -> Any:
@@ -37,7 +38,7 @@ def outline(settings: Settings, exam: Any) -> None:
     import torch
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), uncompiled():
             model(settings, exam)
     except (NotImplementedError, RuntimeError):
         pass  # a constructor that needs real numbers; the real build will show what is wrong

@@ -43,6 +43,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
     choices = cfg.hydra.runtime.choices
     words = list(cfg.hydra.overrides.task)
     refuse_what_does_nothing(words, folders)
+    refuse_without_recipe(choices, folders)
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
     for node, name in ((own, "results_dir"), (own, "output_dir"), (own, "data_dir"), (own["task"], "data_dir")):
         if isinstance(node.get(name), str):
@@ -75,6 +76,17 @@ def refuse_what_does_nothing(words: Sequence[str], folders: Sequence[str]) -> No
         places = [Path(folder) / group / f"{name}.yaml" for folder in (CONFIGS, *folders)]
         if group in OPTIONAL and name not in ("", "null") and not any(place.is_file() for place in places):
             raise UserError(f"{group}: there is no file {group}/{name}.yaml")
+
+
+def refuse_without_recipe(choices: Any, folders: Sequence[str]) -> None:
+    """A budget that is a folder of recipes means nothing for a model and a task without one."""
+    places = [Path(folder) / "recipe" / choices.budget for folder in (CONFIGS, *folders)]
+    models = sorted({p.parent.name for place in places for p in place.glob(f"*/{choices.task}.yaml")})
+    if any(map(Path.is_dir, places)) and choices.model not in models:
+        raise UserError(
+            f"budget: {choices.budget} has no recipe for model={choices.model} on task={choices.task};"
+            f" on it there is one for {', '.join(models) or 'no model'}"
+        )
 
 
 def _hydra(words: Sequence[str], folders: Sequence[str]) -> Any:

@@ -26,6 +26,7 @@ PLACES = ("task.data_dir", "task.path")
 LATER: Mapping[str, Any] = {
     "FullAttention.conv_kernel": None, "FullAttention.causal": False,
     "LinearAttention.conv_kernel": None, "LinearAttention.causal": False,
+    "Classifier.pixels": None,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
-SCHEDULES = ("rsqrt", "cosine", "linear", "constant")
+SCHEDULES = ("rsqrt", "cosine", "linear", "constant", "cosine_to_zero", "linear_to_zero")
 DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RERUN = ("no", "failed", "all")

@@ -76,6 +76,7 @@ def _open(schema: type) -> type:
     return make_dataclass(schema.__name__, made)
 
 
+@cache
 def register() -> None:
     """Make the types known to Hydra as the config `settings`, so that it refuses values of a wrong type."""
     from hydra.core.config_store import ConfigStore

@@ -11,8 +11,8 @@ from typing import Any
 from lra.errors import UserError, nearest
 from lra.root import CONFIGS
 
-GROUPS = ("task", "model", "pair", "budget", "scale", "sweep", "treatment", "launcher")
-OPTIONAL = ("pair", "scale")
+GROUPS = ("task", "model", "pair", "budget", "scale", "recipe", "sweep", "treatment", "launcher")
+OPTIONAL = ("pair", "scale", "recipe")
 
 # Places and free texts, whose value is taken as it is typed.
 AS_TYPED = (

@@ -10,6 +10,7 @@ estimate   how long a run will take
 points     a point of the cost curves
 largest    the largest batch that fits
 overview   done, running, waiting, interrupted, failed
+abilities  the ability card of a model
 lengths    every model at every length
 callbacks  Hydra's side of it
 """

@@ -56,6 +56,7 @@ class Runs(Signed):
     """A sweep of runs, with its table. Exit code 0 only if every run that was begun ended ok."""
 
     def end(self, config: Any) -> bool:
+        from lra import ledger
         from lra.sweep.minutes import by_value, within
 
         jobs = self.jobs if config.minutes is None else by_value(self.jobs)
@@ -77,8 +78,10 @@ class Runs(Signed):
                         sweep.all(jobs)
             finally:
                 print(table(sweep.rows, config.results_dir), flush=True)
-                if config.budget == "paper":
+                if config.budget in ledger.BUDGETS:
                     print(beside_published(config.results_dir))
+                if config.sweep == "abilities":
+                    print(abilities_of(sweep.rows, results))
         return all(row.status in ("ok", "skipped") for row in sweep.rows)
 
 
@@ -119,8 +122,18 @@ def table(rows: list[Row], results: str) -> str:
 
 
 def beside_published(folder: str | Path) -> str:
-    """Our cells of `budget=paper` beside those of the first table and of later ones, as text."""
+    """Our cells of the papers' budgets beside those of the first table and of later ones, as text."""
     from lra import ledger, results
 
     found = results.load(folder)
     return ledger.comparison(found.cells, found.published)
+
+
+def abilities_of(rows: list[Row], folder: Path) -> str:
+    """The ability card of the model of a sweep; of several the board has a line each."""
+    from lra.sweep.abilities import card
+
+    models = {row.job.model for row in rows}
+    if len(models) != 1:
+        return f"\nwhat each can do: python -m lra.leaderboard results_dir={folder}" if models else ""
+    return f"\n{card(folder, *models, [row.run_id for row in rows if row.run_id is not None])}"

@@ -30,10 +30,12 @@ class Row:
     accuracy: float | None = None
     known: bool = False  # from a record that was there before
     seconds: float | None = None
+    run_id: str | None = None
 
     def take(self, record: Record, known: bool) -> None:
         """What a record tells."""
         self.status, self.reason, self.accuracy, self.known = record.status, record.reason, record.accuracy_test, known
+        self.run_id = record.run_id
 
 
 class Skipped(Exception):

@@ -95,7 +95,9 @@ class Ladder:
             if self.over(end):
                 break
             self.rung, self.at = self.rung + 1, 0
-        best = min(range(len(self.rates)), key=lambda i: self.rates[i].standing)
+        # One that was dropped has seen less, and at chance the last look at it may yet be the luckiest.
+        kept = [i for i, rate in enumerate(self.rates) if rate.ended != "dropped"]
+        best = min(kept, key=lambda i: self.rates[i].standing)
         if self.rates[best].diverged is not None:
             raise Diverged(f"at each of {len(self.rates)} rates, {self.rates[best].diverged}")
         taken = self.out.taken

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lra.models.parts.chance import drawing, tell
+from lra.models.parts.chance import listening, tell
 from lra.settings.schema import Train
 from lra.train.batches import Part
 from lra.train.optim import optimizer
@@ -30,10 +30,10 @@ class Trainee:
         self.model, self.exam, self.train, self.acc = model, exam, train, acc
         self.seed, self.steps = seed, 0
         self.net, self.optimizer = acc.prepare(model, optimizer(model, train))
-        self.called = torch.compile(self.net) if compiled else self.net
+        self.called = _compiled(self.net) if compiled else self.net
         # Looked for once: to walk through a small model takes as long as some of its layers.
         self.modules = list(model.modules())
-        self.drawing = drawing(model)
+        self.drawing = listening(model)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.average)) if train.average else None
         # Kept from step to step, so that reading it later holds nothing of a step.
         self.loss = torch.zeros((), device=acc.device)
@@ -79,6 +79,13 @@ class Trainee:
             }
             for group in self.optimizer.param_groups
         ]
+
+
+def _compiled(net: nn.Module) -> nn.Module:
+    """torch.compile, which keeps to deterministic kernels where all of torch is told to."""
+    warn = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled(), warn_only=warn)
+    return torch.compile(net)
 
 
 def extra_loss(modules: Iterable[nn.Module]) -> Tensor | None:

@@ -7,6 +7,7 @@ pattern    blocks of queries and the keys they see
 patterned  attention over such a pattern
 flex       the same on CUDA by a compiled kernel
 chance     what is drawn in training, keyed by seed, step, module and example
+eager      what stays out of compiled programs
 tiles      working through the length in pieces that stay in cache
 softmax    attention over all keys, with dropout on CPUs too
 conv       convolution along the whole length by FFT

@@ -164,14 +164,14 @@ class _Drop(torch.autograd.Function):
 class Dropout(Chance):
     """Dropout (Srivastava et al. 2014, section 4) with keyed numbers; what is kept is times 1 / (1 - p).
 
-    Raises ValueError for p outside [0, 1).
+    tied: a channel is dropped at all positions of an example or at none. Raises ValueError for p outside [0, 1).
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, tied: bool = False) -> None:
         super().__init__(draws=p > 0)
         if not 0 <= p < 1:
             raise ValueError(f"dropout: {p} is not in [0, 1)")
-        self.p = p
+        self.p, self.tied = p, tied
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """(B, L, ..., D) -> the same; x starts at position `first` of its length."""
@@ -180,16 +180,16 @@ class Dropout(Chance):
         rows, columns = halves(self.keys(len(x), x.device))
         columns = any32(keys_of(columns, x.shape[-1]))
         for i, size in enumerate(x.shape[1:-1]):
-            rows = keys_of(rows, size, 0 if i else first)
+            rows = rows.unsqueeze(-1) if self.tied else keys_of(rows, size, 0 if i else first)
         columns = columns[(slice(None), *[None] * (x.dim() - 2))]
         return _Drop.apply(x, odd(rows).unsqueeze(-1), columns, self.p)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}{', tied' * self.tied}"
 
 
-def drawing(model: nn.Module) -> list[nn.Module]:
-    """The modules that `tell` is for, in their order."""
+def listening(model: nn.Module) -> list[nn.Module]:
+    """The modules that `tell` speaks to, in their order: found once, where it is called at every step."""
     return [module for module in model.modules() if isinstance(module, (Chance, Redrawn))]
 
 
@@ -200,8 +200,8 @@ def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples:
     whole batch of that step; a pair of documents is one example. It holds until the next `tell`,
     `train()` or `eval()`, and the backward pass must come before: layers may be computed again there.
 
-    model: or its modules as `drawing` finds them, to look for them once. Every `Chance` gets keys of its own, by
-    its order; buffers that are drawn again every N steps (`redrawn`) count this step instead of backward passes.
+    Every `Chance` in the model gets keys of its own, by its order in the model, of which those modules that draw
+    will do; buffers that are drawn again every N steps (`redrawn`) count this step instead of backward passes.
     Modules of other hands (nn.Dropout, say) keep to torch's generator. Raises ValueError for a step below 0 or
     examples that are not one int64 each.
     """
@@ -210,7 +210,7 @@ def tell(model: nn.Module | Sequence[nn.Module], seed: int, step: int, examples:
     if examples.dim() != 1 or examples.dtype != torch.int64 or not len(examples):
         raise ValueError(f"examples: {examples.dtype} {tuple(examples.shape)} is not int64 (B,)")
     streams = []
-    for module in drawing(model) if isinstance(model, nn.Module) else model:
+    for module in model.modules() if isinstance(model, nn.Module) else model:
         if isinstance(module, Chance):
             streams.append(module)
         if isinstance(module, Redrawn):

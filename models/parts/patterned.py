@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from lra.models.parts import softmax
 from lra.models.parts.chance import Drops, keep_, kept, scale
+from lra.models.parts.eager import eager
 from lra.models.parts.flex import flex_attend, flex_ready
 from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.pattern import Part, Rule, everything
@@ -214,7 +215,7 @@ def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, first: int, drops:
     return F.pad(y.transpose(1, 2), (0, 0, 0, 0, first, 0)).transpose(1, 2)
 
 
-@torch.compiler.disable
+@eager
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, parts: Sequence[Part], drops: Drops | None = None) -> Tensor:
     """Attention over a pattern: q, k, v (B, H, L, E) and mask (B, L) give (B, H, L, E).
 

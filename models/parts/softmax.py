@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lra.models.parts.chance import Drops, keep_, kept, scale
+from lra.models.parts.eager import eager
 from lra.models.parts.heads import real_first
 from lra.models.parts.tiles import no_autocast, wide
 
@@ -31,7 +32,7 @@ def path(device: torch.device, rate: float) -> str:
     return "blocks" if rate and device.type == "cpu" else "fused"
 
 
-@torch.compiler.disable  # or its loops would be unrolled
+@eager  # or its loops would be unrolled
 def dropped(
     q: Tensor,
     k: Tensor,

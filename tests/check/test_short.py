@@ -64,6 +64,12 @@ def test_a_fault_is_found(fault: str, point: str, says: str, task: str) -> None:
     assert says in found["broken"][point], found
 
 
+def test_batchnorm_breaks_it_as_expected() -> None:
+    words = ["task=listops", "model=s4d_block", "+model.stack.batchnorm=true", "task.max_len=41"]
+    found = asked(*words, *SHORT[2:])["broken"]
+    assert list(found) == ["batch"] and found["batch"].endswith("as is to be expected of BatchNorm")
+
+
 @pytest.mark.parametrize("mixer_of", ["Declared", "Noisy"])
 def test_what_is_said_or_drawn_is_no_fault(mixer_of: str) -> None:
     assert not asked("task=listops", "model=transformer", "task.max_len=41", *SHORT[2:], mixer_of=mixer_of)["broken"]

@@ -58,6 +58,7 @@ def run(
         "batch_size": 8,
         "cost": {"status": "ok", "step_peak_bytes": 2**26, "train": {"examples_per_second": 50.0}},
     }
+    content = None
     if accuracy is not None:
         base |= {"accuracy_test": round(accuracy * items) / items, "items_test": items}
         if stored:
@@ -66,12 +67,12 @@ def run(
             predictions, labels = answers(row, items, accuracy, key, classes)
             buffer = io.BytesIO()
             np.savez_compressed(buffer, predictions=predictions, labels=labels)
-            name = f"{run_id}.predictions.npz"
-            digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+            name, content = f"{run_id}.predictions.npz", buffer.getvalue()
+            digest = hashlib.sha256(content).hexdigest()
             base["predictions"] = {"file": name, "sha256": digest, "items": items}
     made = record.Record(**base | values)
-    if made.predictions:
-        store.write_once(store.folder(folder, made.task, made.model) / made.predictions["file"], buffer.getvalue())
+    if made.predictions and content is not None:
+        store.write_once(store.folder(folder, made.task, made.model) / made.predictions["file"], content)
     store.write(folder, made)
     return made
 

@@ -25,7 +25,7 @@ FLOORS = (
     ("treatments", "floors", "marks"),
     ("record", "train", "data"),
     ("settings", "machine"),
-    ("errors", "console", "names"),
+    ("errors", "console", "names", "uncompiled"),
     ("root",),
 )
 ISLANDS = ("tasks", "models")

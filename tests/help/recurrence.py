@@ -40,6 +40,18 @@ def corrected(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, reverse=Fal
     return torch.stack([read[t] for t in order], 1)
 
 
+def rewritten(q: Tensor, a: Tensor, k: Tensor, v: Tensor, z: Tensor, b: Tensor, reverse=False) -> Tensor:
+    """S <- exp(a) * S + b (S^T z)^T + k v^T, the S that is read as it was before, y = q^T S; a, z, b (B, L, H, E)."""
+    order = range(q.shape[1])
+    memory, read = q.new_zeros(*q.shape[:1], *q.shape[2:], v.shape[3]), {}
+    for t in reversed(order) if reverse else order:
+        seen = torch.einsum("bhep,bhe->bhp", memory, z[:, t])
+        memory = a[:, t].exp().unsqueeze(-1) * memory
+        memory = memory + torch.einsum("bhe,bhp->bhep", b[:, t], seen) + torch.einsum("bhe,bhp->bhep", k[:, t], v[:, t])
+        read[t] = torch.einsum("bhep,bhe->bhp", memory, q[:, t])
+    return torch.stack([read[t] for t in order], 1)
+
+
 def convolved(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, reverse: bool = False, silu: bool = True
 ) -> Tensor:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.help import warm
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = [
     "task=listops",
@@ -48,16 +50,20 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
 
-def lra(*arguments: str, module: str = "lra", cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess:
-    """Run `python -m lra ...` as a user would."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=environment(**env),
-        timeout=900,
-    )
+def lra(
+    *arguments: str, module: str = "lra", cwd: Path = ROOT, cold: bool = False, **env: str
+) -> subprocess.CompletedProcess:
+    """Run `python -m lra ...` as a user would. cold: in a Python that is started for it (tests.help.warm)."""
+    variables = environment(**env)
+    popen = subprocess.Popen if cold else warm.Asked
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with popen([sys.executable, "-m", module, *arguments], cwd=cwd, env=variables, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=900)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def entry(tmp_path: Path) -> tuple[Any, Path]:

@@ -22,6 +22,7 @@ from tests.help import tiny
 TURN = Limits(2, 9.0, 1)
 
 
+@pytest.mark.usefixtures("warm")
 def test_turns_add_up_to_one_measurement(tmp_path: Path) -> None:
     config = plain(tiny.config(tmp_path))
     with Session(config, 60.0) as session:
@@ -34,6 +35,7 @@ def test_turns_add_up_to_one_measurement(tmp_path: Path) -> None:
     assert {k: getattr(found, k) for k in same} == {k: getattr(whole, k) for k in same}
 
 
+@pytest.mark.usefixtures("warm")
 def test_two_models_take_turns(tmp_path: Path) -> None:
     configs = [plain(tiny.config(tmp_path, f"model={m}", "measure.steps=9")) for m in ("linear", "local")]
     found = together(configs, 60.0, 0)
@@ -41,6 +43,7 @@ def test_two_models_take_turns(tmp_path: Path) -> None:
     assert all(getattr(r, phase).steps >= LEAST_STEPS for r in found for phase in ("train", "inference"))
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     config = plain(tiny.config(tmp_path))
     config["task"]["_target_"] = "tasks.nothing.Nothing"
@@ -50,6 +53,7 @@ def test_a_child_that_fails_says_why(tmp_path: Path) -> None:
     assert found.status == "failed" and "tasks.nothing" in found.reason
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_child_that_is_killed_says_by_what(tmp_path: Path) -> None:
     with Session(plain(tiny.config(tmp_path)), 60.0) as session:
         assert session.prepare()

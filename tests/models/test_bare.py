@@ -42,6 +42,41 @@ def made(**options) -> BareStack:
     return stack
 
 
+def batch_normed(w: dict[str, Tensor], name: str, x: Tensor, mask: Tensor) -> Tensor:
+    """torch's own, over the real tokens alone; nothing is there where nothing is real."""
+    real = x[mask] if mask.any() else x[:, :0].flatten(0, 1)
+    mean, variance = real.mean(0), real.var(0, unbiased=False)
+    return (x - mean) / (variance + 1e-5).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_norms_before_and_behind_the_sum(batchnorm: bool) -> None:
+    def norm(w: dict[str, Tensor], name: str, x: Tensor, mask: Tensor) -> Tensor:
+        return batch_normed(w, name, x, mask) if batchnorm else normed(w, name, x)
+
+    def behind(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        for n in range(3):
+            own = under(w, f"layers.{n}")
+            x = norm(own, "mixer_norm", x + x.cumsum(1) * own["mixer.weight"] * mask[..., None], mask)
+        return x
+
+    def before(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        for n in range(3):
+            own = under(w, f"layers.{n}")
+            x = x + norm(own, "mixer_norm", x, mask).cumsum(1) * own["mixer.weight"] * mask[..., None]
+        return norm(w, "norm", x, mask)
+
+    for prenorm, equation in ((False, behind), (True, before)):
+        stack = made(prenorm=prenorm, batchnorm=batchnorm).train()
+        assert_equation(stack, equation, torch.randn(5, LENGTH, DIM), masks(LENGTH), double=1e-10, single=5e-5)
+
+
+def test_dropout_of_whole_channels() -> None:
+    stack = made(dropout=0.5, tie_dropout=True)
+    assert [layer.dropout.tied for layer in stack.layers] == [True] * 3
+    assert not made(dropout=0.5).layers[0].dropout.tied
+
+
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_equals_the_equation(checkpoint: bool) -> None:
     stack = seeded(made(dropout=0.2, checkpoint=checkpoint))

@@ -78,6 +78,20 @@ def independent(a: Tensor, b: Tensor) -> bool:
     return abs((x * y).mean().item()) < 5 / a.numel() ** 0.5
 
 
+def test_tied_positions_drop_the_same_channels() -> None:
+    """Whole channels of an example, at the rate, whatever the length; the same as a length of one draws, untied."""
+    layer = Dropout(0.3, tied=True)
+    found = kept(tell_one(layer), 16, 100, 250)
+    assert torch.equal(found, found[:, :1].expand_as(found))
+    assert torch.equal(kept(layer, 16, 7, 250, first=5), found[:, :7])
+    assert abs(found[:, 0].mean() - 0.7) < 6 * (0.21 / 4000) ** 0.5
+    assert not torch.equal(found[0], found[1])
+    x = torch.randn(16, 5, 250, requires_grad=True)
+    y = layer(x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient.double(), found[:, :5] * scale(0.3))
+
+
 def test_other_keys_draw_independently() -> None:
     base = told()
     for other in (told(seed=2), told(step=1), told(which=1), told(seed=0, step=1), told(step=2**40)):

@@ -63,6 +63,31 @@ def test_the_stack_equals_the_equation() -> None:
         assert_equation(made(), slow, x, masks(length, seed), double=1e-10, single=5e-5)
 
 
+@pytest.mark.parametrize("batchnorm", ["behind", True])
+def test_batchnorm_behind_the_sum_or_before_too(batchnorm: str | bool) -> None:
+    def over_batch(w: dict[str, Tensor], name: str, x: Tensor, mask: Tensor) -> Tensor:
+        real = x[mask]
+        x = (x - real.mean(0)) / (real.var(0, unbiased=False) + 1e-5).sqrt()
+        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        for n in range(5):
+            own = under(w, f"layers.{n}")
+            before = over_batch(own, "mlp_norm", x, mask) if batchnorm is True else normed(own, "mlp_norm", x)
+            x = over_batch(own, "norm", x + rotated(fed(own, "mlp", before), mask, WIDTHS), mask)
+        return x
+
+    stack = made(batchnorm=batchnorm).train()
+    assert_equation(stack, equation, torch.randn(5, MAX_LEN, DIM), masks(MAX_LEN), double=1e-10, single=5e-5)
+
+
+def test_a_bad_batchnorm_is_told() -> None:
+    with pytest.raises(ValueError, match=r"model.stack.batchnorm: 'before' is not one of false, behind, true"):
+        made(batchnorm="before")
+    with pytest.raises(ValueError, match="model.checkpoint: true is not possible with batchnorm"):
+        made(batchnorm="behind", checkpoint=True)
+
+
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_dropout_and_checkpoints(checkpoint: bool) -> None:
     """In the feed-forward layers, by the numbers of the seed, kept or computed again."""

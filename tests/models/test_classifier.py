@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lra.models.classifier import Classifier, pool, sinusoids
+from lra.models.classifier import Classifier, Intensities, pool, sinusoids
 from lra.models.stack import ResidualStack
 from lra.models.transformer import FullAttention
 from tests.help import drawn
@@ -173,6 +173,24 @@ def test_sinusoids_have_the_rounding_of_the_models_type_and_no_end() -> None:
     assert_equation(model, slow, *asked(1, 1, 40), double=1e-10, single=None)
     assert model.float().positions.dtype == torch.float32
     assert torch.equal(model.positions, made(position="sinusoidal").positions)
+
+
+def test_pixels_are_numbers() -> None:
+    """Token i + 1 is the intensity i: normed, times a vector, plus a vector, in place of a word's."""
+    model = made(pixels=[0.48, 0.24])
+    wake(model)
+    tokens = torch.tensor([[1, 2, 129, 256]])
+    x = ((tokens.double() - 1) / 255 - 0.48) / 0.24
+    exact = x[..., None] * model.embedding.weight.double() + model.embedding.bias.double()
+    torch.testing.assert_close(model.embedding(tokens).double(), exact, rtol=1e-5, atol=1e-6)
+    assert model.embedding.bfloat16()(tokens).dtype == torch.bfloat16
+    torch.manual_seed(0)
+    start = Intensities(4000, 0.5, 0.5, 0.2)
+    assert_normal(start.weight, 0.2)
+    assert_normal(start.bias, 0.02)
+    for wrong in ([0.5], [0.5, 0.0]):
+        with pytest.raises(ValueError, match=r"model.pixels: \[0.5.*\] is not a mean and a deviation above 0"):
+            made(pixels=wrong)
 
 
 def test_learned_positions_end() -> None:

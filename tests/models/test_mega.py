@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import lra.models.mega
 import lra.models.parts.tiles
 from lra.models.mega import ATTENTIONS, Mega, MovingAverage
 from lra.models.parts.chance import tell
@@ -21,7 +23,7 @@ from tests.help.recurrence import kept, masks, recurrent
 KEYS, CHUNK, TAPS = 6, 16, 20
 
 
-def averaged(w: dict[str, Tensor], x: Tensor, taps: int) -> Tensor:
+def averaged(w: dict[str, Tensor], x: Tensor, taps: int = TAPS) -> Tensor:
     """Equation of the paper's EMA, one position at a time, to both sides; what is `taps` back is forgotten."""
     length = x.shape[1]
     p, damping = (1 / (1 + (-w[f"average.{n}"]).exp()) for n in ("weight", "damping"))
@@ -38,9 +40,19 @@ def averaged(w: dict[str, Tensor], x: Tensor, taps: int) -> Tensor:
     return out
 
 
-def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, chunk: int | None, attention: str) -> Tensor:
+def equation(
+    w: dict[str, Tensor],
+    x: Tensor,
+    mask: Tensor,
+    chunk: int | None,
+    attention: str,
+    average: Callable[[dict[str, Tensor], Tensor], Tensor] = averaged,
+    dropped: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = (lambda x: x, lambda x: x),
+    residual: Tensor | None = None,
+) -> Tensor:
+    """All weights at once. average: what stands before the attention; dropped: dropout of x~ and of h."""
     length, dim = x.shape[1:]
-    smooth = F.silu(averaged(w, x, TAPS))
+    smooth = dropped[0](F.silu(average(w, x)))
     values = F.silu(x @ w["value.weight"].T + w["value.bias"])
     u, z, r, c = (smooth @ w["mixed.weight"].T + w["mixed.bias"]).split([dim, KEYS, 3 * dim, dim], -1)
     q, k = (F.silu(z) * w["gain"][i] + w["offset"][i] for i in (0, 1))
@@ -57,8 +69,14 @@ def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, chunk: int | None, a
         weights = (
             torch.distributions.Normal(*torch.tensor([0.5, 0.25 / math.pi], dtype=torch.float64).sqrt()).cdf(t) * seen
         )
-    h = F.silu(c + (F.silu(r) * (weights @ values)) @ w["out.weight"].T + w["out.bias"])
-    return torch.sigmoid(u) * (h - x)
+    h = dropped[1](F.silu(c + (F.silu(r) * (weights @ values)) @ w["out.weight"].T + w["out.bias"]))
+    return torch.sigmoid(u) * (h - (x if residual is None else residual))
+
+
+def tile(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Numbers of a buffer; 1: a chunk, or a query, at a time."""
+    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+    monkeypatch.setattr(lra.models.mega, "ROWS", 1)
 
 
 @pytest.mark.parametrize("block", [1, 1 << 19])
@@ -67,13 +85,54 @@ def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, chunk: int | None, a
 def test_the_layer_equals_the_equations(
     attention: str, chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)  # 1: a chunk, or a row, at a time
+    tile(monkeypatch, block)
     for length in (1, 15, 40):
         torch.manual_seed(length)
         layer = Mega(4, 41, chunk=chunk, attention=attention, keys=KEYS, expand=3, speeds=3, truncation=TAPS)
         wake(layer)
         slow = recurrent(partial(equation, chunk=chunk, attention=attention))
         assert_equation(layer, slow, torch.randn(5, length, 4), masks(length), single=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+@pytest.mark.parametrize("chunk", [CHUNK, None])
+def test_the_residual_is_what_h_takes_the_place_of(
+    chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile(monkeypatch, block)
+    torch.manual_seed(0)
+    layer = Mega(4, 41, chunk=chunk, keys=KEYS, expand=3, speeds=3, truncation=TAPS).double()
+    wake(layer)
+    x, other = torch.randn(2, 1, 40, 4, dtype=torch.float64).requires_grad_().unbind()
+    mask, w = torch.ones(1, 40, dtype=torch.bool), dict(layer.named_parameters())
+    back = torch.randn_like(x)
+    ours, exact = layer(x, mask, residual=other), equation(w, x, mask, chunk, "softmax", residual=other)
+    torch.testing.assert_close(ours, exact)
+    wanted = [x, other, *w.values()]
+    for a, b in zip(*(torch.autograd.grad(y, wanted, back) for y in (ours, exact)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("block", [1, 1 << 19])
+@pytest.mark.parametrize("chunk", [CHUNK, None])
+def test_the_average_and_h_are_dropped(chunk: int | None, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by numbers of its own, the same for a place however many are taken at a time."""
+    tile(monkeypatch, block)
+    torch.manual_seed(0)
+    layer = Mega(4, 41, chunk=chunk, keys=KEYS, expand=3, speeds=3, truncation=TAPS, inner_dropout=0.4)
+    layer = layer.double().train()
+    wake(layer)
+    x, mask = torch.randn(2, 37, 4, dtype=torch.float64, requires_grad=True), torch.ones(2, 37, dtype=torch.bool)
+    tell(layer, 3, 5, torch.tensor([4, 1]))
+    w, dropped = dict(layer.named_parameters()), (layer.smooth_dropout, layer.hidden_dropout)
+    ours, exact = layer(x, mask), equation(w, x, mask, chunk, "softmax", dropped=dropped)
+    torch.testing.assert_close(ours, exact)
+    back, wanted = torch.randn_like(x), [x, *w.values()]
+    for a, b in zip(*(torch.autograd.grad(y, wanted, back) for y in (ours, exact)), strict=True):
+        torch.testing.assert_close(a, b)
+    ones = torch.ones_like(x)
+    assert not torch.equal(dropped[0](ones), dropped[1](ones)) and not dropped[0](ones).all()
+    assert Mega(4, 41).smooth_dropout is None and Mega(4, 41).hidden_dropout is None
 
 
 def test_taps_far_away() -> None:
@@ -141,7 +200,7 @@ def test_what_is_dropped_hangs_on_its_place_alone(chunk: int | None, monkeypatch
     wake(layer, by=0.5)
     answers = []
     for block, more in ((1 << 19, 0), (1, 0), (64 * 40, 0), (1 << 19, 21)):
-        monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
+        tile(monkeypatch, block)
         mask = torch.arange(64 + more).expand(2, -1) < 64
         tell(layer, 0, 0, torch.arange(2))
         answers.append(layer(F.pad(x, (0, 0, 0, more)), mask)[:, :64])

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lra.models.mega_block import NORMS, MegaStack, ScaleNorm
+from lra.models.mega_block import NORMS, MegaStack
+from lra.models.parts.norms import ScaleNorm
 from tests.help.paper import assert_equation, assert_normal, under, wake
 
 
@@ -20,29 +21,56 @@ class Mixer(nn.Module):
         self.map, self.layer = nn.Linear(6, 6), layer
         assert shared.setdefault("first", layer) == 0
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, residual: Tensor | None = None) -> Tensor:
         weight = mask.unsqueeze(-1).to(x.dtype)
         mean = (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
-        return self.map(mean).expand_as(x) * (1 + self.layer)
+        y = self.map(mean).expand_as(x) * (1 + self.layer)
+        return y if residual is None else y - 0.5 * residual
 
 
-def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, norm: str) -> Tensor:
+def equation(
+    w: dict[str, Tensor], x: Tensor, mask: Tensor, norm: str, prenorm: bool = False, batchnorm: bool = False
+) -> Tensor:
     def normed(own: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+        if batchnorm:
+            real = x[mask]
+            x = (x - real.mean(0)) / (real.var(0, unbiased=False) + 1e-5).sqrt()
+            return x * own[f"{name}.weight"] + own[f"{name}.bias"]
         if norm == "scale":
             return own[f"{name}.gain"] * x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
         x = x - x.mean(-1, keepdim=True)
         x = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
         return x * own[f"{name}.weight"] + own[f"{name}.bias"]
 
-    for n in range(2):
-        own = under(w, f"layers.{n}")
+    def mixed(own: dict[str, Tensor], x: Tensor) -> Tensor:
         real = mask.unsqueeze(-1).double()
         mean = (x * real).sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)
-        x = normed(own, "mixer_norm", x + (mean @ own["mixer.map.weight"].T + own["mixer.map.bias"]) * (1 + n))
+        return (mean @ own["mixer.map.weight"].T + own["mixer.map.bias"]) * (1 + n)
+
+    def fed(own: dict[str, Tensor], x: Tensor) -> Tensor:
         inner = x @ own["inner.weight"].T + own["inner.bias"]
-        inner = inner / (1 + (-inner).exp())
-        x = normed(own, "mlp_norm", x + inner @ own["outer.weight"].T + own["outer.bias"])
-    return x
+        return inner / (1 + (-inner).exp()) @ own["outer.weight"].T + own["outer.bias"]
+
+    for n in range(2):
+        own = under(w, f"layers.{n}")
+        if prenorm:
+            x = x + mixed(own, normed(own, "mixer_norm", x)) - 0.5 * x
+            x = x + fed(own, normed(own, "mlp_norm", x))
+        else:
+            x = normed(own, "mixer_norm", x + mixed(own, x))
+            x = normed(own, "mlp_norm", x + fed(own, x))
+    return normed(w, "norm", x) if prenorm else x
+
+
+@pytest.mark.parametrize(("norm", "batchnorm"), [("layer", False), ("scale", False), ("layer", True)])
+def test_norms_before_the_parts(norm: str, batchnorm: bool) -> None:
+    """The mixer is handed the residual as it is, and a norm stands at the end."""
+    torch.manual_seed(0)
+    stack = MegaStack(Mixer, 2, 6, 9, norm=norm, prenorm=True, batchnorm=batchnorm).train()
+    wake(stack)
+    mask = torch.arange(7) < torch.tensor([[7], [3], [0]])
+    slow = partial(equation, norm=norm, prenorm=True, batchnorm=batchnorm)
+    assert_equation(stack, slow, torch.randn(3, 7, 6), mask, single=1e-5)
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.chance import tell
 from lra.models.s4d import INITS, S4D
 from tests.help.compare import assert_mixer
 from tests.help.mixers import (
@@ -24,9 +25,8 @@ from tests.help.paper import assert_equation, assert_normal
 DIM = 6
 
 
-def recurrence(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+def run_forth_and_back(w: dict[str, Tensor], u: Tensor) -> Tensor:
     """x_t = exp(Delta A) x_(t-1) + (exp(Delta A) - 1) / A u_t, y_t = 2 Re C x_t + d u_t; the future a step later."""
-    u = torch.where(mask[..., None], x, 0)
     decay, dt = w["rates.log_decay"].exp(), w["rates.log_dt"].exp()[:, None]
     a = torch.complex(-decay, w.get("rates.frequency", torch.zeros_like(decay)))
     step, enter = (dt * a).exp(), ((dt * a).exp() - 1) / a
@@ -34,14 +34,19 @@ def recurrence(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
         w["weight"][..., 0], w["weight"][..., 1] if w["weight"].shape[-1] == 2 else 0 * w["weight"][..., 0]
     )
     y, past, future = [], 0, 0
-    for t in range(x.shape[1]):
+    for t in range(u.shape[1]):
         past = step * past + enter * u[:, t, :, None]
         y.append(2 * (c[0] * past).sum(-1).real + w["skip"] * u[:, t])
-    for t in reversed(range(x.shape[1] - 1)):
+    for t in reversed(range(u.shape[1] - 1)):
         future = step * future + enter * u[:, t + 1, :, None]
         y[t] = y[t] + 2 * (c[1] * future).sum(-1).real
-    y = torch.stack(y, 1)
-    y = y * 0.5 * (1 + torch.erf(y / 2**0.5))
+    return torch.stack(y, 1)
+
+
+def recurrence(w: dict[str, Tensor], x: Tensor, mask: Tensor, dropped=lambda x: x) -> Tensor:
+    """GLU(W gelu(y) + b) of the above."""
+    y = run_forth_and_back(w, torch.where(mask[..., None], x, 0))
+    y = dropped(y * 0.5 * (1 + torch.erf(y / 2**0.5)))
     p, q = (y @ w["out.weight"].T + w["out.bias"]).chunk(2, -1)
     return p / (1 + (-q).exp())
 
@@ -147,9 +152,39 @@ def test_what_learns_slowly() -> None:
     assert tagged(S4D(DIM, rate=0.2)) == {name: {"rate": 0.2, "decay": 0.0} for name in names}
 
 
+@pytest.mark.parametrize(
+    ("slow", "expected"),
+    [
+        (["A"], {"log_decay": {"rate": 0.2, "decay": 0.0}, "log_dt": {"decay": 0.0}, "weight": None}),
+        (["A", "dt", "C"], {"log_decay": {"rate": 0.2, "decay": 0.0}, "log_dt": {"rate": 0.2, "decay": 0.0},
+                            "weight": {"rate": 0.2}}),
+        ([], {"log_decay": {"decay": 0.0}, "log_dt": {"decay": 0.0}, "weight": None}),
+    ],
+)  # fmt: skip
+def test_what_is_slow_is_a_choice(slow: list[str], expected: dict) -> None:
+    found = {name.removeprefix("rates."): tag for name, tag in tagged(S4D(DIM, rate=0.2, slow=slow)).items()}
+    assert found["frequency"] == found["log_decay"]
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_whole_channels_are_dropped_before_the_last_map() -> None:
+    torch.manual_seed(0)
+    layer = S4D(DIM, state=8, inner_dropout=0.4).double().train()
+    x, mask = torch.randn(5, 20, DIM, dtype=torch.float64, requires_grad=True), masks(20)
+    tell(layer, 0, 0, torch.arange(5))
+    w = dict(layer.named_parameters())
+    ours, exact = layer(x, mask), recurrence(w, x, mask, dropped=layer.dropout)
+    torch.testing.assert_close(ours, exact)
+    back = torch.randn_like(x)
+    for a, b in zip(*(torch.autograd.grad(y, [x, *w.values()], back) for y in (ours, exact)), strict=True):
+        torch.testing.assert_close(a, b)
+    ones = layer.dropout(torch.ones_like(x))
+    assert not ones.all() and torch.equal(ones, ones[:, :1].expand_as(ones))
+
+
 def test_where_nothing_is_said() -> None:
     options = {"init": "lin", "state": 64, "dt_min": 0.001, "dt_max": 0.1, "tie": True, "rate": 0.1}
-    assert defaults(S4D) == options
+    assert defaults(S4D) == {**options, "slow": ("A", "dt"), "inner_dropout": 0.0}
 
 
 @pytest.mark.parametrize("init", INITS)
@@ -166,6 +201,7 @@ def test_keeps_the_contract(init: str) -> None:
         ({"dt_min": 0.0}, "model.mixer.dt_min: 0.0 is not above 0 and at most dt_max 0.1"),
         ({"dt_min": 0.2}, "model.mixer.dt_min: 0.2 is not"),
         ({"rate": 0.0}, "model.mixer.rate: 0.0 is not above 0"),
+        ({"slow": ["A", "B"]}, "model.mixer.slow: 'B' is not one of A, dt, C"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.chance import tell
 from lra.models.parts.modes import legs
-from lra.models.s5 import S5
+from lra.models.s5 import GATED, S5
 from tests.help.compare import assert_mixer
 from tests.help.mixers import LENGTHS, assert_long, assert_reverses, assert_shifts, defaults, masks, tagged
 from tests.help.paper import assert_equation, assert_normal
@@ -15,7 +16,7 @@ from tests.help.paper import assert_equation, assert_normal
 DIM = 6
 
 
-def recurrence(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+def recurrence(w: dict[str, Tensor], x: Tensor, mask: Tensor, gated: str = "gelu", dropped=lambda x: x) -> Tensor:
     """h_t = exp(Delta Lambda) h_(t-1) + (exp(Delta Lambda) - 1) / Lambda B u_t both ways, 2 Re(C h + C' h') + d u."""
     u = torch.where(mask[..., None], x, 0)
     pole = torch.complex(-w["rates.log_decay"].exp(), w["rates.frequency"])
@@ -29,8 +30,8 @@ def recurrence(w: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
             h = step * h + v[:, t]
             states[t] = h
         y = y + 2 * (torch.stack([states[t] for t in range(x.shape[1])], 1) @ read.T).real
-    g = y * 0.5 * (1 + torch.erf(y / 2**0.5))
-    return g / (1 + (-(g @ w["gate.weight"].T + w["gate.bias"])).exp())
+    g = dropped(y * 0.5 * (1 + torch.erf(y / 2**0.5)))
+    return (g if gated == "gelu" else y) / (1 + (-(g @ w["gate.weight"].T + w["gate.bias"])).exp())
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
@@ -109,8 +110,38 @@ def test_what_learns_slowly() -> None:
     assert tagged(S5(DIM, rate=0.2)) == {name: {"rate": 0.2, "decay": 0.0} for name in names}
 
 
+def test_what_is_slow_is_a_choice() -> None:
+    slow, named = {"rate": 0.2, "decay": 0.0}, {"B": ["enter"], "dt": ["rates.log_dt"]}
+    named["Lambda"] = ["rates.log_decay", "rates.frequency"]
+    for chosen in (["Lambda", "dt"], ["Lambda", "B"], []):
+        found = tagged(S5(DIM, rate=0.2, slow=chosen))
+        assert {n for n, tag in found.items() if tag} == {n for word in chosen for n in named[word]}
+        assert all(tag in ({}, slow) for tag in found.values())
+
+
+@pytest.mark.parametrize("gated", GATED)
+def test_what_is_gated_and_dropped(gated: str) -> None:
+    """Whole channels of g, into the gate, and into what it gates where that is g."""
+    torch.manual_seed(0)
+    layer = S5(DIM, state=12, gated=gated, inner_dropout=0.4).double()
+    x, mask = torch.randn(5, 20, DIM, dtype=torch.float64, requires_grad=True), masks(20)
+    w, back = dict(layer.named_parameters()), torch.randn(5, 20, DIM, dtype=torch.float64)
+    for train in (True, False):
+        tell(layer.train(train), 0, 0, torch.arange(5))
+        ours, exact = layer(x, mask), recurrence(w, x, mask, gated, layer.dropout)
+        torch.testing.assert_close(ours, exact)
+        for a, b in zip(*(torch.autograd.grad(y, [x, *w.values()], back) for y in (ours, exact)), strict=True):
+            torch.testing.assert_close(a, b)
+    ones = layer.train().dropout(torch.ones_like(x))
+    assert not ones.all() and torch.equal(ones, ones[:, :1].expand_as(ones))
+
+
 def test_where_nothing_is_said() -> None:
-    assert defaults(S5) == {"state": 64, "blocks": 1, "dt_min": 0.001, "dt_max": 0.1, "rate": 0.25}
+    options = {"state": 64, "blocks": 1, "dt_min": 0.001, "dt_max": 0.1, "rate": 0.25}
+    more = {"slow": ("Lambda", "dt", "B"), "gated": "gelu", "read_std": None, "inner_dropout": 0.0}
+    assert defaults(S5) == {**options, **more}
+    torch.manual_seed(0)
+    assert_normal(S5(400, state=32, read_std=0.7).read, 0.7)
 
 
 def test_keeps_the_contract() -> None:
@@ -126,6 +157,8 @@ def test_keeps_the_contract() -> None:
         ({"blocks": 0}, "model.mixer.state: 64 is not a multiple of twice the number of blocks, 0"),
         ({"dt_min": 0.2}, "model.mixer.dt_min: 0.2 is not"),
         ({"rate": 0.0}, "model.mixer.rate: 0.0"),
+        ({"slow": ["C"]}, "model.mixer.slow: 'C' is not one of Lambda, dt, B"),
+        ({"gated": "relu"}, "model.mixer.gated: 'relu' is not one of gelu, linear"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:

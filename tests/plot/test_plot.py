@@ -31,13 +31,14 @@ from lra.plot.exams import accuracy, curves
 from lra.plot.lengths import cost, throughput
 from lra.record import store
 from lra.results import load
-from tests.help import synthetic, tiny
+from tests.help import scored, synthetic, tiny
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirteen models, five tasks, a cost sweep, failures."""
-    return synthetic.costs(synthetic.records(tmp_path_factory.mktemp("whole")))
+    """Thirteen models, five tasks, a cost sweep, twelve exams of abilities, failures."""
+    folder = synthetic.costs(synthetic.records(tmp_path_factory.mktemp("whole")))
+    return scored.board(folder, scored.MANY)
 
 
 @pytest.fixture(scope="module")

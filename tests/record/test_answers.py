@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,4 +31,29 @@ def test_a_header_of_any_length_is_read(version: tuple[int, int], header: int) -
         archive.writestr("labels.npy", npy(labels, version, header))
     assert np.load(io.BytesIO(file.getvalue()))["labels"].tolist() == [3, 0, 2], "numpy's own reader agrees"
     found = answers.arrays(file.getvalue())
-    assert [part.tolist() for part in found] == [[3, 1, 2], [3, 0, 2]]
+    assert [part.tolist() for part in found[:2]] == [[3, 1, 2], [3, 0, 2]] and found[2] is None
+
+
+def test_clusters_that_fit_no_answers_are_refused() -> None:
+    for clusters in ([0, 1], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match="clusters"):
+            answers.arrays(saved(predictions=[1, 1, 1], labels=[1, 0, 1], clusters=clusters))
+
+
+def saved(**arrays: list) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **{name: np.array(values) for name, values in arrays.items()})
+    return file.getvalue()
+
+
+def test_answers_to_one_sequence_count_as_one(tmp_path: Path) -> None:
+    """Whatever numbers the sequences have, and with more answers in some; those of other sequences are not compared."""
+    labels, right = [0, 1, 1, 0, 2, 2], np.array([1, 1, 0, 0, 0, 1], bool)
+    predictions = np.where(right, labels, 3)
+    for name, clusters in (("a", [7, 7, 7, 2**40, 2**40, 9]), ("b", [1, 1, 1, 3, 3, 2]), ("c", [1, 1, 3, 3, 2, 2])):
+        (tmp_path / name).write_bytes(saved(predictions=predictions, labels=labels, clusters=clusters))
+    found = answers.Answers()
+    first = found.right([str(tmp_path / "a")])
+    assert first.shape == (1, 3) and first.mean() == pytest.approx(right.mean())
+    np.testing.assert_allclose(first, found.right([str(tmp_path / "b")])[:, [0, 1, 2]])
+    assert found.right([str(tmp_path / "a"), str(tmp_path / "c")]) is None

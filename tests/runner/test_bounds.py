@@ -23,6 +23,8 @@ from tests.help import tiny
 from tests.help.made import example
 from tests.runner.test_keeper import OFF, nothing_left, only, settings
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 GIB = 2**30
 
 

@@ -29,6 +29,8 @@ from lra.settings import build, compose
 from lra.settings.typed import plain
 from tests.help import tiny
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OFF = "measure.enabled=false"
 
 

@@ -32,6 +32,7 @@ def answers(results: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A run as a user starts it; what the others here are compared with."""
     folder = tmp_path_factory.mktemp("first")
     return folder, tiny.lra(*tiny.words(folder, *RUN), PYTHONHASHSEED="1")
 

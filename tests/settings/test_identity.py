@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lra.record import record, store
-from lra.runner.known import already
+from lra.runner.known import Shelf, already
 from lra.settings import build, compose, identity
 from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
 from lra.settings.typed import leaves, plain
@@ -139,14 +139,15 @@ def test_recorded_cells_are_recorded_before(monkeypatch: pytest.MonkeyPatch) -> 
     cells = {(r.task, r.model, r.seed, revised(r)): r for r in MODELS if r.status == "ok" and r.budget == "quick"}
     assert len(cells) > 90
     composed: dict[tuple[str, str], Settings] = {}
-    again = 0
+    again, shelf = 0, Shelf()
     for (task, model, seed, revision), r in cells.items():
-        words = [f"task={task}", f"model={model}", f"results_dir={tiny.ROOT / 'results'}", "threads=1"]
-        first = (task, model) not in composed
-        standard = composed.setdefault((task, model), compose.config(words) if first else composed.get((task, model)))
+        if (task, model) not in composed:
+            found = compose.config([f"task={task}", f"model={model}"])
+            composed[task, model] = replace(found, results_dir=str(tiny.ROOT / "results"), threads=1)
+        standard = composed[task, model]
         exam = SimpleNamespace(fingerprint=lambda r=r: r.data["fingerprint"])
         monkeypatch.setattr(build, "task", lambda _, exam=exam: exam)
-        _, found = already(replace(standard, seed=seed)) or (None, None)
+        _, found = already(replace(standard, seed=seed), shelf) or (None, None)
         if revision != standard.revision.model:  # what the model was before its numbers changed
             assert found is None or revised(found) == standard.revision.model, (task, model, seed)
             continue
@@ -158,7 +159,7 @@ def test_recorded_cells_are_recorded_before(monkeypatch: pytest.MonkeyPatch) -> 
                 {"measure": replace(standard.measure, steps=11)}, {"task": {**standard.task, "max_len": 127}},
                 {"revision": replace(standard.revision, model=99)},
             ):  # fmt: skip
-                assert already(replace(standard, **{"seed": seed, **change})) is None, change
+                assert already(replace(standard, **{"seed": seed, **change}), shelf) is None, change
     assert again > 70
 
 

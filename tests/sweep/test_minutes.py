@@ -189,10 +189,13 @@ def test_comparison_with_published_cells() -> None:
             cell("listops", "mine", 0.5),
             cell("listops", "linear", 0.2, budget="quick"),
             cell("text", "linear", 0.2, row="text-512"),
+            cell("pathx", "mega_block", 0.9, budget="published"),
         ]
     )
     lines = ledger.comparison(ours, ledger.load(tiny.ROOT / "results" / "published")).splitlines()
-    assert [line.split()[:2] for line in lines[3:]] == [["listops", "mine"], ["listops", "transformer"]]
+    expected = ["paper listops mine", "paper listops transformer", "published pathx mega_block"]
+    assert [" ".join(line.split()[:3]) for line in lines[3:]] == expected
+    assert lines[5].split()[-3:] == ["-", "-", "97.98"]
     assert lines[3].split()[-3:] == ["-", "-", "-"]
     assert "36.37" in lines[4] and "+1.00" in lines[4] and " to " in lines[4]
     assert "nothing to compare" in ledger.comparison(ours.iloc[:0], ledger.load(tiny.ROOT / "results" / "published"))

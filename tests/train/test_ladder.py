@@ -92,6 +92,7 @@ def test_halves_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(r["rate"], r["steps"], r["ended"]) for r in out.ladder] == [
         (1, 8, "dropped"), (2, 12, "dropped"), (3, 20, None), (4, 4, "dropped"), (5, 4, "dropped"),
     ]  # fmt: skip
+    assert out.steps_done == 20  # although one that was dropped had stood better when it was
     asked = settings(rates, "train.halve_at=[4,8,12]", "train.steps=20")
     assert out.taken == 5 * 4 + 3 * 4 + 2 * 4 + 8 == asked.train.steps_in_all
 

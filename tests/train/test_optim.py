@@ -64,6 +64,22 @@ def test_the_ramps_and_ends_of_every_schedule_by_hand() -> None:
     assert learning_rate(5000, train(schedule="constant")) == 0.05
 
 
+@pytest.mark.parametrize("warmup", [0, 100])
+def test_what_ends_at_zero(warmup: int) -> None:
+    """As torch's own parts have it: a ramp from 0, then half a cosine or a line to the last step."""
+    for schedule, fall in (
+        ("cosine_to_zero", lambda s: (1 + math.cos(math.pi * s)) / 2),
+        ("linear_to_zero", lambda s: 1 - s),
+    ):
+        cfg = train(schedule=schedule, learning_rate=1e-2, warmup_steps=warmup, steps=500)
+        for step in (0, 25, 99, 100, 200, 300, 499, 500, 600):
+            up = step / warmup if step < warmup else 1.0
+            down = fall(min(1.0, max(0, step - warmup) / (500 - warmup)))
+            assert learning_rate(step, cfg) == pytest.approx(1e-2 * up * down, abs=1e-12), (schedule, step)
+        assert learning_rate(500, cfg) == pytest.approx(0, abs=1e-12)
+    assert learning_rate(7, train(schedule="linear_to_zero", warmup_steps=7, steps=7)) == 0.05
+
+
 def test_parameters_of_one_rate_and_decay_are_a_group() -> None:
     """A tag of both, of one, of none: what it does not say is the run's."""
     model = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("both", "rate", "decay", "none")})

@@ -1,0 +1,135 @@
+"""What a board of abilities shows, worked out once for all formats: models, and what each exam asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lra.marks import abilities, said
+from lra.results import Results
+
+
+@dataclass(frozen=True)
+class Column:
+    key: str  # the row of the records
+    title: str
+    asks: str
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """The cells of one budget and precision. cells: (model, column's key) -> a row of `Results.abilities`."""
+
+    budget: str
+    dtype: str
+    columns: tuple[Column, ...]
+    models: tuple[str, ...]  # those that have learnt most first, runs with overrides last
+    variants: frozenset[str]  # of the models, runs with overrides
+    cells: Mapping[tuple[str, str], Any]
+
+    @property
+    def title(self) -> str:
+        return f"abilities, budget {self.budget}, {self.dtype}"
+
+    def text(self, model: str, column: Column, whole: bool = True) -> str:
+        """ "5 of 5, 0.998, 12,800": seeds that have learnt it, s, sequences to learn; a failure's status, or "-". Else
+        "5/5 12.8k", as `lra.marks.said.brief` has it."""
+        cell = self.cells.get((model, column.key))
+        if cell is None:
+            return said.NOTHING
+        if not cell.seeds:
+            return said.learnt(cell)
+        if not whole:
+            return f"{said.learnt(cell, '/')} {said.brief(cell)}"
+        return ", ".join((said.learnt(cell), said.score(cell), said.sequences(cell)))
+
+    def counts(self, model: str) -> str:
+        """How many of its exams every seed has learnt: "9 of 12"."""
+        own = [self.cells[model, c.key] for c in self.columns if (model, c.key) in self.cells]
+        return f"{sum(map(abilities.whole, own))} of {len(own)}"
+
+
+def boards(results: Results) -> list[Abilities]:
+    """One for each budget and precision with a run."""
+    return [_board(group, part) for group, part in results.abilities.groupby(abilities.GROUP, sort=True)]
+
+
+def _board(group: tuple[str, ...], part: pd.DataFrame) -> Abilities:
+    rows, models = abilities.ordered(part)
+    exams = dict(zip(part["row"], part.exam, strict=True))
+    columns = tuple(Column(row, exams[row].heading(row), exams[row].asks or said.NOTHING) for row in rows)
+    variants = frozenset(part.model[part.variant.astype(bool)])
+    return Abilities(*group, columns, tuple(models), variants, {(c.model, c.row): c for c in abilities.each(part)})
+
+
+def beneath(board: Abilities) -> list[str]:
+    """The sentences under a board, in order; only those that apply."""
+    cells = list(board.cells.values())
+    scored = [c for c in cells if c.seeds]
+    out = []
+    if scored:
+        threshold = max((c.threshold for c in scored if c.threshold is not None), default=1.0)
+        out.append(
+            "Seeds that have learnt the exam of all that ended, median s over them, and training sequences until half"
+            f" of them had learnt it (on valid). {said.LEGEND.format(threshold=threshold)}"
+        )
+        limits = sorted({int(c.limit) for c in scored if c.limit is not None})
+        out += [
+            f">{limit:,}: not learnt within {limit:,} sequences at one learning rate, which says nothing of more."
+            for limit in limits
+        ]
+    if machines := sorted({c.machine for c in scored if c.machine}):
+        out.append(f"Core-seconds, in the CSV and on the page, are those of {' and '.join(machines)}.")
+    for what, of in (
+        ("Made before what was run has changed, and to be made again", lambda c: c.stale),
+        ("Breaks the contract of models, so that its number means little", lambda c: c.contract),
+        ("Positions that cannot move an answer, as the model is read out", _blind),
+        ("Edited after it was written", lambda c: ", ".join(c.edited)),
+        ("Without a score", said.failure),
+    ):
+        if listed := "; ".join(_told(board, of)):
+            out.append(f"{what}: {listed}.")
+    return out
+
+
+def conditions(cell: Any, column: Column) -> Iterator[str]:
+    """All that a cell depends on and a reader may ask for."""
+    yield f"row {column.key}"
+    if cell.seeds:
+        yield f"{cell.learnt} of {cell.seeds} seed{'s' * (cell.seeds > 1)} learnt it"
+        yield f"s {cell.least:.3f} to {cell.most:.3f}" if cell.seeds > 1 else f"s {cell.score:.4f}"
+        if cell.low is not None:
+            of = "mean" if cell.seeds > 1 else "trained model"
+            yield f"95 % interval of the {of} {cell.low:.3f} to {cell.high:.3f}"
+        yield f"accuracy {100 * cell.accuracy:.1f} %, floor {100 * cell.floor:.1f}, ceiling {100 * cell.ceiling:.1f}"
+        if cell.items is not None:
+            yield f"{int(cell.items):,} answers"
+        if (seconds := said.core_seconds(cell)) != said.NOTHING:
+            yield f"{seconds} core-seconds on {cell.machine}"
+        if told := said.at_rates(cell):
+            yield told
+        if cell.kinds:
+            yield ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in cell.kinds.items())
+    yield from (text for text in (said.failure(cell), cell.stale, *cell.departs) if text)
+    if cell.parameters is not None:
+        yield f"{int(cell.parameters):,} parameters"
+    yield f"data {cell.fingerprint or 'unknown'}"
+    yield from cell.run_ids
+
+
+def _blind(cell: Any) -> str | None:
+    return f"{100 * cell.blind:.1f} %" if cell.blind else None
+
+
+def _told(board: Abilities, of: Callable[[Any], str | None]) -> Iterator[str]:
+    """What is to be said of cells, each once for a model, with the columns that it holds for."""
+    for model in board.models:
+        found: dict[str, list[str]] = {}
+        for column in board.columns:
+            cell = board.cells.get((model, column.key))
+            if cell is not None and (text := of(cell)):
+                found.setdefault(text, []).append(column.title)
+        yield from (f"{model} on {', '.join(titles)} ({text})" for text, titles in found.items())
