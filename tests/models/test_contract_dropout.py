@@ -42,7 +42,7 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
     "synthesizer-alone": partial(Synthesizer, dot_product=False),
 }
 # Gates stand around the weights: their law is told in the model's own tests.
-ELSEWHERE = {"mega", "mega_block"}
+ELSEWHERE = {"mega", "mega_block", "mega_s4d"}
 # The same values stand twice, in the block and in what is sorted into its place: weights come in halves.
 HALVES = ("sinkhorn",)
 

@@ -159,20 +159,23 @@ def test_a_run_stands_still_while_another_is_timed(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_clock_of_training_does_not_see_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lra.train.fit import Clock
+    from lra.train.fit import Clock, Fit
 
     now = [50.0]
     monkeypatch.setattr(company, "_stood", [0.0])
     monkeypatch.setattr(company.time, "perf_counter", lambda: now[0])
-    clock = Clock(3.0)
+    out = Fit(seconds=3.0)
+    clock = Clock(out)
     now[0] += 10
     company.heed({"stood": 6.0})
-    assert clock.seconds() == 7.0
+    clock.read()
+    assert out.seconds == 7.0
     with clock.stopped():
         now[0] += 5
         company.heed({"stood": 5.0})
     now[0] += 1
-    assert clock.seconds() == 8.0
+    clock.read()
+    assert out.seconds == 8.0
 
 
 def test_the_cores_are_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -273,7 +276,7 @@ def test_a_sweep_that_is_ended_shows_its_table_first(
     runs.on_multirun_start(None)
     words = tiny.words(tmp_path, "model=linear", "budget=quick")
     runs.jobs = [Job((*words, f"seed={n}"), None, "listops", "linear", n, f"s{n}") for n in range(3)]
-    config = SimpleNamespace(launcher=None, minutes=None, results_dir=str(tmp_path), budget="quick")
+    config = SimpleNamespace(launcher=None, minutes=None, results_dir=str(tmp_path), budget="quick", sweep=None)
     before = signal.signal(number, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
