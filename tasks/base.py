@@ -277,7 +277,7 @@ class Task:
         return None
 
     def asked_kinds(self, split: str) -> np.ndarray | None:
-        """Of each answer on valid or test, in their order, which of `kinds` it is reported under; null: none."""
+        """Of each answer on valid or test, in their order, which of `kinds` it is reported under; null: of one."""
         return None
 
     def notes(self) -> dict[str, Any]:

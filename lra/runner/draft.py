@@ -131,7 +131,8 @@ class Draft:
     def report(self, phase: str) -> None:
         """Tell whoever keeps the run which phase it is in, and all that is known."""
         if self.tell is not None and self.main:
-            self.tell({"phase": phase, "draft": asdict(self.record("interrupted"))})
+            steps = self.settings.train.steps_in_all
+            self.tell({"phase": phase, "steps": steps, "draft": asdict(self.record("interrupted"))})
 
     def report_known(self, found: Known) -> None:
         """Tell whoever keeps the run that it has been done meanwhile."""

@@ -128,7 +128,8 @@ class Watch:
         self.beside: set[str] = set()  # runs that it has been told of
         self.draft: dict[str, Any] | None = None  # a record's fields, so far
         self.phase: str | None = None  # that it is in
-        self.step: int | None = None  # the last that it told of
+        self.step: int | None = None  # the last that it told of, counted over all learning rates
+        self.steps: int | None = None  # of all rates, at most
         self.first: tuple[float, int] | None = None  # when it told of a step first, and of which
         self.path: Path | None = None
         self.status: str | None = None  # of the record that lies there
@@ -209,14 +210,14 @@ class Watch:
                 self.step = message["beat"].get("step", self.step)
                 self.first = self.first or (None if self.step is None else (self.bounds.now(), self.step))
             else:
-                self.draft, self.phase = message["draft"], message["phase"]
+                self.draft, self.phase, self.steps = message["draft"], message["phase"], message["steps"]
 
-    def seconds_left(self, steps: int | None) -> float | None:
+    def seconds_left(self) -> float | None:
         """Of all its steps, at the pace of those that it told of; null where that is not known."""
-        if steps is None or self.step is None or self.first is None or self.step == self.first[1]:
+        if self.steps is None or self.step is None or self.first is None or self.step == self.first[1]:
             return None
         begin, step = self.first
-        return (self.bounds.now() - begin) / (self.step - step) * (steps - self.step)
+        return (self.bounds.now() - begin) / (self.step - step) * (self.steps - self.step)
 
     def end(self) -> None:
         """Tell the process to end, in the one way that says nothing if it comes before anything is set up."""
@@ -274,5 +275,6 @@ def conclusion(watch: Watch) -> Record:
         (status, reason), number = watch.broken, None
     elif number == signal.SIGKILL and watch.kills.lately():
         status, reason = "oom", f"{reason}, when the system counted a kill for want of memory ({watch.kills.file.name})"
-    steps = max((n for n in (draft.get("steps_done"), watch.step) if n is not None), default=None)
+    told = None if draft.get("ladder") else watch.step  # of several learning rates a record counts one's steps
+    steps = max((n for n in (draft.get("steps_done"), told) if n is not None), default=None)
     return Record(**{**draft, "status": status, "reason": reason, "signal": number, "steps_done": steps})

@@ -259,8 +259,7 @@ def test(draft: Draft) -> None:
         score = evaluate(trainee.model, trainee.exam, "test", draft.settings, trainee.acc)
         draft.scored = True
     draft.accuracy_test, draft.items_test, draft.loss_test = score.accuracy, score.items, score.loss
-    kinds = trainee.exam.asked_kinds("test") if len(trainee.exam.kinds) > 1 else None
-    draft.answers = packed(score.predictions, score.labels, score.clusters, kinds)
+    draft.answers = packed(score.predictions, score.labels, score.clusters, trainee.exam.asked_kinds("test"))
     draft.score = scored(draft, score)
 
 

@@ -18,7 +18,8 @@ def scored(draft: Any, test: Any) -> dict[str, Any]:
     learnt           is the score on test at least LEARNT?
     reached          for each of STEPS_TO, at the rate that was taken: `sequences` and `core_seconds` of training when
                      valid first was there; null where it never was
-    lengths          of tests at other lengths: {"length", "accuracy", "test", "refused"}; refused: why there is none
+    lengths          of tests at other lengths: {"length", "accuracy", "test", "refused"}; refused: why there is none;
+                     test is null where the floor is as good as any
     kinds            of answers that are reported apart: {kind: {"number", "accuracy", "items"}} on test, by
                      the number that stands in the stored answers
     """
@@ -66,7 +67,8 @@ def at_length(draft: Any, length: int) -> dict[str, Any]:
         found = evaluate(trainee.model, twin, "test", draft.settings, trainee.acc)
     except Exception as error:
         return row | {"refused": first_line(error)[:300]}
-    return row | {"accuracy": found.accuracy, "test": between(found.accuracy, *twin.levels("test"))}
+    levels = twin.levels("test")
+    return row | {"accuracy": found.accuracy, "test": None if levels is None else between(found.accuracy, *levels)}
 
 
 def between(accuracy: float, floor: float, ceiling: float) -> float:
@@ -74,10 +76,9 @@ def between(accuracy: float, floor: float, ceiling: float) -> float:
 
 
 def kinds(exam: Any, test: Any) -> dict[str, Any]:
-    if len(exam.kinds) < 2:
-        return {}
-    which, right = exam.asked_kinds("test"), test.predictions == test.labels
-    found = {}
+    which, right, found = exam.asked_kinds("test"), test.predictions == test.labels, {}
+    if which is None:
+        return found
     for number, kind in enumerate(exam.kinds):
         those = which == number
         if those.any():

@@ -90,8 +90,8 @@ class Overview:
             for line in self.lines:
                 if line.label == watch.label and line.status == RUNNING:
                     draft = watch.draft or {}
-                    line.accuracy, line.steps = draft.get("accuracy_valid"), draft.get("steps_budget")
-                    line.step, line.left = watch.step, watch.seconds_left(line.steps)
+                    line.accuracy, line.left = draft.get("accuracy_valid"), watch.seconds_left()
+                    line.step, line.steps = watch.step, watch.steps
 
     def write(self) -> None:
         self.look()

@@ -116,7 +116,8 @@ class Ladder:
         before = self.out.taken - since.facts["steps_done"]
 
         def progress(step: int, **values: Any) -> None:
-            self.note()
+            if "valid" in values:
+                self.note()
             self.progress(step=before + step, **values)
 
         try:
@@ -139,7 +140,7 @@ class Ladder:
         going = [rate for rate in order if rate.ended is None]
         if not going or order[0].ended == "enough" or end == self.settings.train.steps:
             return True
-        kept = (len(self.rates) + 2 ** (self.rung + 1) - 1) // 2 ** (self.rung + 1)
+        kept = -(-len(self.rates) // 2 ** (self.rung + 1))  # rounded up
         for rate in going[kept:]:
             rate.ended = "dropped"
         words = ", ".join(f"{rate.rate:g}" for rate in going[:kept])

@@ -144,8 +144,11 @@ class Ability(Task):
         """The rule whose exact score is `floor(reach)`, or near it; here, what such a rule learns by counting."""
         return window(reach)
 
-    def asked_kinds(self, split: str) -> np.ndarray:
-        """Which of `kinds` each answer of valid or test is, in the order of the answers, (answers,)."""
+    def asked_kinds(self, split: str) -> np.ndarray | None:
+        """Which of `kinds` each answer of valid or test is, in the order of the answers, (answers,); null if there is
+        one kind."""
+        if len(self.kinds) < 2:
+            return None
         whole_split = self.split(split).all
         return whole_split.kinds[whole_split.labels != NOT_ASKED]
 

@@ -189,9 +189,8 @@ def source() -> socket.socket:
     ours_, theirs = socket.socketpair()
     with theirs:
         command = [sys.executable, "-m", "tests.help.warm", str(theirs.fileno())]
-        root = str(Path(__file__).resolve().parents[2])
-        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        root = Path(__file__).resolve().parents[2]
+        env = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         KEPT.append(START(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, cwd=root, env=env))
     return ours_
 
@@ -250,6 +249,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    given = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]  # noqa: PTH109
-    BASE = [p for p in sys.path if p not in given]
+    # What a Python has by itself, an installation in place among it; the first entry is the folder it was started in.
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    BASE = [p for p in sys.path[1:] if p not in given]
     main()

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lra.machine.heartbeat import felt
 from lra.record.sheet import opened, problem
+from lra.runner.keeper import Watch, conclusion
 from lra.runner.run import recorded
 from lra.runner.score import scored
 from lra.settings import build, compose
+from lra.settings.schema import Run
 from tests.help import tiny
 
 QUICK = (
@@ -22,9 +25,9 @@ QUICK = (
 )  # fmt: skip
 
 
-def run(tmp_path: Path, *words: str) -> Any:
+def run(tmp_path: Path, *words: str, tell: Any = None) -> Any:
     places = [w for w in tiny.words(tmp_path) if w.split("=")[0].endswith("_dir")]
-    return recorded(compose.config([*places, *QUICK, *words]))
+    return recorded(compose.config([*places, *QUICK, *words]), tell)
 
 
 def test_a_run_over_four_rates(tmp_path: Path) -> None:
@@ -43,6 +46,22 @@ def test_a_run_over_four_rates(tmp_path: Path) -> None:
     assert score["test"] == pytest.approx((record.accuracy_test - score["floor"]) / (1 - score["floor"]))
     assert score["learnt"] is (score["test"] >= 0.98) is False
     assert [r["sequences"] for r in score["reached"]] == [None, None]
+
+
+def test_whoever_keeps_it_counts_the_steps_of_all_rates(tmp_path: Path) -> None:
+    """A killed run's record counts those of one rate."""
+    told: list[dict[str, Any]] = []
+    words = ("task=shift", "task.max_len=12", "task.by=3", "model=transformer", "train.stop_at=null")
+    with felt(lambda beat: told.append({"beat": beat})):
+        run(tmp_path, *words, tell=told.append)
+    told = [message for message in told if {"beat", "phase"} & set(message)]
+    at = max(i for i, message in enumerate(told) if message.get("phase") == "train")
+    assert all(message["steps"] == 4 * 3 + 2 * 3 + 4 == 22 for message in told if "phase" in message)
+    watch = Watch(SimpleNamespace(code=-11, how=lambda: "crashed"), Run())
+    watch.tree.channel = SimpleNamespace(waiting=lambda: [*told[: at + 1], {"beat": {"step": 22}}])
+    watch.listen()
+    assert (watch.step, watch.steps) == (22, 22)
+    assert conclusion(watch).steps_done == 10
 
 
 def draft(exam: Any, curve: list[tuple[int, float]], best: float) -> Any:
@@ -84,6 +103,9 @@ def test_an_exam_without_levels_has_no_score(tmp_path: Path) -> None:
 def test_other_lengths(tmp_path: Path) -> None:
     """Trained at one, tested at others where the model takes them; a refusal is said and is no failure."""
     words = ("task=shift", "task.max_len=12", "task.by=3", "task.test_len=[12,24,3]", "model=transformer")
+    near = run(tmp_path, "task=needle", "task.max_len=12", "task.test_len=[3]", "model=lstm", "size.position=none")
+    assert near.status == "ok" and near.score["lengths"][0]["accuracy"] is not None
+    assert near.score["lengths"][0]["test"] is None  # all is within sight
     record = run(tmp_path, *words, "size.position=sinusoidal")
     same, double, none = record.score["lengths"]
     assert same == {"length": 12, "accuracy": record.accuracy_test, "test": record.score["test"], "refused": None}

@@ -26,7 +26,7 @@ def row(label: str, **values: object) -> Row:
 
 def going(label: str, step: int, steps: int) -> Watch:
     messages = [
-        {"phase": "train", "draft": {"steps_budget": steps, "accuracy_valid": 0.25}},
+        {"phase": "train", "steps": steps, "draft": {"accuracy_valid": 0.25}},
         {"beat": {"step": step}},
     ]
     tree = SimpleNamespace(channel=SimpleNamespace(waiting=lambda: messages))
@@ -111,8 +111,8 @@ def test_a_folder_that_cannot_be_written_costs_the_overview_alone(tmp_path: Path
 
 def test_the_time_left_is_not_known_at_first() -> None:
     watch = going(LABELS[0], 10, 100)
-    assert watch.seconds_left(100) is None and watch.seconds_left(None) is None
-    assert Watch(SimpleNamespace(), Run()).seconds_left(100) is None
+    assert watch.seconds_left() is None
+    assert Watch(SimpleNamespace(), Run()).seconds_left() is None
 
 
 def test_the_line_of_a_run_that_is_over() -> None:
