@@ -85,7 +85,7 @@ def beneath(board: Abilities) -> list[str]:
         out.append(f"Core-seconds, in the CSV and on the page, are those of {' and '.join(machines)}.")
     for what, of in (
         ("Made before what was run has changed, and to be made again", lambda c: c.stale),
-        ("Breaks the contract of models, so that its number means little", lambda c: c.contract),
+        ("Breaks the contract of models, and is to be read with that in mind", lambda c: c.contract),
         ("Positions that cannot move an answer, as the model is read out", _blind),
         ("Edited after it was written", lambda c: ", ".join(c.edited)),
         ("Without a score", said.failure),

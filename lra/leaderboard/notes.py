@@ -129,7 +129,9 @@ def _contract(board: Board) -> list[str]:
                 blind.append(f"{line.name} on {column.title} {100 * mark.blind:.1f} %")
     out = []
     if broken:
-        out.append(f"{BROKEN} breaks the contract of models, so that its number means little: {'; '.join(broken)}.")
+        out.append(
+            f"{BROKEN} breaks the contract of models; its number is to be read with that in mind: {'; '.join(broken)}."
+        )
     if blind:
         out.append(f"{BLIND} positions that cannot move an answer, as the model is read out: {'; '.join(blind)}.")
     return out
