@@ -16,6 +16,7 @@ from lra.record.content import MIB, content
 
 LARGEST = 64 * MIB  # of the file, and of each array in it
 CLASSES = 2**16
+_KNOWN = ("predictions", "labels", "clusters", "differences", "answers")
 
 
 @dataclass(frozen=True)
@@ -121,21 +122,39 @@ def arrays(data: bytes) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             named = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            if "predictions" not in named:
+            if not {"predictions", "differences"} & set(named):
                 raise ValueError("has no predictions")
-            known = ("predictions", "labels", "clusters")
-            found = {key: _array(archive, named[key]) for key in known if key in named}
+            found = {key: _array(archive, named[key]) for key in _KNOWN if key in named}
     except ValueError:
         raise
     except Exception as error:  # zipfile and zlib have errors of their own for a damaged file
         raise ValueError(f"is damaged ({str(error) or type(error).__name__})") from error
-    predictions, labels, clusters = (found.get(key) for key in known)
+    if "differences" in found:
+        found["predictions"] = _predicted(found)
+    if "answers" in found:
+        found["clusters"] = _told_apart(found["answers"], len(found["predictions"]))
+    predictions, labels, clusters = (found.get(key) for key in ("predictions", "labels", "clusters"))
     for key, values in (("labels", labels), ("clusters", clusters)):
         if values is not None and values.shape != predictions.shape:
             raise ValueError(f"has {key} {values.shape} for predictions {predictions.shape}; allowed the same shape")
     if labels is not None and (labels.min() < 0 or labels.max() >= CLASSES):
         raise ValueError(f"has labels {labels.min()} to {labels.max()}; allowed 0 to {CLASSES - 1}")
     return predictions, labels, clusters
+
+
+def _predicted(found: dict[str, np.ndarray]) -> np.ndarray:
+    """The predictions whose differences to the labels are kept, modulo what their type holds."""
+    labels, differences = found.get("labels"), found["differences"]
+    if labels is None or labels.shape != differences.shape or differences.dtype.kind != "u":
+        raise ValueError("has differences without the labels that they are to")
+    return labels.astype(differences.dtype) + differences
+
+
+def _told_apart(answers: np.ndarray, number: int) -> np.ndarray:
+    """To which sequence each answer belongs. Nothing is made room for that is longer than the answers themselves."""
+    if answers.min() < 0 or answers.max() > number or int(answers.sum(dtype=np.uint64)) != number:
+        raise ValueError(f"has sequences of {answers.min()} to {answers.max()} answers, which are not {number} in all")
+    return np.repeat(np.arange(len(answers), dtype=np.uint32), answers)
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -166,13 +185,25 @@ def _header(head: bytes) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def packed(predictions: Any, labels: Any, clusters: Any = None, kinds: Any = None) -> bytes:
-    """The predicted and the right class of each answer, in order, as a compressed npz; and, where an item has
-    several answers, to which item each belongs and, by its number in the record's `score.kinds`, of which kind it is.
+    """The predicted and the right class of each answer, in order, as a compressed npz.
 
-    With the labels beside them, two models can be compared item by item without the data.
+    With the labels beside them, two models can be compared item by item without the data. Where an item has several
+    answers (`clusters`: to which item each belongs, ascending) a test has a hundred thousand, and what is kept is
+    small where a model is right: `differences` of the predictions to the labels modulo their type, the number of
+    `answers` of each item, and `kinds`, by their number in the record's `score.kinds`.
     """
-    found = {"predictions": np.asarray(predictions), "labels": np.asarray(labels)}
-    found |= {k: np.asarray(v) for k, v in (("clusters", clusters), ("kinds", kinds)) if v is not None}
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if clusters is None:
+        found = {"predictions": _small(predictions), "labels": _small(labels)}
+    else:
+        dtype = np.promote_types(_small(predictions).dtype, _small(labels).dtype)
+        found = {"labels": labels.astype(dtype), "differences": predictions.astype(dtype) - labels.astype(dtype)}
+        found["answers"] = _small(np.bincount(np.asarray(clusters)))
+    found |= {} if kinds is None else {"kinds": _small(np.asarray(kinds))}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{k: v.astype(np.min_scalar_type(int(v.max()))) for k, v in found.items()})
+    np.savez_compressed(buffer, **found)
     return buffer.getvalue()
+
+
+def _small(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.min_scalar_type(int(values.max())))

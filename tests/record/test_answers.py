@@ -42,7 +42,7 @@ def test_clusters_that_fit_no_answers_are_refused() -> None:
 
 def saved(**arrays: list) -> bytes:
     file = io.BytesIO()
-    np.savez(file, **{name: np.array(values) for name, values in arrays.items()})
+    np.savez(file, **{name: np.asarray(values) for name, values in arrays.items()})
     return file.getvalue()
 
 
@@ -57,3 +57,34 @@ def test_answers_to_one_sequence_count_as_one(tmp_path: Path) -> None:
     assert first.shape == (1, 3) and first.mean() == pytest.approx(right.mean())
     np.testing.assert_allclose(first, found.right([str(tmp_path / "b")])[:, [0, 1, 2]])
     assert found.right([str(tmp_path / "a"), str(tmp_path / "c")]) is None
+
+
+def test_many_answers_of_a_sequence_are_kept_small_and_read_back_the_same() -> None:
+    """Also of classes beyond a byte, of sequences without an answer, and of predictions on both sides of a label."""
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(500), rng.integers(0, 80, 500))
+    for classes in (2, 8, 300):
+        labels = rng.integers(classes, size=len(clusters))
+        for predictions in (labels, rng.integers(classes, size=len(clusters)), np.full_like(labels, classes - 1)):
+            kept = answers.packed(predictions, labels, clusters, labels % 2)
+            found = answers.arrays(kept)
+            assert all(np.array_equal(a, b) for a, b in zip(found, (predictions, labels, clusters), strict=True))
+        plain = io.BytesIO()
+        np.savez_compressed(plain, labels=labels.astype(np.uint16 if classes > 256 else np.uint8))
+        learnt = answers.packed(labels, labels, clusters)
+        assert len(learnt) < len(plain.getvalue()) + 2000, "what is right takes the room of the labels"
+
+
+def test_differences_and_numbers_of_answers_that_fit_no_labels_are_refused() -> None:
+    one = {"labels": np.zeros(3, np.uint8), "differences": np.zeros(3, np.uint8)}
+    for other, words in (
+        ({"labels": np.zeros(2, np.uint8)}, "without the labels"),
+        ({"differences": np.zeros(3, np.int8)}, "without the labels"),
+        ({"answers": np.array([1, 1], np.uint8)}, "not 3 in all"),
+        ({"answers": np.array([5, -2])}, "not 3 in all"),
+        ({"answers": np.array([2**40])}, "not 3 in all"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            answers.arrays(saved(**(one | other)))
+    with pytest.raises(ValueError, match="without the labels"):
+        answers.arrays(saved(differences=one["differences"]))
