@@ -1,8 +1,8 @@
 """Clustered attention (Vyas et al. 2020, arXiv 2007.04825, section 3.2): queries share the answer of a prototype.
 
-    q~_c = mean of the queries of cluster c,   out_i = softmax(q~_c(i) K^T / sqrt(E)) V               (eq. 3 to 5)
+    q~_c = mean of the queries of cluster c,   out_i = softmax(q~_c(i) K^T / sqrt(E)) V
 
-Clusters are found by k-means in Hamming space (section 3.2.2) on `bits` signs of random projections of a query: an
+Clusters are found by k-means in Hamming space on `bits` signs of random projections of a query: an
 assignment to the nearest centre, a centre from the majority of each bit, `iterations` times. All of that is counting,
 which no rounding moves, and has no gradient; the means have theirs.
 

@@ -1,6 +1,6 @@
 """cosFormer (Qin et al. 2022, arXiv 2202.08791), bidirectional.
 
-    w_ij = relu(q_i) . relu(k_j) cos(pi (r_i - r_j) / 2n)                                     (eq. 9, 10)
+    w_ij = relu(q_i) . relu(k_j) cos(pi (r_i - r_j) / 2n)                                     (section 3)
     out_i = sum_j w_ij v_j / max(sum_j w_ij, eps)
 
 As cos(a - b) = cos a cos b + sin a sin b, this is linear attention with twice the features. r_i counts the real tokens

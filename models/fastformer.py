@@ -1,7 +1,7 @@
 """Fastformer (Wu et al. 2021, arXiv 2108.09084): additive attention, twice, in place of all pairs.
 
-    a_t = softmax_t(w_q . q_t / sqrt(E)),  g = sum_t a_t q_t,   p_t = k_t * g                  (eq. 3, 4)
-    b_t = softmax_t(w_k . p_t / sqrt(E)),  h = sum_t b_t p_t,   out = W_o (W_r (h * q_t) + q_t)  (eq. 5, 6)
+    a_t = softmax_t(w_q . q_t / sqrt(E)),  g = sum_t a_t q_t,   p_t = k_t * g                  (section 3)
+    b_t = softmax_t(w_k . p_t / sqrt(E)),  h = sum_t b_t p_t,   out = W_o (W_r (h * q_t) + q_t)
 
 a head at a time, W_r over all of them; values and queries are one projection, as in the paper. It knows the order by
 the positions in its input alone. Time O(L D^2) for the projections and O(L D) for the rest, memory O(L D). Padding has

@@ -1,6 +1,6 @@
 """Set Transformer's attention through inducing points (Lee et al. 2019, arXiv 1810.00825, section 3.1), as a mixer.
 
-    H = MHA(I, X),   out = MHA(X, H),   MHA(X, Y) = softmax of the queries of X on keys and values of Y    (eq. 4, 10)
+    H = MHA(I, X),   out = MHA(X, H),   MHA(X, Y) = softmax of the queries of X on keys and values of Y    (eq. 9, 10)
 
 I are M learned vectors (`points`), X the input. Permutation equivariant: without positions in X it knows no order.
 Time O(L M D), memory O(L D); padding is no key of the first attention, and there are no others.

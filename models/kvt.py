@@ -1,10 +1,10 @@
 """k-NN attention (Wang et al. 2021, arXiv 2106.00515): each query sees the keys of its `top` largest scores.
 
-    out_i = softmax over {j : s_ij >= the top-th largest of s_i} of s_ij, times v_j;   s = Q K^T / sqrt(E)    (eq. 2, 3)
+    out_i = softmax over {j : s_ij >= the top-th largest of s_i} of s_ij, times v_j;   s = Q K^T / sqrt(E)
 
-Of keys that tie with the last all count. Scores are made for some queries at a time, and again in the backward pass,
-from each query's threshold and log-sum-exp: time O(L^2 D), memory O(L D). Padding is no key; what has fewer keys than
-`top` is full attention. Which keys are seen has no gradient.
+Of keys that tie with the last, but for rounding (2^-16), all count. Scores are made for some queries at a time, and
+again in the backward pass, from each query's threshold and log-sum-exp: time O(L^2 D), memory O(L D). Padding is no
+key; what has fewer keys than `top` is full attention. Which keys are seen has no gradient.
 
 Departures from the paper: none.
 """
@@ -20,8 +20,10 @@ from torch.autograd.function import once_differentiable
 
 from lra.models.parts.eager import eager
 from lra.models.parts.heads import MultiHead, all_real, zeroed
-from lra.models.parts.softmax import tiles
+from lra.models.parts.softmax import LOG2_E, tiles
 from lra.models.parts.tiles import no_autocast, wide
+
+TIE = LOG2_E / 2**16  # of scores
 
 
 class _Attend(torch.autograd.Function):
@@ -35,7 +37,7 @@ class _Attend(torch.autograd.Function):
                 for cut in cuts:
                     at = (some, heads, cut)
                     scores = _scores(q[at], k[some, heads], mask, some)
-                    lowest = scores.topk(top, sorted=False).values.amin(-1, keepdim=True)
+                    lowest = scores.topk(top, sorted=False).values.amin(-1, keepdim=True).sub_(TIE)
                     weights, log_sum = _weights(scores, lowest)
                     out[at] = weights @ v[some, heads].to(dtype)
                     least[at], log_sums[at] = lowest, log_sum
@@ -54,7 +56,7 @@ class _Attend(torch.autograd.Function):
                 for cut in cuts:
                     at = (some, heads, cut)
                     scores = _scores(q[at], k[some, heads], mask, some)
-                    weights = (scores.masked_fill(scores < least[at], -math.inf) - log_sums[at]).exp()
+                    weights = scores.masked_fill_(scores < least[at], -math.inf).sub_(log_sums[at]).exp2_()
                     g = grad[at].to(dtype)
                     dv[some, heads] += weights.mT @ g
                     mean = (g * out[at].to(dtype)).sum(-1, keepdim=True)
@@ -65,19 +67,22 @@ class _Attend(torch.autograd.Function):
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, some: slice) -> Tensor:
-    """A tile of s (b, h, n, L), -inf at keys that nobody sees; the same numbers whenever it is asked for."""
+    """A tile of s / log 2 (b, h, n, L), -inf at keys that nobody sees; the same numbers whenever it is asked for.
+
+    In powers of two, because MKL's exp is many times slower on -inf.
+    """
     dtype = wide(q.dtype)
-    scores = (q.to(dtype) * q.shape[-1] ** -0.5) @ k.to(dtype).mT
+    scores = (q.to(dtype) * (LOG2_E * q.shape[-1] ** -0.5)) @ k.to(dtype).mT
     return scores if mask is None else scores.masked_fill_(~mask[some, None, None, :], -math.inf)
 
 
 def _weights(scores: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax of what is not below `least` (b, h, n, 1), and the log of its sum; of nothing, zeros and 0."""
+    """Softmax of what is not below `least` (b, h, n, 1), and the binary log of its sum; of nothing, zeros and 0."""
     scores = scores.masked_fill_(scores < least, -math.inf)
     peak = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
-    weights = scores.sub_(peak).exp_()
+    weights = scores.sub_(peak).exp2_()
     total = weights.sum(-1, keepdim=True)
-    log_sum = torch.where(total > 0, total.log() + peak, 0)
+    log_sum = torch.where(total > 0, total.log2() + peak, 0)
     return weights.div_(total.clamp(min=torch.finfo(scores.dtype).tiny)), log_sum
 
 

@@ -18,8 +18,11 @@ LENGTH = 600
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
 POINTS = {name: point for name, point in points().items() if name != "reach"}  # nothing can break there
 # Quadratic by their definition, L^1.5, one layer more with every doubling, or with a logarithm of Fourier transforms.
-FOURIER = ("s4d", "s4d_block", "sgconv", "longconv", "hyena", "fnet")
-BOUNDS = {"transformer": None, "synthesizer": None, "chordmixer": None, "sparse": 1.6, **dict.fromkeys(FOURIER, 1.25)}
+FOURIER = ("s4d", "s4d_block", "sgconv", "longconv", "hyena", "fnet", "lambda_global")
+QUADRATIC = ("transformer", "synthesizer", "chordmixer", "blockwise", "compressed", "evolved", "gau", "kvt", "lsra")
+QUADRATIC += ("span_conv", "switch_transformer", "transformer_sanm")
+ROOT = ("sparse", "axial", "routing")
+BOUNDS = {**dict.fromkeys(QUADRATIC), **dict.fromkeys(ROOT, 1.6), **dict.fromkeys(FOURIER, 1.25)}
 
 
 @cache

@@ -32,7 +32,7 @@ COMMON = {
     "bias": False,
 }
 OWN = {
-    "transformer": (FullAttention, {"conv_kernel": None, "causal": False}),
+    "transformer": (FullAttention, {"conv_kernel": None, "causal": False, "persistent": 0}),
     "linear": (LinearAttention, {"conv_kernel": None, "causal": False}),
     "bigbird": (
         BigBird,
@@ -52,7 +52,7 @@ OWN = {
     "performer": (Performer, {"features": 256, "kernel": "softmax", "hyperbolic": False, "redraw": "never"}),
     "reformer": (LSHAttention, {"chunk": 64, "rounds": 2, "redraw": "never"}),
     "reformer-stack": (ReversibleStack, {"feed_forward_chunks": 1}),
-    "stack": (ResidualStack, {"checkpoint": False}),
+    "stack": (ResidualStack, {"checkpoint": False, "ffn": "dense", "experts": 4, "capacity": None}),
     "sinkhorn": (SinkhornAttention, {"block": 64, "iterations": 7, "temperature": 0.75, "noise": True}),
     "sparse": (
         Sparse,

@@ -19,9 +19,8 @@ from tests.help.paper import join, projected
 def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, top: int, rotary: bool = False) -> Tensor:
     q, k, v = projected(w, x, 3, rotary=rotary)
     scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask[:, None, None], -torch.inf)
-    order = scores.argsort(-1, descending=True)
-    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(x.shape[1]).expand_as(order))
-    weights = scores.masked_fill(rank >= top, -torch.inf).softmax(-1).nan_to_num()
+    last = scores.sort(-1, descending=True).values[..., min(top, x.shape[1]) - 1 :][..., :1]
+    weights = scores.masked_fill(scores < last - 2**-16, -torch.inf).softmax(-1).nan_to_num()
     return join(weights @ v) @ w["out.weight"].T
 
 
