@@ -11,7 +11,7 @@ from torch import Tensor
 from lra.models.luna import Luna, LunaStack
 from lra.models.parts.factory import build
 from tests.help.mixers import assert_twin
-from tests.help.paper import fed, join, normed, softmax_over, split, under
+from tests.help.paper import assert_xavier, fed, join, normed, softmax_over, split, under
 
 HEADS = 3
 
@@ -56,6 +56,22 @@ def test_what_is_packed_reaches_the_next_layer() -> None:
     layers(x.roll(1, 2), mask)
     assert (seen[0] - seen[1]).abs().max() > 1e-2
     assert layers.layers[1].packed_norm is None
+
+
+@pytest.mark.parametrize(("checkpoint", "training", "times"), [(True, True, 2), (True, False, 1), (False, True, 1)])
+def test_layers_are_computed_again_when_asked_and_trained(checkpoint: bool, training: bool, times: int) -> None:
+    torch.manual_seed(0)
+    layers, asked = stack(2, checkpoint=checkpoint).train(training), []
+    layers.layers[0].mixer.register_forward_hook(lambda *_: asked.append(1) and None)
+    layers(torch.randn(2, 9, 12, requires_grad=True), torch.ones(2, 9, dtype=torch.bool)).sum().backward()
+    assert len(asked) == times
+
+
+def test_it_starts_as_its_authors_have_it() -> None:
+    torch.manual_seed(0)
+    layers = LunaStack(partial(build, Luna, dim=64, heads=2), 1, 64, 10)
+    assert layers.packed.shape == (16, 64) and 0.95 < layers.packed.std() * 8 < 1.05
+    assert_xavier(layers.layers[0].mixer.context.weight, 64, 64)
 
 
 def test_bad_sizes_are_told() -> None:

@@ -58,7 +58,7 @@ def test_the_extra_loss_is_that_of_each_example_by_itself() -> None:
     loss, found = extra_loss([layer]), []
     noisy = x.detach().double() * (1 + 0.01 * (2 * told[0].double() - 1))
     for row, real in zip(noisy, mask, strict=True):
-        p = (row[real] @ layer.router.weight.double().T).softmax(-1)
+        p = (row[real] @ layer.router.weight.detach().double().T).softmax(-1)
         share = [(p.argmax(-1) == i).double().mean() * p[:, i].mean() if len(p) else 0.0 for i in range(EXPERTS)]
         found.append(0.01 * EXPERTS * float(sum(share)))
     assert float(loss.detach()) == pytest.approx(sum(found) / 5, rel=1e-5)
@@ -111,7 +111,7 @@ def test_it_starts_as_the_paper_has_it_and_says_what_is_idle() -> None:
         std = (0.1 / inputs) ** 0.5  # before it is cut at two of them
         assert weight.abs().max() <= 2 * std * (1 + 1e-6) and 0.83 * std < weight.std() < 0.93 * std
     assert layer.idle_parameters == 4 * (2 * 200 * 300 + 200 + 300)
-    assert SwitchFeedForward(8, 8, experts=1).idle_parameters == 0
+    assert SwitchFeedForward(8, 8, experts=1).idle_parameters == 0 and SwitchFeedForward(8, 8).experts == 4
 
 
 def test_the_stack_has_it_by_a_word() -> None:
