@@ -58,6 +58,7 @@ def test_bad_options_are_told() -> None:
     for field in ("expand", "keys", "group"):
         with pytest.raises(ValueError, match=f"model.mixer.{field}: 0 is not above 0"):
             GAU(16, **{field: 0})
+    assert GAU(4, expand=1, keys=2, group=1).out.weight.shape == (4, 4)
     with pytest.raises(ValueError, match="model.mixer.keys: 5 is not even"):
         GAU(16, keys=5)
 

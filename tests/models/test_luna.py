@@ -75,6 +75,7 @@ def test_it_starts_as_its_authors_have_it() -> None:
 
 
 def test_bad_sizes_are_told() -> None:
+    assert Luna(12, 1).heads == 1
     with pytest.raises(ValueError, match="size.heads: 5 does not divide qkv_dim 12"):
         Luna(12, 5)
     with pytest.raises(ValueError, match="model.stack.packed: 0 is not above 0"):

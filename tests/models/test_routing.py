@@ -140,6 +140,7 @@ def test_bad_options_are_told() -> None:
             Routing(16, 2, 40, **{field: 0})
     with pytest.raises(ValueError, match=r"model.mixer.decay: 1 is not in \[0, 1\)"):
         Routing(16, 2, 40, decay=1)
+    assert Routing(16, 2, 40, decay=0).decay == 0
     assert Routing(16, 2, 1000).centroids.shape == (1, 32, 8)
 
 
