@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra.models.parts.heads import MultiHead, all_real, zeroed
+from lra.models.parts.heads import MultiHead, zeroed
 from lra.models.parts.tiles import no_autocast, wide
 
 EPS = 1e-6
@@ -41,7 +41,5 @@ class CosFormer(MultiHead):
             turn = [t[:, None, :, None] for t in (angle.cos(), angle.sin())]
             q, k = (torch.cat([t * way for way in turn], -1) for t in (q.to(dtype).relu(), k.to(dtype).relu()))
             values = F.pad(v.to(dtype), (0, 1), value=1)
-            if not all_real(mask):
-                values = values.masked_fill(~mask[:, None, :, None], 0)
-            sums = q @ (k.mT @ values)
+            sums = q @ (k.mT @ values)  # padding has no features, because x is zero there
             return (sums[..., :-1] / sums[..., -1:].clamp(min=EPS)).to(v.dtype)

@@ -49,6 +49,7 @@ def test_bases_have_unit_length_and_bad_options_are_told() -> None:
     bases = Hamburger(16).bases
     assert bases.shape == (16, 64) and (bases >= 0).all()
     torch.testing.assert_close(bases.norm(dim=0), torch.ones(64))
+    assert Hamburger(16, rank=1, steps=1).bases.shape == (16, 1)
     for field in ("rank", "steps"):
         with pytest.raises(ValueError, match=f"model.mixer.{field}: 0 is not above 0"):
             Hamburger(16, **{field: 0})
