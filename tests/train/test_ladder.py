@@ -146,8 +146,10 @@ class Saver:
         return nullcontext()
 
 
-@pytest.mark.parametrize("words", [LADDER, (*LADDER[:-1], "task.values=2", "train.stop_at=0.05")])
-@pytest.mark.parametrize("model", ["transformer", "performer"])
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [(LADDER, "performer"), ((*LADDER[:-1], "task.values=2", "train.stop_at=0.05"), "transformer")],
+)
 def test_it_goes_on_from_every_state(words: tuple[str, ...], model: str) -> None:
     """Also in the middle of a rung, at its end, and between a state and the look at valid that follows it."""
     asked = settings(*words, "size.dropout=0.1", f"model={model}")
