@@ -118,6 +118,7 @@ REACHED = _with(score=S, sequences=_or_null(COUNT), core_seconds=_or_null(NOT_NE
 LENGTH = _with(length=SOME, accuracy=_or_null(FRACTION), test=_or_null(S), refused=_or_null(LINE))
 KIND = _with(number=COUNT, accuracy=FRACTION, items=COUNT)
 SCORE = _with(**LEVELS, test=S, learnt=TRUTH, reached=Check(_each(REACHED), "a list"))
+REACH = _with(distance=SOME, share=FRACTION)
 NUMBERS = Check(_each(NUMBER), "a list of numbers")
 RUNG = _with(
     rate=POSITIVE,
@@ -201,6 +202,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
     "contract": {
         **dict.fromkeys(("broken", "unchecked"), LINES),
         "blind": _or_null(FRACTION),
+        "reach": _or_null(Check(_each(REACH), f"a list, each {REACH.words}")),
         "seconds": _or_null(NOT_NEGATIVE),
     },
     "score": {

@@ -85,6 +85,45 @@ def run(
     return made
 
 
+def capable(
+    folder: Path,
+    model: str,
+    limit: float,
+    row: str = "recall",
+    seed: int = 0,
+    word: str = "pairs",
+    starts: tuple[int, ...] = (2, 4, 8, 16, 32),
+    sequences: int = 300,
+    **values: Any,
+) -> record.Record:
+    """A run whose answers are reported by octave of difficulty: right up to about `limit`, at the floor beyond."""
+    draw, own = np.random.default_rng(zlib.crc32(row.encode())), np.random.default_rng(own_seed(model, row, seed))
+    octave, clusters = draw.integers(len(starts), size=sequences), np.repeat(np.arange(sequences), 4)
+    labels, kinds = draw.integers(0, 8, len(clusters)), octave[clusters]
+    share = 1 / (1 + (np.array(starts) * 2**0.5 / limit / 1.2) ** 12)
+    right = (own.random(sequences) < FLOOR + (1 - FLOOR) * share[octave])[clusters]
+    predictions = np.where(right, labels, (labels + 1) % 8)
+    content, name = packed(predictions, labels, clusters, kinds), f"{store.new_id()[1]}.predictions.npz"
+    accuracy = float(right.mean())
+    found = (accuracy - FLOOR) / (1 - FLOOR)
+    apart = {
+        f"{word} {first}": {"number": i, "accuracy": float(right[kinds == i].mean()), "items": int((kinds == i).sum())}
+        for i, first in enumerate(starts)
+    }
+    levels = {"floor": FLOOR, "ceiling": 1.0}
+    reached = [{"score": s, "sequences": None, "core_seconds": None} for s in (0.9, 0.98)]
+    said = {**levels, "on_valid": levels, "test": found, "valid": found, "learnt": False, "reached": reached,
+            "kinds": apart, "lengths": []}  # fmt: skip
+    made = answered.run(
+        folder, model, accuracy, row, seed, stored=False,
+        **{"budget": "ability", "steps_budget": LIMIT, "batch_size": BATCH, "config": config(row.split("-")[0]),
+           "items_test": len(labels), "score": said, "ladder": ladder([0.2, found, found - 0.1, 0.1], 1),
+           "predictions": {"file": name, "sha256": hashlib.sha256(content).hexdigest(), "items": len(labels)}} | values,
+    )  # fmt: skip
+    store.write_once(store.folder(folder, made.task, model) / name, content)
+    return made
+
+
 def own_seed(model: str, row: str, seed: int) -> int:
     return zlib.crc32(f"{model}{row}{seed}".encode())
 

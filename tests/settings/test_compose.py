@@ -27,7 +27,7 @@ RECIPES = [p for p in sorted((CONFIGS / "recipe").glob("*/*/*.yaml")) if p.stem 
 BUDGETS = [b for b in words.choices("budget") if not (CONFIGS / "recipe" / b).is_dir()]
 
 
-ABILITIES = {p.stem for p in (ROOT / "tasks" / "ability").glob("*.py")}
+ABILITIES = {task for task in TASKS if (ROOT / "tasks" / "ability" / f"{task.split('_')[0]}.py").is_file()}
 TOO_NARROW = {("pathx256", "chordmixer")}  # a track for every doubling of the length
 
 
