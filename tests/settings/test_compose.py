@@ -197,6 +197,20 @@ def test_only_departures_name_a_variant() -> None:
     assert list(cfg.variant) == ["train.steps=7"]
 
 
+def test_what_the_row_of_an_ability_says_is_no_variant() -> None:
+    words = [
+        "task=recall",
+        "budget=ability",
+        "task.pairs=4",
+        "task.max_len=48",
+        "task.test_len=[96]",
+        "train.steps=1000",
+    ]
+    cfg = compose.config(words)
+    assert build.task(cfg).row == "recall-48-pairs4"
+    assert list(cfg.variant) == ["task.test_len=[96]", "train.steps=1000"]
+
+
 def test_several_values_are_a_sweep(tmp_path: Path) -> None:
     done = tiny.lra("task=listops", "seed=0,1", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.strip().splitlines() == [

@@ -149,6 +149,19 @@ def test_a_stream_takes_no_memory_and_has_no_whole() -> None:
     assert (test[-1].documents[0] == test[4].documents[0]).all()
 
 
+def test_so_many_items_are_the_first_of_the_stream() -> None:
+    some, stream = Shift(items=5, sizes=(4, 4)), Shift(sizes=(4, 4))
+    train = some.split("train")
+    assert not train.endless and len(train) == 5 and some.row == "shift-items5"
+    assert np.array_equal(train.all.tokens, stream.split("train").drawn(np.arange(5)).tokens)
+    further = train.drawn(np.arange(9)).tokens  # of which rules learn
+    assert np.array_equal(further, stream.split("train").drawn(np.arange(9)).tokens)
+    assert some.twin(20).items == 5 and some.identity() == {"items": 5} | stream.identity()
+    for items in (0, 2.5, True):
+        with pytest.raises(DataError, match=r"^task\.items: "):
+            Shift(items=items)
+
+
 def test_items_of_neighbouring_numbers_and_seeds_share_nothing() -> None:
     """Tokens agree as often as chance has it, across items, seeds and splits."""
     tasks = [Shift(values=2, seed=s, sizes=(300, 300)) for s in (0, 1, 4)]
