@@ -179,6 +179,17 @@ def test_the_yaml_is_the_exam_itself(name: str) -> None:
     assert task.describe()["found"] and task.notes()["disjoint"] == "by content"
 
 
+def test_every_exam_has_its_paragraph_and_every_command_composes() -> None:
+    text = (ROOT / "docs" / "abilities.md").read_text()
+    for task in TASKS:
+        assert f"**{task}**" in text, task
+    for line in text.split("```sh")[1].split("```")[0].splitlines():
+        words = line.split("#")[0].split()
+        if words[2:3] == ["lra"]:
+            chosen = {word.split("=")[0]: word.split("=", 1)[1].split(",")[0] for word in words[3:]}
+            compose.config([f"{key}={value}" if "[" not in value else f"{key}=[128]" for key, value in chosen.items()])
+
+
 def test_rows_and_fingerprints_tell_options_apart() -> None:
     assert Recall(pairs=4, form="adjacent").row == "recall-pairs4-adjacent"
     assert TASKS["needle"](max_len=64, profile=True).row == "needle-64-profile"
