@@ -41,6 +41,7 @@ HALVES = (
     ("curves", "accuracy", "abilities", "capacity", "reach", "twins"),
 )  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
+LONGEST = 30  # letters of a model's name with its overrides
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 
 
@@ -109,27 +110,40 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
 
 def _abilities(cells: pd.DataFrame, kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
     """A halved state or other lengths are asked for by overrides, so that all but the heat map show those too."""
-    groups = cells.groupby(abilities.GROUP) if len(cells) else ()
-    for (budget, dtype), part in groups:
-        usual, where = standard(part), f"budget {budget}, {dtype}"
-        held = part.capacity.map(lambda found: found and found.of)
-        left_out = [f"Not drawn: {len(part) - len(usual)} cells of runs with overrides."] * (len(usual) < len(part))
-        part = part.assign(model=part.model.map(called))
-        looks = style.looks(part.model)
+    for (budget, dtype), part in cells.groupby(abilities.GROUP) if len(cells) else ():
+        usual, far, where = standard(part), part[part.model.map(ablated)], f"budget {budget}, {dtype}"
+        left_out, lost = (
+            [f"Not drawn: {len(part) - len(kept)} cells of runs {how}."] * (len(kept) < len(part))
+            for kept, how in ((usual, "with overrides"), (far, "that were trained or tested otherwise"))
+        )
+        far = far.assign(model=far.model.map(called))
+        held, look = (
+            far.capacity.map(lambda found: found and found.of),
+            {"looks": style.looks(far.model), "notes": lost},
+        )
         drawn = {
             "abilities": (usual, partial(heat, title=f"What models learn: {where}", notes=left_out)),
-            "capacity": (part[held == "pairs"], partial(capacity, title=f"Capacity over state: {where}", looks=looks)),
-            "reach": (part[held == "distance"], partial(reach, title=f"Accuracy over distance: {where}", looks=looks)),
-            "twins": (part[part.twins.map(bool)], partial(twins, title=f"s at other lengths: {where}", looks=looks)),
+            "capacity": (far[held == "pairs"], partial(capacity, title=f"Capacity over state: {where}", **look)),
+            "reach": (far[held == "distance"], partial(reach, title=f"Accuracy over distance: {where}", **look)),
+            "twins": (far[far.twins.map(bool)], partial(twins, title=f"s at other lengths: {where}", **look)),
         }
         for kind, (shown, draw) in drawn.items():
             for shade, dark in (("", False), ("-dark", True)) if kind in kinds and len(shown) else ():
                 yield f"{kind}-{slug(f'{budget}-{dtype}')}{shade}", draw(shown, dark=dark)
 
 
+def ablated(model: str) -> bool:
+    """Does a run depart in the model, its sizes or the lengths that it is tested at, and in nothing else?"""
+    return all(word.startswith(("model.", "size.", "task.test_len=")) for word in model.split(" ")[1:])
+
+
 def called(model: str) -> str:
-    """Without the lengths that it was tested at, which do not make it another."""
-    return " ".join(word for word in model.split(" ") if not word.startswith("task.test_len="))
+    """ "mamba2 state=32", without the lengths that it was tested at, which do not make it another."""
+    name, *words = model.split(" ")
+    told = [word for word in words if not word.startswith("task.test_len=")]
+    keys = (word.partition("=") for word in told)
+    text = " ".join([name, *(f"{key.rpartition('.')[2]}={value}" for key, _, value in keys)])
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:

@@ -55,7 +55,7 @@ RECURRENT: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "deltaproduct": (lambda: DeltaNet(D, 2, steps=2, negative_eigenvalues=True, gated=True), 2 * 2 * 2 * 2, 0),
     "rwkv7": (lambda: RWKV7(D, 1), 2 * 4 * 4, 8),
     "mlstm": (lambda: MLSTM(D, 1), 2 * 4 * 5, 16),
-    "lstm": (lambda: LSTM(D), 2 * 2 * 4, 0),
+    "lstm": (lambda: LSTM(D), 2 * 2 * D, 0),
     "mingru": (lambda: MinGRU(D), 2 * D, 0),
     "minlstm": (lambda: MinLSTM(D), 2 * D, 0),
     "s4d": (lambda: S4D(2, state=4, dt_min=0.1, dt_max=0.5), 2 * 2 * 2 * 2, 0),

@@ -77,6 +77,22 @@ def test_other_lengths_stand_beside_the_trained_one_and_refusals_are_told(drawn:
     assert f"linformer on Shift at 128 ({scored.REFUSED})" in " ".join(text.split()) and "test_len" not in text
 
 
+def test_ablations_are_drawn_by_short_names_and_other_training_is_not(tmp_path: Path) -> None:
+    state = {"state_floats": 512, "config_hash": "1" * 16}
+    scored.capable(tmp_path, "mamba2", 9.0, state_floats=1024)
+    scored.capable(tmp_path, "mamba2", 4.0, variant=["model.mixer.state=32"], **state)
+    scored.capable(
+        tmp_path, "mamba2", 4.0, variant=["size.dim=32", "train.steps=9"], **state | {"config_hash": "2" * 16}
+    )
+    wide = [f"model.mixer.{word}=1.5" for word in ("expand", "and_so_forth", "and_on")]
+    scored.capable(tmp_path, "mlstm", 4.0, variant=wide, **state)
+    for figure in dict(render.figures(load(tmp_path), ("capacity",))).values():
+        readable(figure)
+        names = {text.get_text() for text in figure.axes[0].texts}
+        assert names == {"mamba2", "mamba2 state=32", "mlstm expand=1.5 and_so_forth…"}
+        assert "Not drawn: 1 cells of runs that were trained or tested otherwise." in words(figure)
+
+
 def test_what_nobody_asked_is_not_drawn(tmp_path: Path) -> None:
     scored.board(tmp_path, {"linear": {"shift": (1.0,)}})
     assert not list(render.figures(load(tmp_path), ("capacity", "reach", "twins")))
