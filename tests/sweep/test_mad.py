@@ -10,7 +10,7 @@ import yaml
 
 from lra.record import store
 from lra.root import CONFIGS
-from lra.settings import build, compose, identity
+from lra.settings import build, compose, identity, words
 from lra.settings.typed import plain
 from lra.sweep.job import Job
 from tests.help import tiny
@@ -45,6 +45,12 @@ def test_the_ladders_are_those_of_the_paper() -> None:
     assert SWEEP["sweeper"]["params"]["task"].split(",") == list(LADDERS)
 
 
+@pytest.mark.parametrize("path", sorted((CONFIGS / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_sweeps_name_tasks_that_are_there(path: Path) -> None:
+    tasks = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]["task"]
+    assert tasks.startswith("glob(") or set(tasks.split(",")) <= set(words.choices("task"))
+
+
 def test_words_of_ones_own_win() -> None:
     job = Job(("task=select", "model=linear", "budget=mad", "train.steps=20"), None, "select", "linear", 0, "x")
     more = job.also(["task.marked=32", "train.steps=10000"])
@@ -54,13 +60,13 @@ def test_words_of_ones_own_win() -> None:
 def test_one_point_is_sat(tmp_path: Path) -> None:
     """The sweep of one task and a model, cut down; each of its points leaves a record with both scores."""
     places = [word for word in tiny.words(tmp_path) if word.split("=")[0].endswith("_dir")]
-    words = [
+    asked = [
         "sweep=mad", "task=compress", "model=identity", "seed=0", "train.steps=4", "train.halve_at=[2,3]",
         "train.eval_every=2", "train.batch_size=8", "task.sizes=[16,16]", "task.items=24", "task.values=5",
         "size.dim=8", "size.qkv_dim=8", "size.heads=1", "size.mlp_dim=8", "size.depth=1", "measure.enabled=false",
         "threads=1", "task.max_len=12",
     ]  # fmt: skip
-    done = tiny.lra(*words, *places, cwd=tmp_path)
+    done = tiny.lra(*asked, *places, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     records = [r for _, r in store.find(tmp_path / "results") if r.kind == "model"]
     # All words of the ladder were overridden, so that of its eleven points one is left, with two decays.
