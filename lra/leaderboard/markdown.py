@@ -90,6 +90,7 @@ def _costs(board: Board) -> list[str]:
 
 def _abilities(board: Abilities) -> list[str]:
     """What each exam asks for stands in the head, above its name."""
-    names = ["Model", "Learnt", *(c.title for c in board.columns)]
-    rows = [[m, board.counts(m), *(board.text(m, c) for c in board.columns)] for m in board.models]
-    return _table(["Asks for", "", *(c.asks for c in board.columns)], [names, *rows])
+    columns = (*board.columns, *board.extents)
+    names = ["Model", "Learnt", *(c.title for c in columns)]
+    rows = [[m, board.counts(m), *(board.text(m, c) for c in columns)] for m in board.models]
+    return _table(["Asks for", "", *(c.asks for c in columns)], [names, *rows])

@@ -19,6 +19,7 @@ from lra.leaderboard.look import SCRIPT, STYLE
 from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
 from lra.marks.abilities import whole
+from lra.marks.capacity import Capacity
 from lra.plot.places import FOLDER, slug
 
 HEAD = f"""<!doctype html>
@@ -228,7 +229,7 @@ def _abilities(board: Abilities) -> str:
     head = [("Model", "sort by name"), ("Learnt", "exams that every seed has learnt")]
     head += [
         (f"<small>{escaped(c.asks)}</small>{_broken(c.title)}", f"row {c.key}, asks for {c.asks}")
-        for c in board.columns
+        for c in (*board.columns, *board.extents)
     ]
     bodies = []
     for kind in ("model", "variant"):
@@ -240,7 +241,7 @@ def _abilities(board: Abilities) -> str:
 
 def _able_row(board: Abilities, model: str) -> str:
     count = board.counts(model)
-    cells = "".join(_able(board, model, column) for column in board.columns)
+    cells = "".join(_able(board, model, column) for column in (*board.columns, *board.extents))
     learnt = f'<td data-value="{count.split()[0]}">{escaped(count)}</td>'
     return f'<tr><th scope="row">{escaped(model)}</th>{learnt}{cells}</tr>'
 
@@ -250,6 +251,8 @@ def _able(board: Abilities, model: str, column: abilities.Column) -> str:
     if cell is None:
         return f'<td class="none">{escaped(said.NOTHING)}</td>'
     about = escaped("; ".join(abilities.conditions(cell, column)))
+    if column.extent:
+        return _extent(board.text(model, column), cell.capacity, about)
     first = f'<a href="{escaped(quote(cell.files[0]))}">{escaped(said.learnt(cell))}</a>'
     if not cell.seeds:
         return f'<td class="{"none" if cell.status == "ok" else "failure"}" title="{about}">{first}</td>'
@@ -257,3 +260,11 @@ def _able(board: Abilities, model: str, column: abilities.Column) -> str:
     below = "<br>".join([f"s {escaped(said.score(cell))}", escaped(said.sequences(cell)), *_seeds(cell.files)])
     ground = f'class="heat" style="--s:{min(max(cell.score, 0), 1):.3f}"'
     return f'<td {ground} data-value="{cell.score:.6g}" title="{about}">{first}<small class=more>{below}</small></td>'
+
+
+def _extent(text: str, found: Capacity | None, about: str) -> str:
+    """Sorted by what it is, what is beyond all that was asked last."""
+    if found is None:
+        return f'<td class="none" title="{about}">{escaped(text)}</td>'
+    end = found.beyond * 2 if found.beyond is not None else found.below and found.below / 2
+    return f'<td data-value="{found.value or end:.6g}" title="{about}">{escaped(text)}</td>'

@@ -3,6 +3,8 @@
 runs       a row a record
 cells      a row a model on an exam
 abilities  the same of exams that ask for one ability: what is learnt, and when
+capacity   how many, how far: where answers by octave of difficulty are no longer good
+twins      the score at other lengths than the trained one
 said       those cells as people read them
 means      averages over exams
 exams      what tables know of an exam

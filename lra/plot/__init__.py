@@ -5,6 +5,8 @@ bubble    accuracy over speed, area for memory (after figure 3 of Tay et al. 202
 lengths   time and memory over length, with fitted exponents; crossing lengths
 exams     accuracy by exam with intervals and floors; learning curves
 heat      models by exams of abilities
+capacity  how much models hold, over the state that they keep
+profiles  accuracy over distance; s at other lengths
 style     what they share: colours, marks, notes, files
 places    where figures lie
 labels    where labels go

@@ -1,7 +1,8 @@
 """Every figure of a results folder, from its records.
 
 For each budget, machine and precision the bubble chart, accuracy by task and learning curves; for each budget and
-precision a heat map of abilities, for light pages and for dark ones; for each cost sweep the curves of time and memory.
+precision a heat map of abilities, capacity over state, accuracy over distance and s over length, for light pages and
+for dark ones; for each cost sweep the curves of time and memory.
 Reads records only, without torch. The same records give the same bytes.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,21 @@ from lra.marks.means import averaged, one_an_exam, standard
 from lra.marks.runs import GROUP, REFERENCE
 from lra.plot import style
 from lra.plot.bubble import bubble
+from lra.plot.capacity import capacity
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
 from lra.plot.lengths import cost, throughput
 from lra.plot.places import FOLDER, slug
+from lra.plot.profiles import reach, twins
 from lra.results import Results
 
-HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy", "abilities")  # take about as long to draw
+HALVES = (
+    ("bubble", "cost", "throughput"),
+    ("curves", "accuracy", "abilities", "capacity", "reach", "twins"),
+)  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
+LONGEST = 30  # letters of a model's name with its overrides
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 
 
@@ -96,19 +104,46 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if len(steps) and len(steps := steps[steps.run_id.isin({i for ids in part.run_ids for i in ids})]):
             title = f"Learning curves: {group.where}"
             yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
-    if "abilities" in kinds:
-        yield from _abilities(results.abilities)
+    yield from _abilities(results.abilities, kinds)
     yield from _costs(points, looks, kinds)
 
 
-def _abilities(cells: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    usual = standard(cells)
-    for (budget, dtype), part in usual.groupby(abilities.GROUP):
-        overridden = len(matching(cells, {"budget": budget, "dtype": dtype})) - len(part)
-        left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
-        title = f"What models learn: budget {budget}, {dtype}"
-        for shade, dark in (("", False), ("-dark", True)):
-            yield f"abilities-{slug(f'{budget}-{dtype}')}{shade}", heat(part, title, left_out, dark)
+def _abilities(cells: pd.DataFrame, kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
+    """A halved state or other lengths are asked for by overrides, so that all but the heat map show those too."""
+    for (budget, dtype), part in cells.groupby(abilities.GROUP) if len(cells) else ():
+        usual, far, where = standard(part), part[part.model.map(ablated)], f"budget {budget}, {dtype}"
+        left_out, lost = (
+            [f"Not drawn: {len(part) - len(kept)} cells of runs {how}."] * (len(kept) < len(part))
+            for kept, how in ((usual, "with overrides"), (far, "that were trained or tested otherwise"))
+        )
+        far = far.assign(model=far.model.map(called))
+        held, look = (
+            far.capacity.map(lambda found: found and found.of),
+            {"looks": style.looks(far.model), "notes": lost},
+        )
+        drawn = {
+            "abilities": (usual, partial(heat, title=f"What models learn: {where}", notes=left_out)),
+            "capacity": (far[held == "pairs"], partial(capacity, title=f"Capacity over state: {where}", **look)),
+            "reach": (far[held == "distance"], partial(reach, title=f"Accuracy over distance: {where}", **look)),
+            "twins": (far[far.twins.map(bool)], partial(twins, title=f"s at other lengths: {where}", **look)),
+        }
+        for kind, (shown, draw) in drawn.items():
+            for shade, dark in (("", False), ("-dark", True)) if kind in kinds and len(shown) else ():
+                yield f"{kind}-{slug(f'{budget}-{dtype}')}{shade}", draw(shown, dark=dark)
+
+
+def ablated(model: str) -> bool:
+    """Does a run depart in the model, its sizes or the lengths that it is tested at, and in nothing else?"""
+    return all(word.startswith(("model.", "size.", "task.test_len=")) for word in model.split(" ")[1:])
+
+
+def called(model: str) -> str:
+    """ "mamba2 state=32", without the lengths that it was tested at, which do not make it another."""
+    name, *words = model.split(" ")
+    told = [word for word in words if not word.startswith("task.test_len=")]
+    keys = (word.partition("=") for word in told)
+    text = " ".join([name, *(f"{key.rpartition('.')[2]}={value}" for key, _, value in keys)])
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:

@@ -36,9 +36,9 @@ from tests.help import scored, synthetic, tiny
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirteen models, five tasks, a cost sweep, twelve exams of abilities, failures."""
+    """Thirteen models, five tasks, a cost sweep, twelve abilities, capacity, reach, other lengths, failures."""
     folder = synthetic.costs(synthetic.records(tmp_path_factory.mktemp("whole")))
-    return scored.board(folder, scored.MANY)
+    return scored.far(scored.board(folder, scored.MANY))
 
 
 @pytest.fixture(scope="module")
