@@ -194,8 +194,15 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "ceilings": CEILINGS,
         "conditions": {"cores": SOME, "other_cores": _or_null(NUMBER)},
     },
+    "minutes": {
+        "of": one_of(("core", "device")),
+        **dict.fromkeys(("asked", "step_seconds"), POSITIVE),
+        "steps": SOME,
+        **dict.fromkeys(("used", "pace", "pace_of_steps"), _or_null(POSITIVE)),
+    },
     "training": {
         **dict.fromkeys(("seconds", "examples_per_second", "padding_share", "parts"), _or_null(NUMBER)),
+        "pace": _or_null(POSITIVE),
         "undivided": _or_null(LINE),
     },
     "contract": {
