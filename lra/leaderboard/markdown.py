@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lra import console
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, notes
+from lra.leaderboard import abilities, notes, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board, Mark
 
@@ -31,6 +31,8 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     out = ["# Leaderboard", "", INTRODUCTION]
     for board in boards:
         out += ["", f"## {escaped(board.title)}", "", *_scores(board), "", *_ranks(board)]
+        if board.race:
+            out += ["", *_race(board)]
         if board.measured:
             out += ["", *_costs(board)]
         out += ["", *map(_item, notes.beneath(board))]
@@ -81,6 +83,16 @@ def standing(mark: Mark) -> str:
     parts += [f"rank {notes.rank(mark)}"] if mark.rank else []
     parts += ["above chance {} of {}".format(*mark.above_chance)] if mark.above_chance else []
     return ", ".join(parts) or "-"
+
+
+def _race(board: Board) -> list[str]:
+    columns = [c for c in board.columns if any((line.name, c.key) in board.race.cells for line in board.lines)]
+    rows = [
+        [notes.name(line), *(race.text(board.race, line.name, c.key) for c in columns)]
+        for line in board.lines
+        if line.kind != "floor"
+    ]
+    return _table([race.title(board.race), *(c.title for c in columns)], rows)
 
 
 def _costs(board: Board) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lra.cost.growth import TABLE_2
+from lra.leaderboard import race
 from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
 
 DAGGER = "†"  # beside models whose parameters are out of line
@@ -69,6 +70,7 @@ def name(line: Line) -> str:
 def beneath(board: Board) -> list[str]:
     """The sentences under a board, in order; only those that apply."""
     rows = [c for c in board.columns if not c.over]
+    timed = race.beneath(board.race) if board.race else []
     shown = [c for c in rows if not board.empty(c)]
     out = [
         "Test accuracy in %, mean over seeds, ± half of its 95 % interval. With one seed that interval is about the one"
@@ -114,7 +116,7 @@ def beneath(board: Board) -> list[str]:
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
     else:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return [*out, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
+    return [*out, *timed, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
 
 
 def _contract(board: Board) -> list[str]:

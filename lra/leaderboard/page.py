@@ -12,13 +12,14 @@ from urllib.parse import quote
 from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, columns, notes
+from lra.leaderboard import abilities, columns, notes, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
 from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
 from lra.marks.abilities import whole
+from lra.marks.race import Learnt
 from lra.plot.places import FOLDER, slug
 
 HEAD = f"""<!doctype html>
@@ -67,6 +68,8 @@ def render(boards: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[A
         out.append("<p>Budgets, machines and precisions are never mixed:</p><ul>" + "\n".join(links) + "</ul>\n")
     for i, board in enumerate(boards, 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_scores(board)}')
+        if board.race:
+            out.append(_race(board))
         if board.measured:
             out.append(_costs(board))
         if (name := chart(board)) in drawn:
@@ -201,6 +204,28 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
         facts.append(f"{notes.times(mark.relative_speed)}x the Transformer's speed")
     facts.append(f"data {mark.fingerprint or 'unknown'}")
     return "; ".join([*facts, *mark.run_ids])
+
+
+def _race(board: Board) -> str:
+    """Sorted by the accuracy at the end."""
+    found = board.race
+    columns = [c for c in board.columns if any((line.name, c.key) in found.cells for line in board.lines)]
+    head = [("Model", "sort by name"), *((_broken(c.title), f"row {c.key}") for c in columns)]
+    rows = []
+    for line in board.lines:
+        cells = [found.cells.get((line.name, c.key)) for c in columns]
+        if any(cells):
+            texts = [race.text(found, line.name, c.key) for c in columns]
+            shown = "".join(_raced(text, cell) for text, cell in zip(texts, cells, strict=True))
+            rows.append(f"<tr>{_name(line)}{shown}</tr>")
+    caption = f"{race.title(found)}: accuracy on valid as minutes go by, minutes to the floor"
+    return _table(caption, head, [("model", rows)])
+
+
+def _raced(text: str, cell: Learnt | None) -> str:
+    if cell is None or cell.best[-1] is None:
+        return f'<td class="none">{escaped(text)}</td>'
+    return f'<td data-value="{cell.best[-1]:.6g}">{escaped(text)}</td>'
 
 
 def _costs(board: Board) -> str:

@@ -1,7 +1,8 @@
 """Every figure of a results folder, from its records.
 
 For each budget, machine and precision the bubble chart, accuracy by task and learning curves; for each budget and
-precision a heat map of abilities, for light pages and for dark ones; for each cost sweep the curves of time and memory.
+precision a heat map of abilities, for light pages and for dark ones, as are accuracies over the minutes of a race; for
+each cost sweep the curves of time and memory.
 Reads records only, without torch. The same records give the same bytes.
 """
 
@@ -30,9 +31,10 @@ from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
 from lra.plot.lengths import cost, throughput
 from lra.plot.places import FOLDER, slug
+from lra.plot.race import race
 from lra.results import Results
 
-HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy", "abilities")  # take about as long to draw
+HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy", "race", "abilities")  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 
@@ -96,6 +98,8 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if len(steps) and len(steps := steps[steps.run_id.isin({i for ids in part.run_ids for i in ids})]):
             title = f"Learning curves: {group.where}"
             yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
+        if "race" in kinds:
+            yield from _race(group, results, looks, order)
     if "abilities" in kinds:
         yield from _abilities(results.abilities)
     yield from _costs(points, looks, kinds)
@@ -109,6 +113,17 @@ def _abilities(cells: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
         title = f"What models learn: budget {budget}, {dtype}"
         for shade, dark in (("", False), ("-dark", True)):
             yield f"abilities-{slug(f'{budget}-{dtype}')}{shade}", heat(part, title, left_out, dark)
+
+
+def _race(group: Group, results: Results, looks: dict[str, style.Look], order: Any) -> Iterator[tuple[str, Figure]]:
+    points = results.racing
+    points = points[points.run_id.isin({run for ids in group.cells.run_ids for run in ids}) & points.accuracy.notna()]
+    if points.empty:
+        return
+    best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max().to_dict()
+    title = f"Accuracy over {points.of.iloc[0]}-minutes: {group.where}"
+    for shade, dark in (("", False), ("-dark", True)):
+        yield f"race-{group.name}{shade}", race(points, best, title, group.left_out, looks, order, dark)
 
 
 def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:

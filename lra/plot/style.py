@@ -33,6 +33,19 @@ DPI = 150
 
 
 @dataclass(frozen=True)
+class Page:
+    """What a figure lies on, and what it is written with."""
+
+    paper: str = "#ffffff"
+    ink: str = BLACK
+    soft: str = GREY
+    grid: str = "0.9"
+
+
+LIGHT, DARK = Page(), Page("#0d1117", "#e6edf3", "#9aa4ae", "#2a313a")
+
+
+@dataclass(frozen=True)
 class Look:
     colour: str
     marker: str
@@ -91,6 +104,23 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **named)
 
     return inside
+
+
+def paged(dark: bool) -> Page:
+    """The page, for all that is drawn from here on."""
+    page = DARK if dark else LIGHT
+    if dark:
+        names = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.titlecolor")
+        own = dict.fromkeys(names, page.ink) | {"axes.edgecolor": page.soft, "grid.color": page.grid}
+        matplotlib.rcParams.update(own | {"figure.facecolor": page.paper, "axes.facecolor": page.paper})
+    return page
+
+
+def inked(figure: Figure, page: Page) -> None:
+    """Texts that have a colour of their own, which is one for light pages, in that of the page."""
+    if page is DARK:
+        for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]:
+            text.set_color(page.ink)
 
 
 def sheet(
