@@ -116,6 +116,8 @@ def conditions(cell: Any, column: Column) -> Iterator[str]:
     yield from (text for text in (said.failure(cell), cell.stale, *cell.departs) if text)
     if cell.parameters is not None:
         yield f"{int(cell.parameters):,} parameters"
+    if cell.state_floats is not None:
+        yield f"{int(cell.state_floats):,} floats of state"
     yield f"data {cell.fingerprint or 'unknown'}"
     yield from cell.run_ids
 

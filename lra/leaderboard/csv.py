@@ -20,7 +20,7 @@ HEAD = (
     "relative_memory", "length", "disturbed", "fingerprint", "run_ids", "contract", "blind", "asks", "learnt_seeds",
     "score", "score_least", "score_most", "score_low", "score_high", "floor", "ceiling", "sequences",
     "sequences_limit", "core_seconds", "rate_low", "rate_high", "rates_below", "rates_above", "kinds", "stale",
-    "minutes", "minutes_of", "minutes_to_floor",
+    "state_floats", "minutes", "minutes_of", "minutes_to_floor",
 )  # fmt: skip
 
 
@@ -28,7 +28,8 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
     overrides), floor, cost (a training step at `length`, relative to the Transformer's), and ability (of seeds
     `learnt_seeds` have learnt the exam, half of them within `sequences`, ">160000" where they have not;
-    rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`).
+    rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`;
+    state_floats are what the mixers keep of the tokens, all layers together).
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")
@@ -90,7 +91,7 @@ def _minutes(board: Board, line: Line, column: Column) -> dict[str, Any]:
 
 def _ability(cell: Any, column: abilities.Column) -> dict[str, Any]:
     same = ["machine", "model", "row", "accuracy", "seeds", "items", "status", "reason", "score", "floor", "ceiling"]
-    same += ["core_seconds", "parameters", "fingerprint", "contract", "blind", "stale"]
+    same += ["core_seconds", "parameters", "state_floats", "fingerprint", "contract", "blind", "stale"]
     values = {name: getattr(cell, name) for name in same}
     never, rates = cell.sequences == float("inf"), cell.rates
     if rates is not None:

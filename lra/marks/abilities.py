@@ -29,8 +29,8 @@ SCORED = (
 FIELDS = (
     "task", "fingerprint", "variant", "exam", "seeds", "learnt", "failed", "status", "reason", "score", "least", "most",
     "low", "high", "accuracy", "accuracy_low", "accuracy_high", "floor", "ceiling", "items", "threshold", "limit",
-    "sequences", "core_seconds", "machine", "rates", "kinds", "parameters", "run_ids", "files", "edited", "contract",
-    "blind", "departs", "stale",
+    "sequences", "core_seconds", "machine", "rates", "kinds", "parameters", "state_floats", "run_ids", "files",
+    "edited", "contract", "blind", "departs", "stale",
 )  # fmt: skip
 
 
@@ -140,6 +140,7 @@ def _cell(runs: list[Any], answers: Answers) -> dict[str, Any]:
         "rates": window([r.rates for r in ok if isinstance(r.rates, tuple)]),
         "kinds": _kinds([r.kinds for r in ok]),
         "parameters": kept[-1].parameters,
+        "state_floats": kept[-1].state_floats,
         "run_ids": tuple(r.run_id for r in kept),
         "files": tuple(r.file for r in kept),
         "edited": tuple(r.file for r in kept if r.edited),

@@ -143,7 +143,7 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
     **dict.fromkeys(("items_test", "items_valid", "parameters", "length", "batch_size"), _or_null(SOME)),
     "signal": _or_null(SOME),
-    **dict.fromkeys(("steps_done", "steps_budget", "best_step"), _or_null(COUNT)),
+    **dict.fromkeys(("steps_done", "steps_budget", "best_step", "state_floats"), _or_null(COUNT)),
     "variant": TEXTS,
     "ladder": Check(_each(RUNG), f"a list, each {RUNG.words}"),
     "score": Check(_score, f"{SCORE.words}, the floor below the ceiling; or an empty one"),

@@ -191,6 +191,7 @@ def train(draft: Draft) -> None:
     seed_everything(settings.seed)
     model = build.model(settings, exam)
     draft.parameters = sum(p.numel() for p in model.parameters())
+    draft.state_floats = state_floats(model, exam.max_len)
     acc = accelerator(draft.machine["device"], draft.dtype)
     if settings.checkpoint is not None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
@@ -214,6 +215,12 @@ def train(draft: Draft) -> None:
     if draft.fit.best_state:
         trainee.model.load_state_dict(draft.fit.best_state)
     draft.trainee = treatments.after(draft.treatment, trainee)
+
+
+def state_floats(model: Any, length: int) -> int | None:
+    """What the model says that its mixers keep of `length` tokens; null where it says nothing, or no count."""
+    said = model.state_floats(length) if callable(getattr(model, "state_floats", None)) else None
+    return said if isinstance(said, int) and said >= 0 else None
 
 
 def progress(draft: Draft, bar: Callable[..., None]) -> Callable[..., None]:
