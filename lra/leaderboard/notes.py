@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import race
 from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
+from lra.marks.skill import CUT, shown
 
 DAGGER = "†"  # beside models whose parameters are out of line
 BROKEN = "‡"  # beside accuracies of a model that breaks the contract
@@ -40,7 +41,7 @@ def rank(mark: Mark, dash: str = "-") -> str:
 
 
 def skill(mark: Mark) -> str:
-    return "-" if mark.skill is None else f"{mark.skill:.2f}"
+    return "-" if mark.skill is None else shown(mark.skill)
 
 
 def times(value: float | None, disturbed: bool = False) -> str:
@@ -91,13 +92,14 @@ def beneath(board: Board) -> list[str]:
             out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
     out += _ranks(board)
     zeros = {c.title: next((m.floor for line in board.lines if (m := line.mark(c.key)).floor), None) for c in shown}
+    cut = any((m := line.mark(c.key)).skill is not None and m.skill < CUT for line in board.lines for c in shown)
     by_rule: dict[str, list[str]] = {}
     for title, floor in zeros.items():
         by_rule.setdefault(floor or "", []).append(title)
     if known := "; ".join(f"{rule} on {', '.join(titles)}" for rule, titles in by_rule.items() if rule):
         out.append(
             "Skill is (accuracy - floor) / (1 - floor): 0 is the best rule on record that is blind to long range, 1 all"
-            f" right. Floors: {known}."
+            f" right{f'; <{CUT:g} is cut' * cut}. Floors: {known}."
         )
     left = [c for c in shown if any(line.mark(c.key).above_chance for line in board.lines)]
     if left:

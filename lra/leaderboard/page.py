@@ -12,10 +12,11 @@ from urllib.parse import quote
 from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, columns, notes, race
+from lra.leaderboard import abilities, columns, notes, predict, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
+from lra.leaderboard.predict import Table
 from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
 from lra.marks.abilities import whole
@@ -59,7 +60,12 @@ def _inline(svg: bytes) -> str:
     return text[text.index("<svg") :]
 
 
-def render(boards: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[Abilities] = ()) -> str:
+def render(
+    boards: Sequence[Board],
+    drawn: Mapping[str, bytes],
+    able: Sequence[Abilities] = (),
+    predicted: Sequence[Table] = (),
+) -> str:
     """`drawn`: SVG files by their place below the results folder; what is not among them is left out."""
     out = [HEAD]
     if len(boards) + len(able) > 1:
@@ -79,6 +85,8 @@ def render(boards: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[A
     for i, board in enumerate(able, len(boards) + 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_abilities(board)}')
         out.append(_notes(abilities.beneath(board)))
+    for table in predicted:
+        out.append(f"<section>\n<h2>{escaped(table.title)}</h2>\n{_predicted(table)}{_notes([predict.NOTE])}")
     return "".join(out) + f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
 
 
@@ -246,6 +254,14 @@ def _ratio(text: str, value: float | None) -> str:
     if value is None:
         return f'<td class="{"none" if text == "-" else "failure"}">{escaped(text)}</td>'
     return f'<td data-value="{value:.6g}">{escaped(text)}</td>'
+
+
+def _predicted(table: Table) -> str:
+    rows = [
+        f'<tr><th scope="row">{escaped(first)}</th>{"".join(f"<td>{escaped(text)}</td>" for text in rest)}</tr>'
+        for first, *rest in table.lines
+    ]
+    return _table(table.title, [(name, "") for name in predict.HEAD], [("model", rows)])
 
 
 def _abilities(board: Abilities) -> str:

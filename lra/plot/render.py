@@ -8,7 +8,7 @@ Reads records only, without torch. The same records give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
 from lra.marks.runs import GROUP, REFERENCE
 from lra.plot import style
-from lra.plot.bubble import bubble
+from lra.plot.bubble import About, bubble
+from lra.plot.choice import DEFAULT, Choice, with_choice
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
@@ -36,6 +37,7 @@ from lra.results import Results
 
 HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy", "race", "abilities")  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
+CHOSEN = "chosen"  # how the files of charts begin that somebody chose, which nobody expects
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 
 
@@ -87,9 +89,8 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if "bubble" in kinds:
             failed = [f"{c.model} on {c.row} ({style.said(c.status)})" for c in part[part.accuracy.isna()].itertuples()]
             lost = [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
-            own, speed = charted(matching(summed, conditions), matching(points, conditions))
-            title = f"Accuracy, speed and memory: {group.where}"
-            yield f"bubble-{group.name}", bubble(own, title, published, [*lost, *group.left_out], speed, looks)
+            told = [*lost, *group.left_out]
+            yield f"bubble-{group.name}", _bubble(group, summed, results, published, told, looks)
         order = ordered(part["row"], part.exam)
         if "accuracy" in kinds:
             title = f"Accuracy by task: {group.where}"
@@ -103,6 +104,48 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
     if "abilities" in kinds:
         yield from _abilities(results.abilities)
     yield from _costs(points, looks, kinds)
+
+
+def _bubble(
+    group: Group,
+    summed: pd.DataFrame,
+    results: Results,
+    published: pd.DataFrame | None,
+    told: list[str],
+    looks: dict[str, style.Look],
+    choice: Choice = DEFAULT,
+    dark: bool = False,
+) -> Figure:
+    """The bubble chart of a group; with published numbers beside it where its averages are over the same exams."""
+    conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True))
+    own, speed = charted(matching(summed, conditions), matching(results.points, conditions))
+    cells = one_an_exam(group.cells)
+    own = with_choice(own, cells, results, choice, conditions["dtype"])
+    whole = all(cell.row == cell.exam.of for cell in cells.itertuples())
+    best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max()
+    known = set(cells["row"]) <= set(best.index)
+    floor = {"accuracy": float(best[cells["row"].unique()].mean()) if known else None, "skill": 0.0}.get(choice.y)
+    racing = results.racing[results.racing.run_id.isin({run for ids in cells.run_ids for run in ids})]
+    about = About(
+        speed, not whole, floor, racing.of.iloc[0] if len(racing) else "core",
+        "the best local floor" if choice.to is None else f"{100 * choice.to:g} %",
+    )  # fmt: skip
+    if choice == DEFAULT:
+        title = f"Accuracy, speed and memory: {group.where}"
+        same = whole and {e.of for e in cells.exam} == {e.of for e in _first_average(results.exams.always())}
+        return bubble(own, title, published if same else None, told, about, looks)
+    return bubble(own, f"{choice.title}: {group.where}", None, told, about, looks, choice, dark)
+
+
+def chosen(results: Results, choice: Choice) -> Iterator[tuple[str, Figure]]:
+    """The bubble charts of a choice, for light pages and for dark ones."""
+    usual = standard(results.cells)
+    summed, looks = averaged(one_an_exam(usual)), style.looks(results.cells.model)
+    for values, part in usual.groupby(GROUP):
+        group = _group(dict(zip(GROUP, values, strict=True)), part, results)
+        for shade, dark in (("", False), ("-dark", True)):
+            name = f"{CHOSEN}-{slug(choice.name)}-{group.name}{shade}"
+            yield name, _bubble(group, summed, results, None, group.left_out, looks, choice, dark)
 
 
 def _abilities(cells: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
@@ -181,11 +224,12 @@ def render(results: Results) -> dict[str, bytes]:
 
 def rendered(results: Results, kinds: Collection[str]) -> dict[str, bytes]:
     """What `render` gives, of these kinds, drawn by this process."""
-    return {
-        f"{FOLDER}/{name}.{kind}": style.image(figure, kind)
-        for name, figure in figures(results, kinds)
-        for kind in ("png", "svg")
-    }
+    return filed(figures(results, kinds))
+
+
+def filed(drawn: Iterable[tuple[str, Figure]]) -> dict[str, bytes]:
+    """Path below the results folder -> content, of figures by name."""
+    return {f"{FOLDER}/{name}.{kind}": style.image(figure, kind) for name, figure in drawn for kind in ("png", "svg")}
 
 
 def charts(results: Results) -> dict[str, bytes]:

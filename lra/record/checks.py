@@ -187,6 +187,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "status": one_of(STATUSES),
         **dict.fromkeys(("mode", "sweep", "curve"), _or_null(TITLE)),
         **dict.fromkeys(("step_peak_bytes", "point_seconds"), _or_null(POSITIVE)),
+        "batch_size": _or_null(SOME),
         **dict.fromkeys(("train_flops", "inference_flops"), _or_null(NOT_NEGATIVE)),
         "disturbed": _or_null(TRUTH),
         "train": TIMES,
