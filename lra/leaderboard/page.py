@@ -12,10 +12,11 @@ from urllib.parse import quote
 from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, columns, notes, predict, race
+from lra.leaderboard import abilities, columns, notes, pick, predict, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
+from lra.leaderboard.pick import data
 from lra.leaderboard.predict import Table
 from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
@@ -31,7 +32,7 @@ HEAD = f"""<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
 script-src 'unsafe-inline'">
 <title>Long Range Arena leaderboard</title>
-<style>{STYLE}</style>
+<style>{STYLE}{pick.STYLE}</style>
 </head>
 <body>
 <main>
@@ -81,13 +82,15 @@ def render(
         if (name := chart(board)) in drawn:
             label = escaped(f"Accuracy over speed, area for memory: {board.title}")
             out.append(f'<figure role="img" aria-label="{label}">{_inline(drawn[name])}</figure>\n')
+        if text := data(board.points, board.race.of if board.race else "core"):
+            out.append(f'<div class="pick" data-points="{escaped(text)}"></div>\n')
         out.append(_notes(notes.beneath(board)))
     for i, board in enumerate(able, len(boards) + 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_abilities(board)}')
         out.append(_notes(abilities.beneath(board)))
     for table in predicted:
         out.append(f"<section>\n<h2>{escaped(table.title)}</h2>\n{_predicted(table)}{_notes([predict.NOTE])}")
-    return "".join(out) + f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    return "".join(out) + f"</main>\n<script>{SCRIPT}{pick.SCRIPT}</script>\n</body>\n</html>\n"
 
 
 def _notes(sentences: Sequence[str]) -> str:
