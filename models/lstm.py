@@ -1,7 +1,7 @@
 """LSTM (Hochreiter and Schmidhuber 1997), bidirectional: torch's, as the control among the recurrences.
 
-One LSTM in each direction, D / 2 wide (rounded up), and a projection back to D. Examples are packed: what is
-computed is real tokens only. A hole in the mask is deleted, its neighbours follow each other.
+One LSTM in each direction, D wide, and a projection back to D, as the reference for keeping a state. Examples are
+packed: what is computed is real tokens only. A hole in the mask is deleted, its neighbours follow each other.
 
 Time O(L D^2), one position after the other; memory O(L D). Starts as torch lets it, forget gates half open.
 """
@@ -20,9 +20,8 @@ class LSTM(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        width = (dim + 1) // 2
-        self.lstm = nn.LSTM(dim, width, batch_first=True, bidirectional=True)
-        self.out = nn.Linear(2 * width, dim)
+        self.lstm = nn.LSTM(dim, dim, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(2 * dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if all_real(mask):

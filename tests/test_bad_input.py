@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lra.errors import UserError
+from lra.settings import build, compose
 from tests.help import tiny
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -77,11 +79,27 @@ WORDS = ("transformer", "=3", "task", "model=", "train.steps==4", "task=listops=
 SEVERAL = ("seed=0,1", "model=linear,local", "train.steps=1,2")
 
 
-@pytest.mark.parametrize("word", [f"{k}={v}" for k, values in {**NUMBERS, **CHOICES}.items() for v in values])
-def test_values(typed: Typed, tmp_path: Path, word: str) -> None:
+VALUES = {**NUMBERS, **CHOICES}
+
+
+@pytest.mark.parametrize("word", [f"{k}={v}" for k, values in VALUES.items() for v in values])
+def test_values(tmp_path: Path, word: str) -> None:
+    with pytest.raises(UserError) as caught:
+        cfg = compose.config(tiny.words(tmp_path, "measure.enabled=true", word))
+        build.model(cfg, build.task(cfg))
+    line = str(caught.value)
+    assert "\n" not in line and all(part in line for part in parts_of(word)), line
+
+
+def parts_of(word: str) -> tuple[str, str]:
+    """What a line about it has to name: the field and the value."""
     key, _, value = word.partition("=")
-    shown = value.strip("[]").split(",")[0]
-    one_line(typed("lra", *tiny.words(tmp_path, "measure.enabled=true", word)), key.split(".")[-1].split("_")[0], shown)
+    return key.split(".")[-1].split("_")[0], value.strip("[]").split(",")[0]
+
+
+@pytest.mark.parametrize("word", [f"{k}={VALUES[k][0]}" for k in list(VALUES)[::6]])
+def test_values_at_the_door(typed: Typed, tmp_path: Path, word: str) -> None:
+    one_line(typed("lra", *tiny.words(tmp_path, "measure.enabled=true", word)), *parts_of(word))
 
 
 @pytest.mark.parametrize("word", [f"{k}={v}" for k, values in FILES.items() for v in values])

@@ -33,7 +33,7 @@ def growth(
     """Two findings, "time growth" (unless `clock` is off) and "memory growth".
 
     The cost of a full training step of the stack (forward, backward, clip, AdamW; batch 1, one
-    thread) at each length, after two that are not counted. Time: median CPU seconds. Memory: step
+    thread) at each length, after one that is not counted, two where time is. Time: median CPU seconds. Memory: step
     peak bytes. The exponent is the slope of log cost on log length: over all lengths, and over the
     last three, by which the claim is judged, because windows and segments are not yet full at 512.
     The interval of the time exponent (95 %) comes from resampling the timed steps, that of memory,
@@ -52,8 +52,8 @@ def growth(
             started = time.process_time()
             program = Stack(subject, length)
             program()
-            program()
             if clock:
+                program()
                 times.append(timed(program, (seconds - (started - begin)) / 4))
             with quiet():
                 peaks.append(step_peak_bytes(program))

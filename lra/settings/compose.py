@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
     if any(w.lstrip("+").split("=")[0] not in STANDARD for w in words):
         usual = [w for w in words if w.lstrip("+").split("=")[0] in STANDARD]
         with_budget = [] if any(w.startswith("budget=") for w in usual) else [f"budget={choices.budget}"]
-        standard = _values(_hydra([*usual, *with_budget], folders), resolve=True)
+        standard = _standard(*usual, *with_budget) if not folders else _of_budget([*usual, *with_budget], folders)
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
         if own["treatment"]:
             own["variant"].append(f"treatment={choices.treatment}")
@@ -121,6 +122,17 @@ def _values(cfg: Any, resolve: bool) -> dict[str, Any]:
 
     kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
     return OmegaConf.to_container(kept, resolve=resolve)
+
+
+def _of_budget(words: Sequence[str], folders: Sequence[str]) -> dict[str, Any]:
+    return _values(_hydra(words, folders), resolve=True)
+
+
+@functools.cache
+def _standard(*words: str) -> dict[str, Any]:
+    """To be read only: composed once for the many runs of a process that depart from it. Other folders' files may be
+    edited meanwhile."""
+    return _of_budget(words, [])
 
 
 def folders_of(hydra: Any) -> list[str]:

@@ -18,6 +18,7 @@ from lra.check.subject import Finding, Subject
 from lra.measure.gauges import slope
 from lra.settings.compose import config
 from lra.settings.words import choices
+from tests.help.composed import settings
 from tests.help.tiny import ROOT
 
 LENGTH = 160
@@ -194,7 +195,7 @@ def test_all_models_pass(model: str, tmp_path: Path) -> None:
 
 def test_no_random_state_is_left_behind(tmp_path: Path) -> None:
     """Points build their own model and inputs: the order in which they are asked changes nothing."""
-    subject = Subject(config(["model=performer", *TINY]), 64)
+    subject = Subject(settings("model=performer", *TINY), 64)
     first = points()["padding"](subject)
     torch.manual_seed(5)
     points()["batch"](subject)
@@ -204,5 +205,5 @@ def test_no_random_state_is_left_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", choices("model"))
 def test_every_state_has_a_digest(model: str) -> None:
     """Counters without a dimension are part of the state that another process must find again."""
-    subject = Subject(config([f"model={model}", *TINY]), 64)
+    subject = Subject(settings(f"model={model}", *TINY), 64)
     assert answer(subject) == answer(subject)

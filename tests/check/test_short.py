@@ -21,7 +21,8 @@ from lra.results import load
 from lra.runner.run import recorded
 from lra.settings import build, compose
 from lra.settings.words import choices
-from tests.help import tiny
+from tests.help import composed, tiny
+from tests.help.few import others_slow
 from tests.help.made import example
 
 SHORT = ["task.max_len=40", "task.min_length=3", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
@@ -32,7 +33,7 @@ def mixer(name: str) -> dict[str, Any]:
 
 
 def asked(*words: str, mixer_of: str | None = None, **model: Any) -> dict[str, Any]:
-    settings = compose.config(list(words))
+    settings = composed.settings(*words)
     node = {**settings.model, **model}
     if mixer_of is not None:
         node["mixer"] = mixer(mixer_of)
@@ -41,8 +42,16 @@ def asked(*words: str, mixer_of: str | None = None, **model: Any) -> dict[str, A
 
 
 @pytest.mark.parametrize("model", choices("model"))
-@pytest.mark.parametrize("task", ["listops", "retrieval_acl"])
-def test_every_model_of_ours_keeps_it_and_sees_all(model: str, task: str) -> None:
+def test_every_model_of_ours_keeps_it_and_sees_all(model: str) -> None:
+    keeps_it(model, "listops")
+
+
+@pytest.mark.parametrize("model", others_slow(choices("model")))
+def test_and_with_two_documents(model: str) -> None:
+    keeps_it(model, "retrieval_acl")
+
+
+def keeps_it(model: str, task: str) -> None:
     found = asked(f"task={task}", f"model={model}", "task.max_len=130", *SHORT[2:])
     assert not found["broken"] and not found["unchecked"] and found["blind"] == 0.0
 
@@ -156,11 +165,11 @@ def test_a_blind_row_is_marked_and_a_departure_told(tmp_path: Path) -> None:
     assert raw["schema"] == SCHEMA and raw["contract"]["blind"] == 0.75
 
 
-@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("model", others_slow(choices("model")))
 def test_at_paper_every_position_can_move_the_answer(model: str) -> None:
     """At the paper's pooling and depth, small in all that blindness does not depend on."""
     words = ["task=listops", f"model={model}", "budget=paper", *SHORT[2:], "size.heads=2", "task.max_len=1100"]
-    settings = compose.config(words)
+    settings = composed.settings(*words)
     exam = build.task(settings)
     unseen = blind(build.model(settings, exam), exam.synthetic(1), exam.vocab_size)
     assert not unseen.any(), f"{model}, pooling {settings.model['pooling']}: blind from {unseen.nonzero()[0]}"

@@ -30,9 +30,9 @@ from lra.models.stack import ResidualStack
 from lra.models.synthesizer import KINDS, Synthesizer
 from lra.models.transformer import FullAttention
 from lra.models.transformer_xl import RelativeAttention
-from lra.settings.compose import config
 from lra.settings.schema import Settings
 from lra.settings.words import choices
+from tests.help import composed
 
 LENGTH = 150
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=2"]
@@ -64,7 +64,7 @@ NAMES = [*choices("model"), *MORE]
 
 @cache
 def settings(name: str) -> Settings:
-    return config([f"model={name}", *TINY])
+    return composed.settings(f"model={name}", *TINY)
 
 
 def built(name: str, seed: int = 0, **options: str) -> Classifier:

@@ -18,9 +18,9 @@ from lra.models.reformer import LSHAttention, ReversibleStack
 from lra.models.stack import ResidualStack
 from lra.models.synthesizer import KINDS, Synthesizer
 from lra.models.transformer import FullAttention
-from lra.settings.compose import config
 from lra.settings.schema import Settings
 from lra.settings.words import choices
+from tests.help import composed
 
 LONGEST, LENGTHS = 150, [150, 61, 97, 5]
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=2", "size.dropout=0.2"]
@@ -48,7 +48,7 @@ NAMES = [*choices("model"), *MORE]
 
 @cache
 def settings(name: str) -> Settings:
-    return config([f"model={name}", *TINY])
+    return composed.settings(f"model={name}", *TINY)
 
 
 def built(name: str, **options) -> nn.Module:

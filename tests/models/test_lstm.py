@@ -75,10 +75,10 @@ def test_a_hole_is_deleted() -> None:
     torch.testing.assert_close(layer(x, mask)[mask], deleted, rtol=0, atol=1e-12)
 
 
-def test_its_width_is_that_of_the_stack_in_two_halves() -> None:
-    for dim, half in ((6, 3), (5, 3), (1, 1)):
+def test_each_direction_is_as_wide_as_the_stack() -> None:
+    for dim in (6, 5, 1):
         layer = LSTM(dim)
-        assert layer.lstm.hidden_size == half and layer.out.weight.shape == (dim, 2 * half)
+        assert layer.lstm.hidden_size == dim and layer.out.weight.shape == (dim, 2 * dim)
     assert defaults(LSTM) == {}
 
 

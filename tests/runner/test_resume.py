@@ -29,7 +29,8 @@ from lra.settings import build, compose
 from lra.train.fit import Fit, fit
 from lra.train.state import State, packed, unpacked
 from lra.train.trainee import Trainee
-from tests.help import tiny
+from tests.help import composed, tiny
+from tests.help.few import others_slow
 
 MODELS = sorted(p.stem for p in (ROOT / "configs/model").glob("*.yaml"))
 WORDS = ("measure.enabled=false", "size.dropout=0.1", "size.attention_dropout=0.1", "train.steps=7", "threads=1")
@@ -64,13 +65,13 @@ def trainee(settings: Any, exam: Any) -> Trainee:
     return Trainee(build.model(settings, exam), exam, settings.train, acc, seed=settings.seed)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", others_slow(MODELS))
 def test_from_any_step_to_the_same_end(tmp_path: Path, model: str) -> None:
     """Before, at and after an evaluation, and in the middle of redrawing: weights, curve and random streams."""
     words = [f"model={model}", *WORDS, "train.accumulate=2", "data.bucket=true"]
     if model in ("performer", "reformer"):
         words.append("model.mixer.redraw=2")
-    settings = compose.config(tiny.words(tmp_path, *words))
+    settings = composed.settings(*tiny.words(tmp_path, *words))
     exam = build.task(settings)
     whole, saver = trainee(settings, exam), Saver()
     out = fit(whole, settings, saver=saver)

@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from lra.machine.device import seed_everything
-from lra.settings import build, compose, words
+from lra.settings import build, words
+from tests.help import composed
+from tests.help.few import others_slow
 
 MODELS = words.choices("model")
 BOUND = {"lstm": 8}  # torch takes packed sequences step by step
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", others_slow(MODELS))
 def test_a_masked_step_costs_what_a_full_one_does(name: str) -> None:
     """Median CPU time of training steps, interleaved; the bound is wide because machines are noisy."""
-    cfg = compose.config(["task=listops", f"model={name}"])
+    cfg = composed.settings("task=listops", f"model={name}")
     exam = build.task(cfg)
     seed_everything(0)
     net = build.model(cfg, exam)

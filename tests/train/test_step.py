@@ -28,7 +28,7 @@ from lra.train.fit import fit
 from lra.train.parts import Cut
 from lra.train.step import step
 from lra.train.trainee import Trainee
-from tests.help import tiny
+from tests.help import composed, tiny
 
 CPU = torch.device("cpu")
 
@@ -82,7 +82,7 @@ class Odd(nn.Module):
 
 def settings(tmp_path: Path, *words: str) -> Any:
     small = ["size.dim=16", "size.mlp_dim=16", "size.qkv_dim=16", "size.dropout=0", "size.attention_dropout=0"]
-    return tiny.config(tmp_path, *small, "train.grad_clip=1.0", "train.weight_decay=0.1", *words)
+    return composed.settings(*tiny.words(tmp_path, *small, "train.grad_clip=1.0", "train.weight_decay=0.1", *words))
 
 
 def made(tmp_path: Path, exam: Any, mixer: type | None = None, *words: str) -> tuple[Any, nn.Module]:
