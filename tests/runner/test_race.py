@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from lra.errors import UserError
 from lra.machine import pace as paces
 from lra.measure.cost import Drawn, Timing, drawn
 from lra.record import store
 from lra.record.record import Record
+from lra.root import CONFIGS
 from lra.runner import minutes
-from lra.settings import compose, identity
+from lra.settings import build, compose, identity
 from lra.settings.schema import Shares, Train
 from lra.settings.typed import plain
 from lra.sweep import estimate
 from lra.train import fit as fits
 from lra.train.fit import Clock, Fit, Spent
-from tests.help import made, tiny
+from tests.help import composed, made, tiny
 
 RACE = ["task=listops", "model=transformer", "budget=race"]
 SMALL = [word for word in tiny.WORDS if word.split("=")[0] not in ("train.steps", "train.eval_every")]
@@ -46,12 +48,32 @@ def test_minutes_stand_in_place_of_steps() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "said"), [(["train.steps=9"], "train.steps=9"), (["budget=quick"], "train.steps=300")]
+)
+def test_minutes_and_steps_are_not_both_asked_for(words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=f"train.core_minutes: 3.0 does nothing beside {said};"):
+        compose.config([*RACE, "train.core_minutes=3", *words])
+
+
+def test_the_columns_of_a_race_are_whole_exams_or_say_what_they_are() -> None:
+    params = yaml.safe_load((CONFIGS / "sweep" / "race.yaml").read_text())["hydra"]["sweeper"]["params"]
+    rows = {}
+    for task in params["task"].split(","):
+        settings = composed.settings(f"task={task}", "budget=race")
+        exam = build.task(settings)
+        rows[exam.row] = exam.max_len
+        assert settings.train.steps is None
+    assert rows == {
+        "listops": 2000, "text_1024": 1024, "text": 4096, "retrieval_acl": 4000, "image_jpeg": 1024,
+        "pathfinder-contour6": 1024,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("words", "parts"),
     [
         (["train.core_minutes=0"], ["train.core_minutes", "0", "not in (0"]),
         (["train.core_minutes=null"], ["train.steps: null", "train.core_minutes"]),
-        (["train.core_minutes=3", "train.steps=9"], ["train.core_minutes: 3", "beside train.steps=9"]),
-        (["budget=quick", "train.core_minutes=3"], ["train.core_minutes: 3", "beside train.steps=300"]),
         (["train.shares.halve=[0.2,0.1]"], ["train.shares.halve: [0.2, 0.1]", "2 ascending"]),
         (["train.shares.halve=[0.2]"], ["train.shares.halve: [0.2]", "2 ascending"]),
         (["train.shares.halve=[]"], ["train.shares.halve: []", "2 ascending"]),
@@ -62,18 +84,18 @@ def test_minutes_stand_in_place_of_steps() -> None:
 )
 def test_what_cannot_be_counted_is_one_line(words: list[str], parts: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        compose.config([*RACE, *words])
+        composed.settings(*RACE, *words)
     assert "\n" not in str(caught.value) and all(part in str(caught.value) for part in parts), caught.value
 
 
 def test_minutes_are_of_one_process_that_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    minutes.alone(compose.config(RACE))
+    minutes.alone(composed.settings(*RACE))
     with pytest.raises(UserError, match="measure.enabled=false"):
-        minutes.alone(compose.config([*RACE, "measure.enabled=false"]))
+        minutes.alone(composed.settings(*RACE, "measure.enabled=false"))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    minutes.alone(compose.config([*RACE, "train.steps=50"]))
+    minutes.alone(composed.settings(*RACE, "train.steps=50"))
     with pytest.raises(UserError, match="one process alone"):
-        minutes.alone(compose.config(RACE))
+        minutes.alone(composed.settings(*RACE))
 
 
 @pytest.mark.parametrize("rates", [1, 2, 3, 4, 7])
@@ -97,7 +119,7 @@ def test_a_step_is_told_by_what_the_machine_could_have_done_meanwhile() -> None:
 
 def test_all_models_on_a_machine_have_minutes_of_one_pace(tmp_path: Path) -> None:
     """The first race's, of as many threads; a machine at half of it is given as many steps, not half."""
-    settings = compose.config([*RACE, f"results_dir={tmp_path}", "train.core_minutes=2"])
+    settings = composed.settings(*RACE, f"results_dir={tmp_path}", "train.core_minutes=2")
     first = minutes.counted(settings, HERE, Drawn(9, 0.6, 0.5, 4e9))
     assert first == {
         "of": "core", "asked": 2, "step_seconds": 0.5, "pace_of_steps": 4e9, "pace": 4e9, "steps": 240,
@@ -112,7 +134,7 @@ def test_all_models_on_a_machine_have_minutes_of_one_pace(tmp_path: Path) -> Non
 
 
 def test_on_a_gpu_they_are_its_own(tmp_path: Path) -> None:
-    settings = compose.config([*RACE, f"results_dir={tmp_path}", "train.core_minutes=2"])
+    settings = composed.settings(*RACE, f"results_dir={tmp_path}", "train.core_minutes=2")
     found = minutes.counted(settings, HERE | {"device": "cuda"}, Drawn(9, 0.25, 0.7, None))
     assert (found["of"], found["steps"], found["pace"]) == ("device", 480, None)
     assert minutes.used(found, Spent(120.0, 500.0)) == 2.0
@@ -144,7 +166,7 @@ def test_the_clock_sees_no_look_at_the_pace(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_how_long_a_race_takes_is_known_beforehand() -> None:
-    settings = compose.config([*RACE, "threads=2"])
+    settings = composed.settings(*RACE, "threads=2")
     assert estimate.trained(settings, {}) == 600
     rounds = estimate.scored(settings, {"inference": {"examples_per_second": 1.0}}, {"valid": 1, "test": 0})
     assert rounds == round(20 * settings.train.of_steps(1000).steps_in_all / 1000) == 26
