@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +47,7 @@ def test_equals_the_equations() -> None:
         assert_equation(layer, slow, x, torch.ones(5, length, dtype=torch.bool), double=1e-11, single=1e-5)
 
 
+@pytest.mark.slow
 def test_float32_at_16384() -> None:
     torch.manual_seed(0)
     assert_long(LSTM(4), 4)

@@ -1,4 +1,4 @@
-"""Three hundred records and prediction files from a seeded generator of harm, all in one folder with sound ones:
+"""Hundreds of records and prediction files from a seeded generator of harm, all in one folder with sound ones:
 every door ends in time, within its memory and without a traceback, and shows what is sound."""
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import pytest
 from lra.record import record
 from tests.help import answered, scored, tiny
 
-MANY = 300
 MEMORY = 500 * 2**20
 HOSTILE: tuple[Any, ...] = (
     None, True, -1, 0, 10**400, -(2**70), 1e308, -1e308, 1e-320, "", " ", "x" * 100_000, "y" * 199, "z" * 1999,
@@ -88,12 +87,12 @@ def harmed(draw: random.Random, content: bytes) -> bytes:
     )
 
 
-def folder_of_harm(results: Path, seed: int) -> None:
+def folder_of_harm(results: Path, seed: int, many: int) -> None:
     draw = random.Random(seed)
     for name, accuracy in (("sound", 0.7), ("transformer", 0.6), ("linear", 0.5)):
         answered.run(results, name, accuracy)
     ways: tuple[Callable[[random.Random, dict], bytes], ...] = (changed, changed, changed, broken)
-    for number in range(MANY):
+    for number in range(many):
         name = f"harmed{number:03d}"
         task, made = ("shift", scored.run) if number % 4 == 0 else ("listops", answered.run)
         made(results, name, draw.random())
@@ -105,10 +104,10 @@ def folder_of_harm(results: Path, seed: int) -> None:
             path.write_bytes(draw.choice(ways)(draw, json.loads(path.read_text())))
 
 
-@pytest.fixture(scope="module", params=[0])
+@pytest.fixture(scope="module", params=[(0, 100), pytest.param((1, 300), marks=pytest.mark.slow)], ids=["0", "1"])
 def harmful(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("harm")
-    folder_of_harm(results, request.param)
+    folder_of_harm(results, *request.param)
     return results
 
 

@@ -99,9 +99,9 @@ def test_a_repetition_is_made_only_where_it_may_end_otherwise(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("deed", "how"),
     [
-        ("sleep", signal.SIGINT),
+        pytest.param("sleep", signal.SIGINT, marks=pytest.mark.slow),
         ("sleep", signal.SIGKILL),
-        ("swallow", signal.SIGTERM),
+        pytest.param("swallow", signal.SIGTERM, marks=pytest.mark.slow),
         ("deaf", signal.SIGTERM),
     ],
 )

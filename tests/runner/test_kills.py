@@ -138,12 +138,6 @@ def test_at_a_named_point(
     killed_and_finished(tmp_path, point, moment, name, reference[0])
 
 
-def test_a_kill_while_predictions_and_record_are_written(
-    tmp_path: Path, reference: tuple[dict[str, Any], Path]
-) -> None:
-    killed_and_finished(tmp_path, "record", "before", "KILL", reference[0])
-
-
 def at_random(folder: Path, draw: random.Random, seconds: float, expected: dict[str, Any]) -> str:
     """A run or its keeper killed at a random moment, and finished; what was done."""
     name, keeper = draw.choice(list(SIGNALS)), draw.random() < 0.5

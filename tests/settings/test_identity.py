@@ -19,6 +19,7 @@ from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
 from lra.settings.typed import leaves, plain
 from lra.sweep.points import curve_in
 from tests.help import tiny
+from tests.help.composed import settings
 
 RECORDS = [r for _, r in store.find(tiny.ROOT / "results")]
 MODELS = [r for r in RECORDS if r.kind == "model"]
@@ -142,7 +143,7 @@ def test_recorded_cells_are_recorded_before(monkeypatch: pytest.MonkeyPatch) -> 
     again, shelf = 0, Shelf()
     for (task, model, seed, revision), r in cells.items():
         if (task, model) not in composed:
-            found = compose.config([f"task={task}", f"model={model}"])
+            found = settings(f"task={task}", f"model={model}")
             composed[task, model] = replace(found, results_dir=str(tiny.ROOT / "results"), threads=1)
         standard = composed[task, model]
         exam = SimpleNamespace(fingerprint=lambda r=r: r.data["fingerprint"])
