@@ -124,18 +124,17 @@ def seconds_to(cells: pd.DataFrame, results: Results, to: float | None) -> pd.Se
     """Model -> core-seconds until valid was at the best local floor of an exam, or at `to`: the median over seeds, and
     of these the geometric mean over exams; not a number where half of the seeds were not, on any exam. Of a race they
     are those of all learning rates, on a GPU its own seconds."""
-    steps = results.learning.set_index("run_id")
-    timed = results.racing.assign(core_seconds=60 * results.racing.minutes)
-    timed = timed.rename(columns={"accuracy": "valid_accuracy"}).set_index("run_id")
+    racing = results.racing.rename(columns={"accuracy": "valid_accuracy"})
+    timed = racing.assign(core_seconds=60 * racing.minutes)[["run_id", "valid_accuracy", "core_seconds"]]
+    steps = results.learning[~results.learning.run_id.isin(timed.run_id)][timed.columns]
     targets = floors_of(cells, results) if to is None else dict.fromkeys(cells["row"], to)
+    wanted = {run: targets.get(cell.row, np.inf) for cell in cells.itertuples() for run in cell.run_ids}
+    points = pd.concat([part for part in (timed, steps) if len(part)] or [timed])
+    there = points[points.valid_accuracy >= points.run_id.map(wanted)]
+    first = there.groupby("run_id").core_seconds.min().to_dict()
     found: dict[str, list[float]] = {}
     for cell in cells.itertuples():
-        first = []
-        for run in cell.run_ids:
-            own = next((table.loc[[run]] for table in (timed, steps) if run in table.index), None)
-            there = own is not None and cell.row in targets and own.valid_accuracy >= targets[cell.row]
-            first.append(own.core_seconds[there].min() if np.any(there) else np.inf)
-        found.setdefault(cell.model, []).append(abilities.half(first))
+        found.setdefault(cell.model, []).append(abilities.half([first.get(run, np.inf) for run in cell.run_ids]))
     whole = {m: np.exp(np.mean(np.log(s))) for m, s in found.items() if all(s) and np.isfinite(s).all()}
     return pd.Series(whole, dtype=float)
 
