@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lra import console
-from lra.leaderboard import abilities
+from lra.leaderboard import abilities, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board, Column, Line
 
@@ -20,7 +20,8 @@ HEAD = (
     "relative_memory", "length", "disturbed", "fingerprint", "run_ids", "contract", "blind", "asks", "learnt_seeds",
     "score", "score_least", "score_most", "score_low", "score_high", "floor", "ceiling", "sequences",
     "sequences_limit", "core_seconds", "rate_low", "rate_high", "rates_below", "rates_above", "kinds", "stale",
-    "state_floats", "capacity_of", "capacity", "capacity_low", "capacity_high", "sight", "lengths",
+    "state_floats", "capacity_of", "capacity", "capacity_low", "capacity_high", "sight", "lengths", "minutes",
+    "minutes_of", "minutes_to_floor",
 )  # fmt: skip
 
 
@@ -31,7 +32,8 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`;
     state_floats are what the mixers keep of the tokens, all layers together; capacity of `capacity_of`, "pairs" or
     "distance", is where s falls on the way to more difficult answers, ">=16" where it never does, and sight the same by
-    the model's Jacobian; lengths are s at other lengths).
+    the model's Jacobian; lengths are s at other lengths). Of a race: minutes of a core or of a
+    device, and those until the best local floor was reached on valid, ">20" where it was not.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")
@@ -41,7 +43,7 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
         for line in board.lines:
             for column in board.columns:
                 if column.key in line.marks:
-                    writer.writerow(_plain(group | _cell(line, column)))
+                    writer.writerow(_plain(group | _cell(line, column) | _minutes(board, line, column)))
         for line in board.lines:
             for length, cost in sorted(line.costs.items()):
                 about = {"kind": "cost", "model": line.name, "length": length, "status": cost.status}
@@ -81,6 +83,14 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
         "seeds_above_chance": mark.above_chance[0] if mark.above_chance else None,
         "run_ids": " ".join(mark.run_ids),
     }
+
+
+def _minutes(board: Board, line: Line, column: Column) -> dict[str, Any]:
+    """Of a race; ">20" where the floor was not reached."""
+    if board.race is None or (cell := board.race.cells.get((line.name, column.key))) is None:
+        return {}
+    reached = None if cell.to_floor is None else race.to_floor(board.race, cell)
+    return {"minutes": board.race.asked, "minutes_of": board.race.of, "minutes_to_floor": reached}
 
 
 def _ability(cell: Any, column: abilities.Column) -> dict[str, Any]:

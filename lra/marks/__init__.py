@@ -12,4 +12,7 @@ stats      intervals, tests, ranks (with sources)
 skill      the score above the floor
 compare    two models on the same test items
 ranks      which models of a column can be told apart
+race       what is learnt per minute
+predict    do abilities predict?
+front      which models are beaten by no other in all that counts
 """

@@ -53,7 +53,7 @@ class Page:
         return replace(look, colour=self.ink) if look.colour == BLACK else look
 
 
-LIGHT, DARK = Page("#ffffff", BLACK, "0.35", "0.9"), Page("#0d1117", "#e6edf3", "0.68", "0.22")
+LIGHT, DARK = Page("#ffffff", BLACK, GREY, "0.9"), Page("#0d1117", "#e6edf3", "#9aa4ae", "#2a313a")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,13 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **named)
 
     return inside
+
+
+def inked(figure: Figure, page: Page) -> None:
+    """Texts that have a colour of their own, which is one for light pages, in that of the page."""
+    if page is DARK:
+        for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]:
+            text.set_color(page.ink)
 
 
 def sheet(

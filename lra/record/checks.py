@@ -188,6 +188,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "status": one_of(STATUSES),
         **dict.fromkeys(("mode", "sweep", "curve"), _or_null(TITLE)),
         **dict.fromkeys(("step_peak_bytes", "point_seconds"), _or_null(POSITIVE)),
+        "batch_size": _or_null(SOME),
         **dict.fromkeys(("train_flops", "inference_flops"), _or_null(NOT_NEGATIVE)),
         "disturbed": _or_null(TRUTH),
         "train": TIMES,
@@ -195,8 +196,15 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "ceilings": CEILINGS,
         "conditions": {"cores": SOME, "other_cores": _or_null(NUMBER)},
     },
+    "minutes": {
+        "of": one_of(("core", "device")),
+        **dict.fromkeys(("asked", "step_seconds"), POSITIVE),
+        "steps": SOME,
+        **dict.fromkeys(("used", "pace", "pace_of_steps"), _or_null(POSITIVE)),
+    },
     "training": {
         **dict.fromkeys(("seconds", "examples_per_second", "padding_share", "parts"), _or_null(NUMBER)),
+        "pace": _or_null(POSITIVE),
         "undivided": _or_null(LINE),
     },
     "contract": {

@@ -36,7 +36,8 @@ def test_every_task_composes_in_every_budget(task: str, budget: str) -> None:
     exam = build.task(cfg)
     assert cfg.budget == budget and exam.name == task
     assert exam.vocab_size > 2 and exam.num_classes >= 2 and len(exam.vocabulary) == 16
-    assert cfg.train.warmup_steps <= max(cfg.train.steps, 8000) and cfg.train.eval_every <= cfg.train.steps
+    train = cfg.train.of_steps(1000 if cfg.train.steps is None else cfg.train.steps)
+    assert train.warmup_steps <= max(train.steps, 8000) and train.eval_every <= train.steps
 
 
 # What a model is told of a task is its sizes; those of one family have the same.
