@@ -42,6 +42,15 @@ What a model may ask of training, and needs no registration for:
     couples_examples = True                    of a class: while training, examples of a batch see each other (a
                                                batch norm is known without it), so that the batch stays whole
 
+What a mixer may say of itself:
+
+    state_floats(length) -> int                numbers that it keeps of `length` tokens to answer at any further one, in
+                                               the form that takes a token at a time, of both directions together: H E E
+                                               for linear attention and delta rules and E more a head for a normaliser,
+                                               channels x modes of a diagonal state space, two for a complex one, 2 L D
+                                               for attention. A short convolution's taps hold nothing over a distance
+                                               and do not count. One that has no such form does not say it
+
 What is drawn in training is keyed by seed, optimizer step, module and example (`parts.chance`), so that the
 parts of a batch, their order and their padding do not move it: `parts.chance.Dropout` in place of nn.Dropout, and
 `MultiHead.drops` for attention weights. Whoever trains calls `parts.chance.tell` before each forward pass; where

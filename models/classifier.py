@@ -182,6 +182,14 @@ class Classifier(nn.Module):
             self.positions = sinusoids(length, dim, self.positions.dtype).to(self.positions)
         return self
 
+    def state_floats(self, length: int) -> int | None:
+        """Numbers that the mixers of all layers keep of a document of `length` tokens; null unless each says it."""
+        length += self.cls is not None
+        mixers = [m for name, m in self.stack.named_modules(remove_duplicate=False) if name.split(".")[-1] == "mixer"]
+        if not mixers or not all(hasattr(m, "state_floats") for m in mixers):
+            return None
+        return sum(m.state_floats(length) for m in mixers)
+
     def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """(B, L), (B, L) -> (B, D), or (B, L, D) where answers stand at positions."""
         x = self.embedding(tokens)

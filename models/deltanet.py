@@ -84,6 +84,10 @@ class DeltaNet(nn.Module):
         y = self.norm(ways)
         return self.out(y if self.gate is None else y * F.silu(self.gate(x)))
 
+    def state_floats(self, length: int) -> int:
+        """S of both directions, however many steps change it."""
+        return 2 * self.heads * self.head_dim**2
+
     def convolved(self, name: str, x: Tensor) -> list[Tensor]:
         """The projection `name` of x (B, L, D) for each way: silu of its convolution."""
         halves = getattr(self, name)(x).chunk(2, -1)

@@ -46,3 +46,7 @@ class GLA(nn.Module):
         a = each_way(nothing_at(gone, F.logsigmoid(decay) / TEMPERATURE), self.heads)
         ways = [channel_decay_attention(*each) for each in zip(q, k, v, a, WAYS, strict=True)]
         return self.out(self.norm(ways) * F.silu(self.gate(x)))
+
+    def state_floats(self, length: int) -> int:
+        """S of both directions, whose keys have half the width."""
+        return self.heads * self.head_dim**2

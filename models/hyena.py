@@ -58,6 +58,10 @@ class Hyena(nn.Module):
         y = long_conv(zeroed(inner * value, mask), with_skip(back, self.skip), ahead, lag=0)
         return self.out(outer * y)
 
+    def state_floats(self, length: int) -> int:
+        """All that came in: the taps have no recurrence."""
+        return self.out.in_features * length
+
 
 class Filter(nn.Module):
     """Taps of both directions for the first L lags, (2, D, L)."""

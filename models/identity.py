@@ -24,3 +24,6 @@ class Identity(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return zeroed(x, mask)
+
+    def state_floats(self, length: int) -> int:
+        return 0

@@ -165,6 +165,10 @@ class LinearAttention(MultiHead):
     ) -> None:
         super().__init__(dim, heads, max_len, qkv_dim, rotary=rotary, conv_kernel=conv_kernel, causal=causal)
 
+    def state_floats(self, length: int) -> int:
+        """S and z."""
+        return self.heads * self.head_dim * (self.head_dim + 1)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         attention = causal_kernel_attention if self.causal else kernel_attention

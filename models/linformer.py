@@ -71,6 +71,10 @@ class Linformer(MultiHead):
             common["linformer"] = self.mix_keys
         self.mix_values = self.mix_keys if sharing in ("key-value", "layers") else nn.Parameter(_xavier(shape))
 
+    def state_floats(self, length: int) -> int:
+        """E K and F V, which grow by a token at a time."""
+        return 2 * self.heads * self.head_dim * min(self.rank, length)
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         length = x.shape[1]
         if length > self.max_len:

@@ -52,6 +52,10 @@ class Lion(MultiHead):
         y = two_sided_decay_attention(phi(q) * self.head_dim**-0.5, phi(k), v, before, after, real)
         return self.out((y[..., :-1] / (y[..., -1:] + EPS)).flatten(2))
 
+    def state_floats(self, length: int) -> int:
+        """To each side the sums over phi(k) v and phi(k)."""
+        return 2 * self.heads * self.head_dim * (self.head_dim + 1)
+
     def log_decays(self, x: Tensor, gone: Tensor | None) -> tuple[Tensor, Tensor]:
         """Of `two_sided_decay_attention`, for what is behind and what is ahead: (B, L, H)."""
         if self.rate is not None:

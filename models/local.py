@@ -61,3 +61,7 @@ class Local(Patterned):
             return (query // block - key // block).abs() <= neighbours
 
         return seen
+
+    def state_floats(self, length: int) -> int:
+        """Keys and values of the blocks that one sees."""
+        return super().state_floats(min(length, self.block * (2 * self.neighbours + 1)))

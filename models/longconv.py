@@ -47,3 +47,7 @@ class LongConv(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         back, ahead = F.softshrink(self.taps[..., : x.shape[1]].to(wide(x.dtype)), self.squash)
         return F.glu(self.out(F.gelu(long_conv(zeroed(x, mask), with_skip(back, self.skip), ahead))), dim=-1)
+
+    def state_floats(self, length: int) -> int:
+        """All that came in: the taps have no recurrence."""
+        return self.out.in_features * length

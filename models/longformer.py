@@ -98,6 +98,11 @@ class Longformer(Patterned):
             hidden=(query[:, None] - key).abs() > half,
         )
 
+    def state_floats(self, length: int) -> int:
+        """Keys and values of a window, and of the global tokens."""
+        seen = 2 * self.half * max(self.dilation) + 1 + self.global_tokens
+        return super().state_floats(min(length, seen))
+
     def rule(self, length: int) -> Rule:
         half, first, dilation = self.half, self.global_tokens, torch.tensor(self.dilation)
 

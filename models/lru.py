@@ -71,3 +71,7 @@ class LRU(nn.Module):
         enter = self.enter.to(rates.gamma.dtype) * rates.gamma.exp()[:, None, None]
         y = two_way(u, g, enter, self.read) + self.skip.to(u.dtype) * u
         return F.glu(self.out(F.gelu(y)), dim=-1)
+
+    def state_floats(self, length: int) -> int:
+        """Complex states of both directions."""
+        return 4 * self.rates.nu.numel()

@@ -32,3 +32,7 @@ class LSTM(nn.Module):
         packed = pack_padded_sequence(front, mask.sum(1).clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
         return self.out(torch.zeros_like(y).scatter(1, order.expand_as(y), y))
+
+    def state_floats(self, length: int) -> int:
+        """h and c of both directions."""
+        return 4 * self.lstm.hidden_size

@@ -44,6 +44,10 @@ class Mamba2(nn.Module):
         self.skip = undecayed(torch.ones(2, heads, 1))
         self.norm = nn.Parameter(torch.ones(width))
 
+    def state_floats(self, length: int) -> int:
+        """S of both directions."""
+        return 2 * self.state * self.out.in_features
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x, gone = hidden(x, mask)
         value, memory = self.value(x), self.memory(x).chunk(2, -1)

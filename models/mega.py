@@ -73,6 +73,10 @@ class MovingAverage(nn.Module):
             taps = (scale * (log_q * far).exp()) @ (log_q * near).exp().mT
         return taps.flatten(2)[..., :length]
 
+    def state_floats(self, length: int) -> int:
+        """Averages of both directions."""
+        return self.weight.numel()
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
         back, ahead = self.kernels(min(x.shape[1], self.truncation))
@@ -132,6 +136,10 @@ class GatedAttention(nn.Module):
         firsts = range(0, -(-length // size), piece // size)
         parts = zip(*(t.split(piece, 1) for t in (x, smooth, residual, mask)), firsts, strict=True)
         return torch.cat([recompute(self.within, *part, size, use_reentrant=False) for part in parts], 1)
+
+    def state_floats(self, length: int) -> int:
+        """The averages; keys and values of a chunk."""
+        return self.average.state_floats(length) + (self.widths[1] + self.widths[2]) * min(self.reach, length)
 
     def within(self, x: Tensor, smooth: Tensor, residual: Tensor, mask: Tensor, first: int, size: int) -> Tensor:
         """Chunks of `size` positions from number `first` on, the last perhaps cut short: x, x~, residual (B, n, D),

@@ -48,6 +48,10 @@ class MinGRU(nn.Module):
             states = torch.cat([scan(decay, enters, ahead) for ahead in (False, True)], dim=-1)
         return self.out(states.to(self.out.weight.dtype))
 
+    def state_floats(self, length: int) -> int:
+        """h of both directions."""
+        return self.out.in_features
+
     def gate(self, *gates: Tensor) -> Tensor:
         """Logit of z."""
         return gates[0]

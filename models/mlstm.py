@@ -127,3 +127,8 @@ class MLSTM(nn.Module):
         halves = zip(self.ways, self.up(x).chunk(2, -1), strict=True)
         y = torch.cat([recompute(way, u, gone, use_reentrant=False) for way, u in halves], -1)
         return self.out(y * F.silu(self.gate(x)))
+
+    def state_floats(self, length: int) -> int:
+        """C and n of both directions."""
+        head = self.out.in_features // (2 * self.ways[0].heads)
+        return 2 * self.ways[0].heads * head * (head + 1)

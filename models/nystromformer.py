@@ -191,6 +191,10 @@ class Nystromformer(MultiHead):
             mask = mask | ~mask.any(1, keepdim=True)  # no real token at all: any finite answer will do
         return super().forward(x, mask)
 
+    def state_floats(self, length: int) -> int:
+        """K~ and Z (B V)."""
+        return 2 * self.heads * self.head_dim * min(self.landmarks, length)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """q, k, v are zero at padding."""
         keys = weights = columns = None

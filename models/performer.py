@@ -218,6 +218,10 @@ class Performer(MultiHead, Redrawn):
         w = orthogonal_gaussian(rows, self.head_dim, generator)
         self.set_drawn("projection", torch.cat((w, -w)) if self.hyperbolic else w)
 
+    def state_floats(self, length: int) -> int:
+        """u and b, or the sums of the ReLU kernel."""
+        return self.heads * self.features * (self.head_dim + 1)
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         keys = None if all_real(mask) else mask

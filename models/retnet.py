@@ -43,3 +43,7 @@ class RetNet(MultiHead):
         decay, real = nothing_at(gone, decay), nothing_at(gone, torch.ones_like(decay))
         y = two_sided_decay_attention(q * self.head_dim**-0.5, k, v, decay, decay, real)
         return self.out(F.silu(self.gate(x)) * F.layer_norm(y, y.shape[-1:], eps=EPS).flatten(2))
+
+    def state_floats(self, length: int) -> int:
+        """To each side the sum over k v."""
+        return 2 * self.heads * self.head_dim**2

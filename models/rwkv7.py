@@ -57,6 +57,10 @@ class RWKV7(nn.Module):
         x, gone = hidden(x, mask)
         return self.out(torch.cat([way(x, gone) for way in self.ways], -1))
 
+    def state_floats(self, length: int) -> int:
+        """S of both directions."""
+        return sum(way.bonus.numel() * way.bonus.shape[-1] for way in self.ways)
+
 
 class Way(nn.Module):
     """One direction: x (B, L, D) with zeros at padding, where that is (B, L, 1) -> (B, L, H E)."""

@@ -91,6 +91,10 @@ class S4DConvolution(nn.Module):
         back, ahead = self.kernels(u.shape[1], wide(u.dtype))
         return long_conv(u, with_skip(back, self.skip), ahead)
 
+    def state_floats(self, length: int) -> int:
+        """Modes of both directions, which C reads."""
+        return self.weight.numel()
+
     def kernels(self, length: int, dtype: torch.dtype) -> Tensor:
         """Taps of both directions, (2, D, L)."""
         rates = self.rates

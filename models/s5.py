@@ -93,3 +93,7 @@ class S5(nn.Module):
         y = two_way(u, g, 2 * enter, self.read) + self.skip.to(u.dtype) * u
         g = self.dropout(F.gelu(y))
         return (g if self.gated == "gelu" else y) * torch.sigmoid(self.gate(g))
+
+    def state_floats(self, length: int) -> int:
+        """Complex states of both directions."""
+        return 4 * self.rates.log_dt.numel()

@@ -58,6 +58,10 @@ class SGConv(nn.Module):
         back, ahead = stretched(self.pieces.to(dtype), min(x.shape[1], self.max_len)) / self.norm.to(dtype)
         return self.out(F.gelu(long_conv(zeroed(x, mask), with_skip(back, self.skip), ahead)))
 
+    def state_floats(self, length: int) -> int:
+        """All that came in: the taps have no recurrence."""
+        return self.out.in_features * length
+
 
 def stretched(pieces: Tensor, length: int) -> Tensor:
     """The first `length` taps of the kernels of pieces (2, D, J, k): (2, D, length)."""

@@ -89,6 +89,10 @@ class Synthesizer(MultiHead):
             self.synthesize_inner = Synthesize(dim, heads, self.head_dim, self.inner)
             self.synthesize_outer = Synthesize(dim, heads, self.head_dim, -(-max_len // self.inner))
 
+    def state_floats(self, length: int) -> int:
+        """Values, and keys where there are any."""
+        return super().state_floats(length) // (1 if self.key is not None else 2)
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if x.shape[1] > self.max_len:
             raise ValueError(f"length {x.shape[1]} is above the {self.max_len} positions that are learned")

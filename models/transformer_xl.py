@@ -74,6 +74,10 @@ class RelativeAttention(MultiHead):
                 biases[name] = nn.Parameter(torch.randn(heads, 1, self.head_dim) * 0.02)
             self.register_parameter(name, biases[name])
 
+    def state_floats(self, length: int) -> int:
+        """Keys and values of a segment and its memory."""
+        return super().state_floats(min(length, self.segment + self.memory))
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         length = x.shape[1]
         segment = min(self.segment, length)

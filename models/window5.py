@@ -42,3 +42,7 @@ class Window5(nn.Module):
         marked = torch.cat((x, mask.unsqueeze(-1).to(x.dtype)), -1)
         sight = F.pad(marked, (0, 0, REACH, REACH)).unfold(1, SIGHT, 1).mT.flatten(2)
         return zeroed(self.outer(F.gelu(self.inner(sight), approximate="tanh")), mask)
+
+    def state_floats(self, length: int) -> int:
+        """The tokens to either side."""
+        return 0 if self.outer is None else 2 * REACH * self.outer.out_features

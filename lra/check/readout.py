@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 PIECES = 16  # in which positions without a gradient are tried by value
+PROBES = 8  # answers whose reach is asked for
 
 
 def blind(model: nn.Module, batch: Any, vocabulary: int, seed: int = 0) -> Tensor:
@@ -38,6 +39,39 @@ def blind(model: nn.Module, batch: Any, vocabulary: int, seed: int = 0) -> Tenso
         with torch.no_grad():
             _by_value(unseen, answers, batch.tokens, vocabulary, generator)
     return unseen.cpu()
+
+
+def reached(
+    model: nn.Module, batch: Any, vocabulary: int, octaves: Sequence[int], seed: int = 0
+) -> list[dict[str, Any]]:
+    """How far back an answer at a position can depend on the tokens: of each octave of distance, from `octaves[i]` to
+    below twice that, the share of the positions before PROBES answers, evenly from the first to the last position, that
+    can move theirs: [{"distance", "share"}], without octaves that do not fit. By value a piece of neighbours is seen or
+    not.
+
+    batch: one example without padding, answered at every position, (1, L). By gradient, and by value where there is
+    none, as `blind`, which has to be asked before: it moves the parameters away from where they start.
+    """
+    tokens, length = batch.tokens, batch.tokens.shape[-1]
+    generator = torch.Generator().manual_seed(seed)
+    seen, there = torch.zeros(length), torch.zeros(length)  # by distance
+    for place in sorted({round(i * (length - 1) / (PROBES - 1)) for i in range(PROBES)}):
+
+        def answer(tokens: Tensor, place: int = place) -> Tensor:
+            return model(tokens, batch.mask)[0, place]
+
+        unseen = torch.ones(length, dtype=torch.bool, device=tokens.device)
+        for gradient in gradients(model, lambda: answer(tokens), tokens):
+            unseen &= (gradient == 0).all(-1).reshape(length)
+        unseen[place:] = False
+        if unseen.any():
+            with torch.no_grad():
+                _by_value(unseen, answer, tokens, vocabulary, generator)
+        before = (~unseen[:place]).cpu().flip(0)  # from a distance of 1 on
+        seen[1 : place + 1] += before
+        there[1 : place + 1] += 1
+    found = [(first, seen[first : 2 * first].sum(), there[first : 2 * first].sum()) for first in octaves]
+    return [{"distance": first, "share": float(some / all_)} for first, some, all_ in found if all_]
 
 
 def gradients(model: nn.Module, answers: Callable[[], Tensor], tokens: Tensor) -> list[Tensor]:

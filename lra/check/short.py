@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from lra.check.contract import NOTHING
 from lra.check.divided import divided
-from lra.check.readout import blind, gradients
+from lra.check.readout import blind, gradients, reached
 from lra.check.subject import TOLERANCE, difference
 from lra.errors import first_line
 from lra.machine.device import own_randomness
+from lra.marks.capacity import octaves
 from lra.measure.gauges import is_oom
 from lra.settings import build
 from lra.settings.schema import Settings
@@ -29,12 +30,14 @@ def verdict(settings: Settings, exam: Any, device: str) -> dict[str, Any]:
     broken     {point: what was found} of the points that fail: repeatable, padding, batch, parts
     unchecked  {point: why} of those that memory did not allow; a point that raises is broken
     blind      share of the positions of a full example that cannot move any answer; null if it was not found
+    reach      of exams that report their answers by octave of distance, how far back an answer can see
+               (lra.check.readout.reached); null of others, or if it was not found
     seconds
     """
     begin = time.perf_counter()
     broken: dict[str, str] = {}
     unchecked: dict[str, str] = {}
-    share = None
+    share = reach = None
     with own_randomness(settings.seed):
         model = build.model(settings, exam).to(device).eval()
         batch = exam.synthetic(ROWS, torch.device("cpu")).to(torch.device(device))
@@ -47,8 +50,11 @@ def verdict(settings: Settings, exam: Any, device: str) -> dict[str, Any]:
             share = float(found.float().mean())
         elif found is not None:
             broken["blind"] = found
+        if share is not None and (asked := octaves(getattr(exam, "kinds", ()))) and asked[0] == "distance":
+            far = _asked("reach", lambda: reached(model, one, exam.vocab_size, asked[1], settings.seed), unchecked)
+            reach = far if isinstance(far, list) else None
     seconds = round(time.perf_counter() - begin, 3)
-    return {"broken": broken, "unchecked": unchecked, "blind": share, "seconds": seconds}
+    return {"broken": broken, "unchecked": unchecked, "blind": share, "reach": reach, "seconds": seconds}
 
 
 def _asked(name: str, point: Callable[[], Any], unchecked: dict[str, str]) -> Any:

@@ -36,7 +36,7 @@ def main() -> int:
 
 def write(folders: list[Path], own: Path | None = None) -> int:
     """The table to the terminal, every format to the first results folder; what cannot be shown to stderr."""
-    from lra.leaderboard import abilities, files, terminal
+    from lra.leaderboard import abilities, files, predict, terminal
     from lra.leaderboard.view import boards
 
     with ahead(charts) as begin:
@@ -45,7 +45,7 @@ def write(folders: list[Path], own: Path | None = None) -> int:
             raise UserError(_nothing(found))
         drawn = begin(found.charted())
         shown, able = boards(found), abilities.boards(found)
-        given = files.files(shown, drawn(), able)
+        given = files.files(shown, drawn(), able, predict.tables(found))
     folder = found.folder
     published("results_dir", folder, given)
     print(terminal.render(shown, able=able))

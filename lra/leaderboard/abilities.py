@@ -9,7 +9,10 @@ from typing import Any
 import pandas as pd
 
 from lra.marks import abilities, said
+from lra.marks.capacity import LEVEL, NAMES
 from lra.results import Results
+
+EXTENT = {"pairs": "how many pairs", "distance": "how far back", "tokens": "how many tokens"}
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Column:
     key: str  # the row of the records
     title: str
     asks: str
+    extent: bool = False  # shows how far up the octaves of the row's difficulty a model is good
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Abilities:
     budget: str
     dtype: str
     columns: tuple[Column, ...]
+    extents: tuple[Column, ...]  # beside them
     models: tuple[str, ...]  # those that have learnt most first, runs with overrides last
     variants: frozenset[str]  # of the models, runs with overrides
     cells: Mapping[tuple[str, str], Any]
@@ -36,10 +41,12 @@ class Abilities:
 
     def text(self, model: str, column: Column, whole: bool = True) -> str:
         """ "5 of 5, 0.998, 12,800": seeds that have learnt it, s, sequences to learn; a failure's status, or "-". Else
-        "5/5 12.8k", as `lra.marks.said.brief` has it."""
+        "5/5 12.8k", as `lra.marks.said.brief` has it. Of an extent "12 [9, 15]"."""
         cell = self.cells.get((model, column.key))
         if cell is None:
             return said.NOTHING
+        if column.extent:
+            return said.extent(cell)
         if not cell.seeds:
             return said.learnt(cell)
         if not whole:
@@ -62,7 +69,12 @@ def _board(group: tuple[str, ...], part: pd.DataFrame) -> Abilities:
     exams = dict(zip(part["row"], part.exam, strict=True))
     columns = tuple(Column(row, exams[row].heading(row), exams[row].asks or said.NOTHING) for row in rows)
     variants = frozenset(part.model[part.variant.astype(bool)])
-    return Abilities(*group, columns, tuple(models), variants, {(c.model, c.row): c for c in abilities.each(part)})
+    cells = {(c.model, c.row): c for c in abilities.each(part)}
+    read = {c.row: c.capacity.of for c in cells.values() if c.capacity is not None}
+    extents = tuple(
+        Column(c.key, f"{c.title}: {NAMES[read[c.key]]}", EXTENT[read[c.key]], True) for c in columns if c.key in read
+    )
+    return Abilities(*group, columns, extents, tuple(models), variants, cells)
 
 
 def beneath(board: Abilities) -> list[str]:
@@ -81,6 +93,17 @@ def beneath(board: Abilities) -> list[str]:
             f">{limit:,}: not learnt within {limit:,} sequences at one learning rate, which says nothing of more."
             for limit in limits
         ]
+    if board.extents:
+        out.append(
+            f"{', '.join(c.title for c in board.extents)}: where s falls to {LEVEL:g} on the way to more difficult"
+            " answers, between the middles of octaves, with its 95 % interval over seeds and sequences (one seed: over"
+            " sequences); >= the start of the last octave where it never falls, < that of the first where it is below."
+        )
+    if any(c.capacity is not None and c.sight is not None for c in cells):
+        out.append(
+            "Behind the bar: the same of a model that is right wherever a token can move the answer, by the Jacobian"
+            " of the model as it starts."
+        )
     if machines := sorted({c.machine for c in scored if c.machine}):
         out.append(f"Core-seconds, in the CSV and on the page, are those of {' and '.join(machines)}.")
     for what, of in (
@@ -111,11 +134,21 @@ def conditions(cell: Any, column: Column) -> Iterator[str]:
             yield f"{seconds} core-seconds on {cell.machine}"
         if told := said.at_rates(cell):
             yield told
+        if cell.capacity is not None:
+            yield f"{NAMES[cell.capacity.of]} {said.capacity(cell)} {cell.capacity.of}"
+        if cell.sight is not None:
+            yield f"by its Jacobian {cell.sight.words} tokens back"
         if cell.kinds:
             yield ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in cell.kinds.items())
+        for twin in cell.twins:
+            at = f"length {twin.length:,}{' (trained)' if twin.trained else ''}"
+            if twin.score is not None or twin.refused:
+                yield f"{at}: s {twin.score:.3f}" if twin.score is not None else f"{at}: {twin.refused}"
     yield from (text for text in (said.failure(cell), cell.stale, *cell.departs) if text)
     if cell.parameters is not None:
         yield f"{int(cell.parameters):,} parameters"
+    if cell.state_floats is not None:
+        yield f"{int(cell.state_floats):,} floats of state"
     yield f"data {cell.fingerprint or 'unknown'}"
     yield from cell.run_ids
 

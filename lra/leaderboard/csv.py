@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lra import console
-from lra.leaderboard import abilities
+from lra.leaderboard import abilities, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board, Column, Line
 
@@ -20,6 +20,8 @@ HEAD = (
     "relative_memory", "length", "disturbed", "fingerprint", "run_ids", "contract", "blind", "asks", "learnt_seeds",
     "score", "score_least", "score_most", "score_low", "score_high", "floor", "ceiling", "sequences",
     "sequences_limit", "core_seconds", "rate_low", "rate_high", "rates_below", "rates_above", "kinds", "stale",
+    "state_floats", "capacity_of", "capacity", "capacity_low", "capacity_high", "sight", "lengths", "minutes",
+    "minutes_of", "minutes_to_floor",
 )  # fmt: skip
 
 
@@ -27,7 +29,11 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
     overrides), floor, cost (a training step at `length`, relative to the Transformer's), and ability (of seeds
     `learnt_seeds` have learnt the exam, half of them within `sequences`, ">160000" where they have not;
-    rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`).
+    rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`;
+    state_floats are what the mixers keep of the tokens, all layers together; capacity of `capacity_of`, "pairs" or
+    "distance", is where s falls on the way to more difficult answers, ">=16" where it never does, and sight the same by
+    the model's Jacobian; lengths are s at other lengths). Of a race: minutes of a core or of a
+    device, and those until the best local floor was reached on valid, ">20" where it was not.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")
@@ -37,7 +43,7 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
         for line in board.lines:
             for column in board.columns:
                 if column.key in line.marks:
-                    writer.writerow(_plain(group | _cell(line, column)))
+                    writer.writerow(_plain(group | _cell(line, column) | _minutes(board, line, column)))
         for line in board.lines:
             for length, cost in sorted(line.costs.items()):
                 about = {"kind": "cost", "model": line.name, "length": length, "status": cost.status}
@@ -79,15 +85,30 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
     }
 
 
+def _minutes(board: Board, line: Line, column: Column) -> dict[str, Any]:
+    """Of a race; ">20" where the floor was not reached."""
+    if board.race is None or (cell := board.race.cells.get((line.name, column.key))) is None:
+        return {}
+    reached = None if cell.to_floor is None else race.to_floor(board.race, cell)
+    return {"minutes": board.race.asked, "minutes_of": board.race.of, "minutes_to_floor": reached}
+
+
 def _ability(cell: Any, column: abilities.Column) -> dict[str, Any]:
     same = ["machine", "model", "row", "accuracy", "seeds", "items", "status", "reason", "score", "floor", "ceiling"]
-    same += ["core_seconds", "parameters", "fingerprint", "contract", "blind", "stale"]
+    same += ["core_seconds", "parameters", "state_floats", "fingerprint", "contract", "blind", "stale"]
     values = {name: getattr(cell, name) for name in same}
     never, rates = cell.sequences == float("inf"), cell.rates
     if rates is not None:
         values |= {"rate_low": rates.low, "rate_high": rates.high, "rates_below": rates.below}
         values["rates_above"] = rates.above
+    if (found := cell.capacity) is not None:
+        number = found.words if found.value is None else found.value
+        values |= {"capacity_of": found.of, "capacity": number, "capacity_low": found.low, "capacity_high": found.high}
+    if (seen := cell.sight) is not None:
+        values["sight"] = seen.words if seen.value is None else seen.value
+    scored = (f"{twin.length} {twin.score:.4f}" for twin in cell.twins if twin.score is not None)
     return values | {
+        "lengths": "; ".join(scored),
         "kind": "ability",
         "column": column.title,
         "asks": column.asks,

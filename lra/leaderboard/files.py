@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lra.leaderboard import csv, latex, markdown, page, terminal
 from lra.leaderboard.abilities import Abilities
+from lra.leaderboard.predict import Table
 from lra.leaderboard.view import Board
 
 NAMES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
@@ -22,13 +23,18 @@ class Boards(list[Board]):
         return terminal.render(self, able=self.able)
 
 
-def files(shown: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[Abilities] = ()) -> dict[str, bytes]:
+def files(
+    shown: Sequence[Board],
+    drawn: Mapping[str, bytes],
+    able: Sequence[Abilities] = (),
+    predicted: Sequence[Table] = (),
+) -> dict[str, bytes]:
     """File name -> content, of every format that is written to the results folder. `drawn`: the
     figures, as `lra.plot.render.render` gives them; of them the page takes the bubble charts."""
     texts = (
-        markdown.render(shown, able),
+        markdown.render(shown, able, predicted),
         csv.render(shown, able),
         latex.render(shown, able),
-        page.render(shown, drawn, able),
+        page.render(shown, drawn, able, predicted),
     )
     return {name: text.encode() for name, text in zip(NAMES, texts, strict=True)}

@@ -77,17 +77,18 @@ def _costs(board: Board) -> list[str]:
 
 def _abilities(board: Abilities) -> list[str]:
     """Of a cell s stands on the first line; small on the second how many seeds, and after how many sequences."""
-    asks = " & ".join(["", "", *(_stacked(c.asks, r"\scriptsize ") for c in board.columns)]) + r" \\"
-    names = " & ".join(["Model", "Learnt", *(_stacked(c.title) for c in board.columns)]) + r" \\"
+    columns = (*board.columns, *board.extents)
+    asks = " & ".join(["", "", *(_stacked(c.asks, r"\scriptsize ") for c in columns)]) + r" \\"
+    names = " & ".join(["Model", "Learnt", *(_stacked(c.title) for c in columns)]) + r" \\"
     rows = [
-        " & ".join([escaped(m), escaped(board.counts(m)), *(_able(board, m, c) for c in board.columns)]) + r" \\"
+        " & ".join([escaped(m), escaped(board.counts(m)), *(_able(board, m, c) for c in columns)]) + r" \\"
         for m in board.models
     ]
     caption = (
         f"{escaped(board.title.capitalize())}: $s$; seeds that have learnt the exam, thousands of training sequences"
         " until half of them had. Above each exam what it asks for. Bold: learnt by every seed."
     )
-    table = _table("lr" + "r" * len(board.columns), f"{asks}\n{names}", rows, caption)
+    table = _table("lr" + "r" * len(columns), f"{asks}\n{names}", rows, caption)
     table.insert(table.index(r"\small") + 1, r"\setlength{\tabcolsep}{3pt}")
     return [*table, *map(commented, abilities.beneath(board))]
 
@@ -99,7 +100,7 @@ def _stacked(words: str, size: str = "") -> str:
 
 def _able(board: Abilities, model: str, column: abilities.Column) -> str:
     cell = board.cells.get((model, column.key))
-    if cell is None or not cell.seeds:
+    if cell is None or not cell.seeds or column.extent:
         return escaped(board.text(model, column)).replace("-", "--")
     first = said.score(cell).replace("-", "$-$")
     first = rf"\textbf{{{first}}}" if whole(cell) else first

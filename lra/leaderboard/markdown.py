@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from lra import console
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, notes
+from lra.leaderboard import abilities, notes, predict, race
 from lra.leaderboard.abilities import Abilities
+from lra.leaderboard.predict import Table
 from lra.leaderboard.view import Board, Mark
 
 SPECIAL = tuple(
@@ -27,15 +28,19 @@ SPECIAL = tuple(
 INTRODUCTION = "Made by `python -m lra.leaderboard` from the records in `runs/`; never edited."
 
 
-def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
+def render(boards: Sequence[Board], able: Sequence[Abilities] = (), predicted: Sequence[Table] = ()) -> str:
     out = ["# Leaderboard", "", INTRODUCTION]
     for board in boards:
         out += ["", f"## {escaped(board.title)}", "", *_scores(board), "", *_ranks(board)]
+        if board.race:
+            out += ["", *_race(board)]
         if board.measured:
             out += ["", *_costs(board)]
         out += ["", *map(_item, notes.beneath(board))]
     for board in able:
         out += ["", f"## {escaped(board.title)}", "", *_abilities(board), "", *map(_item, abilities.beneath(board))]
+    for table in predicted:
+        out += ["", f"## {escaped(table.title)}", "", *_table(predict.HEAD, table.lines), "", _item(predict.NOTE)]
     return "\n".join(out) + "\n"
 
 
@@ -77,10 +82,20 @@ def _ranks(board: Board) -> list[str]:
 
 def standing(mark: Mark) -> str:
     """ "0.31, rank 1-4, above chance 2 of 3", of what is known."""
-    parts = [f"{mark.skill:.2f}"] if mark.skill is not None else []
+    parts = [notes.skill(mark)] if mark.skill is not None else []
     parts += [f"rank {notes.rank(mark)}"] if mark.rank else []
     parts += ["above chance {} of {}".format(*mark.above_chance)] if mark.above_chance else []
     return ", ".join(parts) or "-"
+
+
+def _race(board: Board) -> list[str]:
+    columns = [c for c in board.columns if any((line.name, c.key) in board.race.cells for line in board.lines)]
+    rows = [
+        [notes.name(line), *(race.text(board.race, line.name, c.key) for c in columns)]
+        for line in board.lines
+        if line.kind != "floor"
+    ]
+    return _table([race.title(board.race), *(c.title for c in columns)], rows)
 
 
 def _costs(board: Board) -> list[str]:
@@ -90,6 +105,7 @@ def _costs(board: Board) -> list[str]:
 
 def _abilities(board: Abilities) -> list[str]:
     """What each exam asks for stands in the head, above its name."""
-    names = ["Model", "Learnt", *(c.title for c in board.columns)]
-    rows = [[m, board.counts(m), *(board.text(m, c) for c in board.columns)] for m in board.models]
-    return _table(["Asks for", "", *(c.asks for c in board.columns)], [names, *rows])
+    columns = (*board.columns, *board.extents)
+    names = ["Model", "Learnt", *(c.title for c in columns)]
+    rows = [[m, board.counts(m), *(board.text(m, c) for c in columns)] for m in board.models]
+    return _table(["Asks for", "", *(c.asks for c in columns)], [names, *rows])

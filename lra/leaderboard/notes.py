@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lra.cost.growth import TABLE_2
+from lra.leaderboard import race
 from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
+from lra.marks.skill import CUT, shown
 
 DAGGER = "†"  # beside models whose parameters are out of line
 BROKEN = "‡"  # beside accuracies of a model that breaks the contract
@@ -39,7 +41,7 @@ def rank(mark: Mark, dash: str = "-") -> str:
 
 
 def skill(mark: Mark) -> str:
-    return "-" if mark.skill is None else f"{mark.skill:.2f}"
+    return "-" if mark.skill is None else shown(mark.skill)
 
 
 def times(value: float | None, disturbed: bool = False) -> str:
@@ -69,6 +71,7 @@ def name(line: Line) -> str:
 def beneath(board: Board) -> list[str]:
     """The sentences under a board, in order; only those that apply."""
     rows = [c for c in board.columns if not c.over]
+    timed = race.beneath(board.race) if board.race else []
     shown = [c for c in rows if not board.empty(c)]
     out = [
         "Test accuracy in %, mean over seeds, ± half of its 95 % interval. With one seed that interval is about the one"
@@ -89,13 +92,14 @@ def beneath(board: Board) -> list[str]:
             out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
     out += _ranks(board)
     zeros = {c.title: next((m.floor for line in board.lines if (m := line.mark(c.key)).floor), None) for c in shown}
+    cut = any((m := line.mark(c.key)).skill is not None and m.skill < CUT for line in board.lines for c in shown)
     by_rule: dict[str, list[str]] = {}
     for title, floor in zeros.items():
         by_rule.setdefault(floor or "", []).append(title)
     if known := "; ".join(f"{rule} on {', '.join(titles)}" for rule, titles in by_rule.items() if rule):
         out.append(
             "Skill is (accuracy - floor) / (1 - floor): 0 is the best rule on record that is blind to long range, 1 all"
-            f" right. Floors: {known}."
+            f" right{f'; <{CUT:g} is cut' * cut}. Floors: {known}."
         )
     left = [c for c in shown if any(line.mark(c.key).above_chance for line in board.lines)]
     if left:
@@ -114,7 +118,7 @@ def beneath(board: Board) -> list[str]:
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
     else:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return [*out, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
+    return [*out, *timed, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
 
 
 def _contract(board: Board) -> list[str]:

@@ -12,13 +12,17 @@ from urllib.parse import quote
 from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, columns, notes
+from lra.leaderboard import abilities, columns, notes, pick, predict, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
+from lra.leaderboard.pick import data
+from lra.leaderboard.predict import Table
 from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
 from lra.marks.abilities import whole
+from lra.marks.capacity import Capacity
+from lra.marks.race import Learnt
 from lra.plot.places import FOLDER, slug
 
 HEAD = f"""<!doctype html>
@@ -29,7 +33,7 @@ HEAD = f"""<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
 script-src 'unsafe-inline'">
 <title>Long Range Arena leaderboard</title>
-<style>{STYLE}</style>
+<style>{STYLE}{pick.STYLE}</style>
 </head>
 <body>
 <main>
@@ -58,7 +62,12 @@ def _inline(svg: bytes) -> str:
     return text[text.index("<svg") :]
 
 
-def render(boards: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[Abilities] = ()) -> str:
+def render(
+    boards: Sequence[Board],
+    drawn: Mapping[str, bytes],
+    able: Sequence[Abilities] = (),
+    predicted: Sequence[Table] = (),
+) -> str:
     """`drawn`: SVG files by their place below the results folder; what is not among them is left out."""
     out = [HEAD]
     if len(boards) + len(able) > 1:
@@ -67,16 +76,22 @@ def render(boards: Sequence[Board], drawn: Mapping[str, bytes], able: Sequence[A
         out.append("<p>Budgets, machines and precisions are never mixed:</p><ul>" + "\n".join(links) + "</ul>\n")
     for i, board in enumerate(boards, 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_scores(board)}')
+        if board.race:
+            out.append(_race(board))
         if board.measured:
             out.append(_costs(board))
         if (name := chart(board)) in drawn:
             label = escaped(f"Accuracy over speed, area for memory: {board.title}")
             out.append(f'<figure role="img" aria-label="{label}">{_inline(drawn[name])}</figure>\n')
+        if text := data(board.points, board.race.of if board.race else "core"):
+            out.append(f'<div class="pick" data-points="{escaped(text)}"></div>\n')
         out.append(_notes(notes.beneath(board)))
     for i, board in enumerate(able, len(boards) + 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_abilities(board)}')
         out.append(_notes(abilities.beneath(board)))
-    return "".join(out) + f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    for table in predicted:
+        out.append(f"<section>\n<h2>{escaped(table.title)}</h2>\n{_predicted(table)}{_notes([predict.NOTE])}")
+    return "".join(out) + f"</main>\n<script>{SCRIPT}{pick.SCRIPT}</script>\n</body>\n</html>\n"
 
 
 def _notes(sentences: Sequence[str]) -> str:
@@ -203,6 +218,28 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
     return "; ".join([*facts, *mark.run_ids])
 
 
+def _race(board: Board) -> str:
+    """Sorted by the accuracy at the end."""
+    found = board.race
+    columns = [c for c in board.columns if any((line.name, c.key) in found.cells for line in board.lines)]
+    head = [("Model", "sort by name"), *((_broken(c.title), f"row {c.key}") for c in columns)]
+    rows = []
+    for line in board.lines:
+        cells = [found.cells.get((line.name, c.key)) for c in columns]
+        if any(cells):
+            texts = [race.text(found, line.name, c.key) for c in columns]
+            shown = "".join(_raced(text, cell) for text, cell in zip(texts, cells, strict=True))
+            rows.append(f"<tr>{_name(line)}{shown}</tr>")
+    caption = f"{race.title(found)}: accuracy on valid as minutes go by, minutes to the floor"
+    return _table(caption, head, [("model", rows)])
+
+
+def _raced(text: str, cell: Learnt | None) -> str:
+    if cell is None or cell.best[-1] is None:
+        return f'<td class="none">{escaped(text)}</td>'
+    return f'<td data-value="{cell.best[-1]:.6g}">{escaped(text)}</td>'
+
+
 def _costs(board: Board) -> str:
     head = [("Model", "sort by name")]
     head += [(f"speed {n // 1024}K", f"training steps/s at length {n}, relative to the Transformer's") for n in TABLE_2]
@@ -223,12 +260,20 @@ def _ratio(text: str, value: float | None) -> str:
     return f'<td data-value="{value:.6g}">{escaped(text)}</td>'
 
 
+def _predicted(table: Table) -> str:
+    rows = [
+        f'<tr><th scope="row">{escaped(first)}</th>{"".join(f"<td>{escaped(text)}</td>" for text in rest)}</tr>'
+        for first, *rest in table.lines
+    ]
+    return _table(table.title, [(name, "") for name in predict.HEAD], [("model", rows)])
+
+
 def _abilities(board: Abilities) -> str:
     """The deeper a cell's ground, the larger s; bold where every seed has learnt the exam."""
     head = [("Model", "sort by name"), ("Learnt", "exams that every seed has learnt")]
     head += [
         (f"<small>{escaped(c.asks)}</small>{_broken(c.title)}", f"row {c.key}, asks for {c.asks}")
-        for c in board.columns
+        for c in (*board.columns, *board.extents)
     ]
     bodies = []
     for kind in ("model", "variant"):
@@ -240,7 +285,7 @@ def _abilities(board: Abilities) -> str:
 
 def _able_row(board: Abilities, model: str) -> str:
     count = board.counts(model)
-    cells = "".join(_able(board, model, column) for column in board.columns)
+    cells = "".join(_able(board, model, column) for column in (*board.columns, *board.extents))
     learnt = f'<td data-value="{count.split()[0]}">{escaped(count)}</td>'
     return f'<tr><th scope="row">{escaped(model)}</th>{learnt}{cells}</tr>'
 
@@ -250,6 +295,8 @@ def _able(board: Abilities, model: str, column: abilities.Column) -> str:
     if cell is None:
         return f'<td class="none">{escaped(said.NOTHING)}</td>'
     about = escaped("; ".join(abilities.conditions(cell, column)))
+    if column.extent:
+        return _extent(board.text(model, column), cell.capacity, about)
     first = f'<a href="{escaped(quote(cell.files[0]))}">{escaped(said.learnt(cell))}</a>'
     if not cell.seeds:
         return f'<td class="{"none" if cell.status == "ok" else "failure"}" title="{about}">{first}</td>'
@@ -257,3 +304,11 @@ def _able(board: Abilities, model: str, column: abilities.Column) -> str:
     below = "<br>".join([f"s {escaped(said.score(cell))}", escaped(said.sequences(cell)), *_seeds(cell.files)])
     ground = f'class="heat" style="--s:{min(max(cell.score, 0), 1):.3f}"'
     return f'<td {ground} data-value="{cell.score:.6g}" title="{about}">{first}<small class=more>{below}</small></td>'
+
+
+def _extent(text: str, found: Capacity | None, about: str) -> str:
+    """Sorted by what it is, what is beyond all that was asked last."""
+    if found is None:
+        return f'<td class="none" title="{about}">{escaped(text)}</td>'
+    end = found.beyond * 2 if found.beyond is not None else found.below and found.below / 2
+    return f'<td data-value="{found.value or end:.6g}" title="{about}">{escaped(text)}</td>'

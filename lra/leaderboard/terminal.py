@@ -48,7 +48,7 @@ def _board(board: Board, width: int) -> str:
 
 def _abilities(board: Abilities, width: int) -> str:
     """Above the name of an exam stands what it asks for."""
-    columns = board.columns
+    columns = (*board.columns, *board.extents)
     rows = [
         [_cut(escaped(m)), board.counts(m), *(board.text(m, c, whole=False) for c in columns)] for m in board.models
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lra import console
-from lra.leaderboard import abilities, files
+from lra.leaderboard import abilities, files, predict
 from lra.leaderboard.view import boards
 from lra.marks import runs
 from lra.marks.abilities import CELL
@@ -130,7 +130,7 @@ def expected(results: Results) -> dict[str, bytes]:
     from lra.plot import render
 
     figures, shown, able = render.render(results), boards(results), abilities.boards(results)
-    return (files.files(shown, figures, able) if shown or able else {}) | figures
+    return (files.files(shown, figures, able, predict.tables(results)) if shown or able else {}) | figures
 
 
 def of_published(folder: Path, given: Mapping[str, bytes]) -> Iterator[str]:

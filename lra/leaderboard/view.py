@@ -11,9 +11,11 @@ import pandas as pd
 
 from lra.cost import growth
 from lra.cost.points import widest
+from lra.leaderboard.pick import picked
 from lra.marks import ranks
 from lra.marks.exams import Exam, averaged_row
-from lra.marks.runs import GROUP
+from lra.marks.race import Race, raced
+from lra.marks.runs import GROUP, local_floors
 from lra.marks.skill import skill
 from lra.marks.stats import above_chance
 from lra.record.answers import Answers
@@ -108,6 +110,8 @@ class Board:
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]  # models, best first, then runs with overrides, then floors
     measured: str | None  # what the costs were measured on; null without a cost sweep
+    race: Race | None = None  # of a budget of minutes
+    points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
 
     @property
     def title(self) -> str:
@@ -141,7 +145,9 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Boar
     measured, costs = _costs(results, group)
     lines = [_line(name, own, columns, marks, costs) for name, own in part.groupby("model", sort=True)]
     lines.sort(key=_standing)
-    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured)
+    race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
+    points = tuple(picked(part, results, group[-1]))
+    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured, race, points)
 
 
 def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:

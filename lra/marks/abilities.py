@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 
 from lra.marks import stats
+from lra.marks.capacity import Capacity, capacity, octaves, sight
 from lra.marks.runs import by_cell
+from lra.marks.twins import twins
 from lra.record.answers import Answers
 from lra.record.record import Record
 
@@ -25,12 +27,13 @@ CELL = [*GROUP, "row", "model"]
 NEVER = float("inf")
 SCORED = (
     "file", "score", "learnt", "floor", "ceiling", "limit", "threshold", "sequences", "core_seconds", "rates", "kinds",
+    "reach", "lengths",
 )  # fmt: skip
 FIELDS = (
     "task", "fingerprint", "variant", "exam", "seeds", "learnt", "failed", "status", "reason", "score", "least", "most",
     "low", "high", "accuracy", "accuracy_low", "accuracy_high", "floor", "ceiling", "items", "threshold", "limit",
-    "sequences", "core_seconds", "machine", "rates", "kinds", "parameters", "run_ids", "files", "edited", "contract",
-    "blind", "departs", "stale",
+    "sequences", "core_seconds", "machine", "rates", "kinds", "capacity", "sight", "twins", "parameters",
+    "state_floats", "run_ids", "files", "edited", "contract", "blind", "departs", "stale",
 )  # fmt: skip
 
 
@@ -63,6 +66,7 @@ def scored(r: Record, file: str) -> list[tuple[Any, ...]]:
     limit       sequences of training at one rate
     sequences, core_seconds   when the score on valid was first there; null if it never was
     rates       of the ladder, a Rate each
+    kinds, reach, lengths   as the record has them (its score and its contract)
     """
     if not (score := r.score):
         return []
@@ -70,7 +74,9 @@ def scored(r: Record, file: str) -> list[tuple[Any, ...]]:
     known = (score[name] for name in ("test", "learnt", "floor", "ceiling"))
     last = max(score["reached"], key=lambda point: point["score"], default={})
     when = (last.get(name) for name in ("score", "sequences", "core_seconds"))
-    return [(file, *known, limit, *when, rates(r), score.get("kinds") or {})]
+    lengths = [twin | {"trained": r.length} for twin in score.get("lengths") or []]
+    apart = score.get("kinds") or {}, r.contract.get("reach") or [], lengths
+    return [(file, *known, limit, *when, rates(r), *apart)]
 
 
 def rates(r: Record) -> tuple[Rate, ...] | None:
@@ -107,6 +113,10 @@ def cells(table: pd.DataFrame, scores: pd.DataFrame, answers: Answers) -> pd.Dat
     core_seconds        the same, on `machine`: of several the one with most seeds
     rates               a Window; null where no rate is known to have learnt it
     kinds               accuracy of answers that are reported apart, mean over seeds
+    capacity            where answers by octave of difficulty are no longer good (lra.marks.capacity); null elsewhere
+    sight               how far a model could be good by the Jacobian it starts with; null where it was not asked
+    twins               at the trained and at other lengths, lra.marks.twins.Twin
+    state_floats        numbers that the mixers keep of the tokens; null where no record says it
     """
     runs = table[table.ability.astype(bool)].merge(scores, on="file", how="left")
     grouped = by_cell(runs, CELL)
@@ -139,7 +149,11 @@ def _cell(runs: list[Any], answers: Answers) -> dict[str, Any]:
         "machine": machine,
         "rates": window([r.rates for r in ok if isinstance(r.rates, tuple)]),
         "kinds": _kinds([r.kinds for r in ok]),
+        "capacity": _capacity(ok, answers),
+        "sight": next((found for r in reversed(ok) if (found := sight(r.reach))), None),
+        "twins": twins(ok),
         "parameters": kept[-1].parameters,
+        "state_floats": kept[-1].state_floats,
         "run_ids": tuple(r.run_id for r in kept),
         "files": tuple(r.file for r in kept),
         "edited": tuple(r.file for r in kept if r.edited),
@@ -215,6 +229,20 @@ def window(ladders: Sequence[Sequence[Rate]]) -> Window | None:
 def _kinds(kinds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     names = dict.fromkeys(name for each in kinds for name in each)
     return {name: float(np.mean([each[name]["accuracy"] for each in kinds if name in each])) for name in names}
+
+
+def _capacity(ok: list[Any], kept_answers: Answers) -> Capacity | None:
+    """Where the score falls on the way to more difficult answers, of exams that report them by octave."""
+    kinds = ok[-1].kinds if ok else {}
+    if (found := octaves(kinds)) is None or any(r.kinds.keys() != kinds.keys() for r in ok):
+        return None
+    known = kept_answers.apart(tuple(r.answers for r in ok))
+    numbers = [kinds[kind]["number"] for kind in kinds]
+    if known is None or not np.array_equal(np.unique(known[1]), numbers):
+        return None
+    (word, starts), (right, which, clusters) = found, known
+    levels = ok[-1].floor, ok[-1].ceiling
+    return capacity(starts, right, np.searchsorted(numbers, which), clusters, levels, of=word)
 
 
 def each(shown: pd.DataFrame) -> list[Any]:

@@ -6,13 +6,34 @@ falls to LEVEL on the way up, interpolated in log2 between the middles of octave
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 LEVEL = 0.9
 RESAMPLES = 1000
+AT_ONCE = 50  # of them
+
+
+# What kinds of answers are called that are reported by octave, and what is read out of them.
+NAMES = {"pairs": "capacity", "distance": "reach", "tokens": "length"}
+FEWEST = 3  # octaves between which a fall has a place
+OCTAVE = re.compile(r"(\w+) (\d{1,9})")
+
+
+def octaves(kinds: Iterable[str]) -> tuple[str, list[int]] | None:
+    """The word and the starts of kinds that are octaves in ascending order ("pairs 2", "pairs 4", "pairs 8"); null if
+    they are anything else, or fewer than FEWEST."""
+    found = [OCTAVE.fullmatch(kind) for kind in kinds]
+    if len(found) < FEWEST or not all(found) or found[0][1] not in NAMES or len({f[1] for f in found}) > 1:
+        return None
+    starts = [int(f[2]) for f in found]
+    rising = all(a < b for a, b in pairwise(starts))
+    return (found[0][1], starts) if rising and all(n > 0 and not n & (n - 1) for n in starts) else None
 
 
 @dataclass(frozen=True)
@@ -27,12 +48,35 @@ class Capacity:
     beyond: int | None = None
     below: int | None = None
     seeds: int = 1
+    of: str = "pairs"  # what is counted, of NAMES
 
     @property
     def words(self) -> str:
         if self.beyond is not None:
             return f">={self.beyond}"
-        return f"<{self.below}" if self.below is not None else f"{self.value:.3g}"
+        return f"<{self.below}" if self.below is not None else _number(self.value)
+
+    @property
+    def between(self) -> str:
+        """ "[9, 15]"; an end that is not within what was asked is "…"."""
+        low, high = ("…" if end is None else _number(end) for end in (self.low, self.high))
+        return f"[{low}, {high}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
+
+
+def sight(reach: Sequence[Mapping[str, Any]]) -> Capacity | None:
+    """How far a model would be good that is right wherever its Jacobian lets it be: of the shares by octave of a
+    record's `contract.reach`, the crossing of LEVEL. Null without octaves in ascending order."""
+    starts = [each["distance"] for each in reach]
+    if not starts or any(a >= b for a, b in pairwise(starts)):
+        return None
+    found = float(crossing(starts, np.array([each["share"] for each in reach])))
+    value = float(2**found) if np.isfinite(found) else None
+    ends = {"beyond": starts[-1] if found == np.inf else None, "below": starts[0] if found == -np.inf else None}
+    return Capacity(value, None, None, **ends, of="distance")
 
 
 def crossing(starts: Sequence[int], scores: np.ndarray) -> np.ndarray:
@@ -57,6 +101,7 @@ def capacity(
     clusters: np.ndarray,
     levels: tuple[float, float],
     seed: int = 0,
+    of: str = "pairs",
 ) -> Capacity:
     """From the answers of models of several seeds to the same test items.
 
@@ -81,18 +126,19 @@ def capacity(
 
     found = float(at(hits.sum((0, 1)), len(right) * asked.sum(0)))
     draw = np.random.Generator(np.random.PCG64(seed))
-    totals = []
-    for _ in range(RESAMPLES):
-        models = draw.integers(len(right), size=len(right))
-        weights = draw.multinomial(count, np.full(count, 1 / count), size=len(right)).astype(float)
-        totals.append(
-            (np.einsum("sn,snk->k", weights, hits[models]), np.einsum("sn,nk->k", weights, asked.astype(float)))
-        )
-    spread = np.sort(at(np.stack([h for h, _ in totals]), np.stack([n for _, n in totals])))
+    spread = []
+    for begin in range(0, RESAMPLES, AT_ONCE):
+        size = min(AT_ONCE, RESAMPLES - begin), len(right)
+        cell = np.arange(size[0])[:, None] * len(right) + draw.integers(len(right), size=size)  # which model, each time
+        drawn = cell[..., None] * count + draw.integers(count, size=(*size, count))
+        weights = np.bincount(drawn.ravel(), minlength=size[0] * size[1] * count).reshape(*size, count).astype(float)
+        spread.append(at(np.tensordot(weights, hits, 2), weights.sum(1) @ asked))
+    spread = np.sort(np.concatenate(spread))
     low, high = spread[int(0.025 * RESAMPLES)], spread[int(np.ceil(0.975 * RESAMPLES)) - 1]
     return Capacity(
         *(float(2**x) if np.isfinite(x) else None for x in (found, low, high)),
         beyond=starts[-1] if found == np.inf else None,
         below=starts[0] if found == -np.inf else None,
         seeds=len(right),
+        of=of,
     )

@@ -15,8 +15,8 @@ from lra.record.answers import Answers
 
 FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
-    "skill", "floor", "parameters", "steps", "examples_per_second", "step_peak_bytes", "run_ids", "files", "answers",
-    "exam", "edited", "contract", "blind", "departs", "stale",
+    "skill", "floor", "parameters", "state_floats", "steps", "examples_per_second", "step_peak_bytes",
+    "train_flops", "run_ids", "files", "answers", "exam", "edited", "contract", "blind", "departs", "stale",
 )  # fmt: skip
 
 
@@ -81,9 +81,11 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "skill": skill(mean, floor[1]) if scored else None,
         "floor": floor[0] if scored else None,
         "parameters": kept[-1].parameters,
+        "state_floats": kept[-1].state_floats,
         "steps": kept[-1].steps,
         "examples_per_second": _over(np.median, [r.train_examples_per_second for r in runs]),
         "step_peak_bytes": _over(max, [r.step_peak_bytes for r in runs]),
+        "train_flops": _over(np.median, [r.train_flops for r in runs]),
         "run_ids": tuple(r.run_id for r in kept),
         "files": tuple(r.file for r in kept),
         "answers": answers,

@@ -7,6 +7,7 @@ import pandas as pd
 
 from lra.marks.exams import averaged_row
 from lra.marks.runs import GROUP
+from lra.marks.skill import CUT
 
 
 def averages_of(cells: pd.DataFrame) -> pd.DataFrame:
@@ -26,30 +27,44 @@ def one_an_exam(shown: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(kept).sort_index() if kept else shown
 
 
+def geometric(values: pd.Series) -> float:
+    """Mean of what is known; not a number if nothing is."""
+    known = values.dropna()
+    return float(np.exp(np.log(known.astype(float)).mean())) if len(known) else float("nan")
+
+
 def averaged(shown: pd.DataFrame) -> pd.DataFrame:
     """Of cells, one row for each group and model: mean accuracy and how many tasks it is over,
-    geometric means of speed relative to the Transformer's on the same tasks and of step peak bytes.
+    geometric means of speed relative to the Transformer's on the same tasks, of step peak bytes, of FLOPs, parameters
+    and floats of state.
 
+    skill: mean over the same tasks, in each cut at CUT; not a number where one has none. cut: is any?
     low, high: 95 % interval of the mean accuracy, the tasks' intervals taken as independent.
     of: how many tasks any model of the group has.
     """
 
-    def geometric(values: pd.Series) -> float:
-        known = values.dropna()
-        return float(np.exp(np.log(known.astype(float)).mean())) if len(known) else float("nan")
-
-    shown = shown.assign(variance=((shown.high - shown.low) / 2) ** 2)
+    skills = shown.skill.astype(float)
+    shown = shown.assign(
+        variance=((shown.high - shown.low) / 2) ** 2, skill=skills.clip(lower=CUT), cut=skills < CUT, known=skills
+    )
     out = shown.groupby([*GROUP, "model"], as_index=False).agg(
         accuracy=("accuracy", "mean"),
         tasks=("accuracy", "count"),
         relative_speed=("relative_speed", geometric),
         step_peak_bytes=("step_peak_bytes", geometric),
+        train_flops=("train_flops", geometric),
+        parameters=("parameters", geometric),
+        state_floats=("state_floats", geometric),
+        skill=("skill", "mean"),
+        skills=("known", "count"),
+        cut=("cut", "any"),
         half=("variance", lambda v: float(np.sqrt(v.sum(min_count=1)))),
     )
     out["half"] /= out.tasks.where(out.tasks > 0)
     out["low"], out["high"] = out.accuracy - out.half, out.accuracy + out.half
     out["of"] = out.groupby(GROUP).tasks.transform("max")
-    return out.drop(columns="half")
+    out["skill"] = out.skill.where(out.skills == out.tasks)
+    return out.drop(columns=["half", "skills"])
 
 
 def standard(shown: pd.DataFrame) -> pd.DataFrame:

@@ -19,18 +19,19 @@ CELL = [*GROUP, "row", "model"]
 COLUMNS = (
     "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
-    "items", "local", "steps", "parameters", "train_examples_per_second", "inference_examples_per_second",
-    "step_peak_bytes", "commit", "contract", "blind", "departs", "stale", "ability",
+    "items", "local", "steps", "parameters", "state_floats", "train_examples_per_second",
+    "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
+    "stale", "ability",
 )  # fmt: skip
-EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy")
+EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy", "core_seconds")
 
 
 def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
     """COLUMNS of one record.
 
     file: of the record, below the results folder. answers: of the stored predictions, null without. exam: what
-    tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok. ability:
-    does it belong to lra.marks.abilities?
+    tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok, FLOPs
+    of an example. ability: does it belong to lra.marks.abilities?
     """
     r, stored = sheet.record, sheet.predictions
     cost = r.cost if r.cost.get("status") == "ok" else {}
@@ -62,9 +63,11 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         r.local,
         r.steps_budget,
         r.parameters,
+        r.state_floats,
         (cost.get("train") or {}).get("examples_per_second"),
         (cost.get("inference") or {}).get("examples_per_second"),
         cost.get("step_peak_bytes"),
+        _each(cost.get("train_flops"), cost.get("batch_size")),
         r.commit,
         "; ".join(f"{point}: {found}" for point, found in (r.contract.get("broken") or {}).items()) or None,
         r.contract.get("blind"),
@@ -72,6 +75,10 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         exams.changed_since(r.task, r.model, r.config) if r.kind == "model" else None,
         r.kind == "model" and bool(r.score or exam.asks),  # one that failed has no score
     )
+
+
+def _each(flops: int | None, examples: int | None) -> float | None:
+    return flops / examples if flops and examples else None
 
 
 def departs(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -87,7 +94,8 @@ def evaluations(r: Record) -> list[tuple[Any, ...]]:
     """EVALUATED of each evaluation while a model trained."""
     if r.kind != "model":
         return []
-    return [(r.run_id, r.row, r.model, r.seed, r.status, p["step"], p.get("valid_accuracy")) for p in r.curve]
+    about = r.run_id, r.row, r.model, r.seed, r.status
+    return [(*about, p["step"], p.get("valid_accuracy"), p.get("core_seconds")) for p in r.curve]
 
 
 def frame(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
@@ -97,7 +105,7 @@ def frame(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
 
 def learning(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     """A row an evaluation."""
-    return pd.DataFrame(rows, columns=EVALUATED).astype({"valid_accuracy": float})
+    return pd.DataFrame(rows, columns=EVALUATED).astype({"valid_accuracy": float, "core_seconds": float})
 
 
 def latest(table: pd.DataFrame, cell: Sequence[str] = CELL) -> pd.DataFrame:

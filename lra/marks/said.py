@@ -81,6 +81,19 @@ def at_rates(cell: Any) -> str | None:
     return ", ".join(parts)
 
 
+def capacity(cell: Any) -> str:
+    """How far up the octaves of difficulty it is good: "12 [9, 15]", ">=16", "<2"."""
+    if (found := cell.capacity) is None:
+        return NOTHING if cell.seeds else learnt(cell)
+    return found.words if found.value is None else f"{found.words} {found.between}"
+
+
+def extent(cell: Any) -> str:
+    """The same, and behind a bar how far the Jacobian lets it be, where that was asked."""
+    seen = f" | {cell.sight.words}" if cell.capacity is not None and cell.sight is not None else ""
+    return f"{capacity(cell)}{seen}"
+
+
 def failure(cell: Any) -> str | None:
     """ "diverged (the loss …)", "1 of 5 seeds failed (…)"; null where none has."""
     if not cell.failed:

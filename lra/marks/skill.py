@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 CEILING = 1.0
+CUT = -1.0  # a floor near the ceiling makes of a small difference many times what there is to gain: less is not told
 
 
 def skill(accuracy: float | None, floor: float | None, ceiling: float = CEILING) -> float | None:
@@ -23,6 +24,11 @@ def skill(accuracy: float | None, floor: float | None, ceiling: float = CEILING)
     if accuracy is None or floor is None or floor >= ceiling:
         return None
     return (accuracy - floor) / (ceiling - floor)
+
+
+def shown(value: float, digits: int = 2) -> str:
+    """As people read it: "0.31", "<-1" of what is cut."""
+    return f"<{CUT:g}" if value < CUT else f"{round(value, digits) + 0.0:.{digits}f}"  # of minus zero a zero
 
 
 def best_floor(rules: Iterable[tuple[str, float]], local: Iterable[str]) -> tuple[str, float] | None:

@@ -8,15 +8,18 @@ from typing import Any
 from lra.measure.cost import Cost, Limits
 from lra.measure.session import Session, quiet
 
+DRAWN = 10_000  # steps on drawn batches, of which there are as many as there is time for: they differ as lengths do
 
-def measure(config: Mapping[str, Any], timeout: float = 3600.0) -> Cost:
-    """Measure `config` (plain, resolved) in a fresh child. Never raises for what the child meets.
+
+def measure(config: Mapping[str, Any], timeout: float = 3600.0, drawn: bool = False) -> Cost:
+    """Measure `config` (plain, resolved) in a fresh child. Never raises for what the child meets. drawn: steps on
+    batches as training draws them too, for which the child reads the data.
 
     The status is "timeout" as soon as the warm-up shows that `timeout` seconds will not do. One that the
     machine disturbed is repeated, and the less disturbed of the two kept.
     """
-    first = attempt(config, timeout)
-    return calmer([first], [attempt(config, timeout)])[0] if is_disturbed(first) else first
+    first = attempt(config, timeout, drawn)
+    return calmer([first], [attempt(config, timeout, drawn)])[0] if is_disturbed(first) else first
 
 
 def is_disturbed(found: Cost) -> bool:
@@ -34,10 +37,12 @@ def calmer(first: Sequence[Cost], second: Sequence[Cost]) -> list[Cost]:
     return [r.again() if r.ok else r for r in min(first, second, key=trouble)]
 
 
-def attempt(config: Mapping[str, Any], timeout: float) -> Cost:
-    """One measurement in a fresh child, all in one turn."""
+def attempt(config: Mapping[str, Any], timeout: float, drawn: bool = False) -> Cost:
+    """One measurement in a fresh child, all in one turn, but for a turn of drawn batches."""
     with Session(config, timeout) as session:
         if session.prepare():
             with quiet(config):
-                session.turn(Limits(config["measure"]["steps"], config["measure"]["seconds"]))
+                measure = config["measure"]
+                if session.turn(Limits(measure["steps"], measure["seconds"])) and drawn:
+                    session.turn(Limits(DRAWN, measure["seconds"], drawn=True))
         return session.finish()

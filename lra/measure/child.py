@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -22,17 +23,20 @@ from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.heartbeat import felt
 from lra.machine.pace import Pace
 from lra.machine.watch import Watch, disturbed
-from lra.measure.cost import LEAST_STEPS, Cost, Limits, Timing, failure, rates
+from lra.measure.cost import LEAST_STEPS, Cost, Drawn, Limits, Timing, drawn, failure, rates
 from lra.measure.gauges import flops, is_oom, limit_memory, optimizer_tensors, resident_bytes, step_peak_bytes, timed
 from lra.measure.session import BEAT, READY
 from lra.settings import build
 from lra.settings.schema import Settings
 from lra.settings.typed import typed
 from lra.train.batches import Part, dealt
+from lra.train.fit import Fit, count, parts_of_batches
+from lra.train.parts import cut_for
 from lra.train.step import step
 from lra.train.trainee import Trainee
 
 COLD = 0.05  # seconds of a step to which empty caches matter
+STRETCH = 0.25  # seconds of steps from one look at the pace to the next, after which the caches are empty
 ONE = Limits(1, 0.0)
 
 
@@ -46,6 +50,7 @@ class Bench:
     size: int
     cost: Cost
     times: dict[str, list[Timing]] = field(default_factory=lambda: {"train": [], "inference": []})
+    drawn: Drawn | None = None
 
     @property
     def device(self) -> torch.device:
@@ -64,9 +69,29 @@ class Bench:
             for part in self.parts:
                 self.trainee.called(part.batch.tokens, part.batch.mask)
 
+    def draw(self, limits: Limits) -> None:
+        """Time training steps on the run's own first batches."""
+        trainee, seen = self.trainee, Fit()
+        cut = cut_for(trainee.model, self.settings, self.device.type, trainee.exam.documents)
+        batches = parts_of_batches(trainee, self.settings, cut)
+
+        def several(number: int) -> None:
+            for _ in range(number):
+                parts = next(batches)
+                count(parts, 1, seen)
+                step(trainee, parts, None)
+
+        trainee.model.train()
+        warm = [timed(lambda: several(1), ONE, self.device)[0].wall for _ in range(self.settings.measure.warmup_steps)]
+        each = 1 + int(STRETCH / warm[-1])
+        pace = Pace(time.process_time) if self.device.type == "cpu" else None
+        self.drawn = drawn(timed(lambda: several(each), limits, self.device, pace), each)
+
     def turn(self, limits: Limits, watch: Watch, pace: Pace | None) -> None:
         """Time steps of both phases. From the second turn on a first step is not counted where steps are
         short: what others did meanwhile has emptied the caches."""
+        if limits.drawn:
+            return self.draw(limits)
         with watch:
             for phase, program in self.phases.items():
                 self.trainee.model.train(phase == "train")
@@ -82,7 +107,7 @@ class Bench:
         tokens = sum(part.batch.tokens.numel() for part in self.parts)
         found = {phase: rates(times, self.size, tokens) for phase, times in self.times.items()}
         busy = disturbed(watch.facts, *(asdict(r) for r in found.values()))
-        return replace(self.cost, **found, conditions=watch.facts, disturbed=busy)
+        return replace(self.cost, **found, drawn=self.drawn, conditions=watch.facts, disturbed=busy)
 
 
 def prepared(settings: Settings) -> Bench:

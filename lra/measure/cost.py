@@ -17,6 +17,7 @@ class Limits:
     steps: int
     seconds: float
     least: int = LEAST_STEPS
+    drawn: bool = False  # batches as training draws them, and nothing else
 
 
 class Timing(NamedTuple):
@@ -60,6 +61,25 @@ def rates(times: Sequence[Timing], examples: int, tokens: int) -> Rates:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Training steps on batches as they are drawn, in their parts: mean seconds of a step, wall and of cores, and the
+    machine's pace, FLOPs per core-second; null on CUDA. core_seconds times pace is the mean of their product, the work
+    of a step."""
+
+    steps: int
+    seconds: float
+    core_seconds: float
+    pace: float | None
+
+
+def drawn(times: Sequence[Timing], each: int = 1) -> Drawn:
+    """Of stretches of `each` steps."""
+    wall, core_seconds = (statistics.fmean(getattr(t, name) for t in times) for name in ("wall", "cpu"))
+    pace = None if times[0].pace is None else statistics.fmean(t.cpu * t.pace for t in times) / core_seconds
+    return Drawn(each * len(times), wall / each, core_seconds / each, pace)
+
+
+@dataclass(frozen=True)
 class Cost:
     """The cost of a step, or why there is none. status: "ok" | "oom" | "timeout" | "failed"; null is "not measured"."""
 
@@ -76,6 +96,7 @@ class Cost:
     resident_bytes: int | None = None
     train: Rates | None = None
     inference: Rates | None = None
+    drawn: Drawn | None = None  # where it was asked for
     conditions: Mapping[str, Any] | None = None
     disturbed: bool = False
     attempts: int = 1
@@ -102,7 +123,8 @@ class Cost:
     def of(cls, found: Mapping[str, Any]) -> Cost:
         """From what `asdict` gave."""
         timed = {k: Rates(**found[k]) for k in ("train", "inference") if found.get(k)}
-        return cls(**{**found, **timed})
+        own = {"drawn": Drawn(**found["drawn"])} if found.get("drawn") else {}
+        return cls(**{**found, **timed, **own})
 
 
 def failure(status: str, reason: str) -> Cost:

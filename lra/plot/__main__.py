@@ -1,6 +1,8 @@
 """Every figure of a results folder, from its records.
 
     python -m lra.plot [results_dir=results[,more]] [--config-dir DIR]
+    python -m lra.plot x=core_seconds y=skill area=parameters [to=0.4]      the bubble chart of that alone
+                       x: speed, core_seconds, flops; y: accuracy, skill, reach, learnt; area: memory, parameters, state
 
 Writes figures/*.png and *.svg there, of several folders in the first. Reads records only, without torch. The same
 records give the same bytes.
@@ -12,19 +14,21 @@ import sys
 
 from lra import results
 from lra.console import line, say
-from lra.plot.render import render, stale
+from lra.plot.choice import asked
+from lra.plot.render import chosen, filed, render, stale
 from lra.record.place import config_dir, published, results_dirs
 
 
 def main() -> int:
-    folders = results_dirs(sys.argv[1:])
-    found = results.load(folders, config_dir(sys.argv[1:]))
+    choice, words = asked(sys.argv[1:])
+    folders = results_dirs(words)
+    found = results.load(folders, config_dir(words))
     folder = found.folder
-    drawn = render(found)
+    drawn = render(found) if choice is None else filed(chosen(found, choice))
     for remark in found.remarks():
         say(line(remark))
     published("results_dir", folder, drawn)
-    for path in stale(folder, drawn):
+    for path in stale(folder, drawn) if choice is None else ():
         path.unlink()
         print(f"removed, no record gives it any more: {path}")
     for name in drawn:

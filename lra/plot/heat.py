@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -18,9 +17,8 @@ WIDTH, HEIGHT = 0.74, 0.36  # of a cell, inches
 GAP = 0.02  # between cells
 NARROWEST = 4.0  # so that there is room for notes
 LINE = 0.14  # of a heading, inches
-# Paper, ink, softer ink, and the ground of s = 0, 1/2 and 1: one hue, so that it reads in grey too.
-LIGHT = ("#ffffff", "#000000", "0.35", ("#eef2f5", "#5aa5d1", "#00456d"))
-DARK = ("#0d1117", "#e6edf3", "0.68", ("#1a222c", "#1f6a9c", "#9fd6ff"))
+# The ground of s = 0, 1/2 and 1, on light and on dark pages: one hue, so that it reads in grey too.
+GROUNDS = (("#eef2f5", "#5aa5d1", "#00456d"), ("#1a222c", "#1f6a9c", "#9fd6ff"))
 
 
 @style.drawn
@@ -31,8 +29,9 @@ def heat(cells: pd.DataFrame, title: str, notes: Iterable[str] = (), dark: bool 
     sequences until half of them had or, if fewer have, s. Those that have learnt most stand on top. Above each exam
     stands what it asks for. `dark`: for a dark page.
     """
-    paper, ink, soft, ground = DARK if dark else LIGHT
-    matplotlib.rcParams.update({"figure.facecolor": paper, "text.color": ink, "axes.facecolor": paper})
+    page, ground = style.DARK if dark else style.LIGHT, GROUNDS[dark]
+    page.begin()
+    ink, soft = page.ink, page.soft
     rows, models = abilities.ordered(cells)
     exams = dict(zip(cells["row"], cells.exam, strict=True))
     heads = [exams[row].heading(row).replace(" (", "\n(").split() for row in rows]

@@ -108,7 +108,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
     return out
 
 
-def at_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], size: float) -> None:
+def at_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], size: float, ink: str = "0.1") -> None:
     """Names to the right of a panel, each joined by a thin line to where its curve ends.
 
     ends   (x, y, text, colour) in data coordinates.
@@ -129,4 +129,4 @@ def at_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], size: floa
     leaders = LineCollection(lines, linewidths=0.7, transform=axes.transAxes, clip_on=False, zorder=2, **look)
     axes.add_artist(leaders)
     for (_, _, text, _), height in zip(ends, heights, strict=True):
-        axes.text(reach[1], height, text, transform=axes.transAxes, va="center", fontsize=size, color="0.1")
+        axes.text(reach[1], height, text, transform=axes.transAxes, va="center", fontsize=size, color=ink)

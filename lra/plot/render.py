@@ -1,14 +1,16 @@
 """Every figure of a results folder, from its records.
 
 For each budget, machine and precision the bubble chart, accuracy by task and learning curves; for each budget and
-precision a heat map of abilities, for light pages and for dark ones; for each cost sweep the curves of time and memory.
+precision a heat map of abilities, capacity over state, accuracy over distance and s over length, for light pages and
+for dark ones, as are accuracies over the minutes of a race; for each cost sweep the curves of time and memory.
 Reads records only, without torch. The same records give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,25 @@ from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
 from lra.marks.runs import GROUP, REFERENCE
 from lra.plot import style
-from lra.plot.bubble import bubble
+from lra.plot.bubble import About, bubble
+from lra.plot.capacity import capacity
+from lra.plot.choice import DEFAULT, Choice, with_choice
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
 from lra.plot.lengths import cost, throughput
 from lra.plot.places import FOLDER, slug
+from lra.plot.profiles import reach, twins
+from lra.plot.race import race
 from lra.results import Results
 
-HALVES = ("bubble", "cost", "throughput"), ("curves", "accuracy", "abilities")  # take about as long to draw
+HALVES = (
+    ("bubble", "cost", "throughput"),
+    ("curves", "accuracy", "race", "abilities", "capacity", "reach", "twins"),
+)  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
+CHOSEN = "chosen"  # how the files of charts begin that somebody chose, which nobody expects
+LONGEST = 30  # letters of a model's name with its overrides
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
 
 
@@ -85,9 +96,8 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if "bubble" in kinds:
             failed = [f"{c.model} on {c.row} ({style.said(c.status)})" for c in part[part.accuracy.isna()].itertuples()]
             lost = [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
-            own, speed = charted(matching(summed, conditions), matching(points, conditions))
-            title = f"Accuracy, speed and memory: {group.where}"
-            yield f"bubble-{group.name}", bubble(own, title, published, [*lost, *group.left_out], speed, looks)
+            told = [*lost, *group.left_out]
+            yield f"bubble-{group.name}", _bubble(group, summed, results, published, told, looks)
         order = ordered(part["row"], part.exam)
         if "accuracy" in kinds:
             title = f"Accuracy by task: {group.where}"
@@ -96,19 +106,101 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if len(steps) and len(steps := steps[steps.run_id.isin({i for ids in part.run_ids for i in ids})]):
             title = f"Learning curves: {group.where}"
             yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
-    if "abilities" in kinds:
-        yield from _abilities(results.abilities)
+        if "race" in kinds:
+            yield from _race(group, results, looks, order)
+    yield from _abilities(results.abilities, kinds)
     yield from _costs(points, looks, kinds)
 
 
-def _abilities(cells: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
-    usual = standard(cells)
-    for (budget, dtype), part in usual.groupby(abilities.GROUP):
-        overridden = len(matching(cells, {"budget": budget, "dtype": dtype})) - len(part)
-        left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
-        title = f"What models learn: budget {budget}, {dtype}"
+def _bubble(
+    group: Group,
+    summed: pd.DataFrame,
+    results: Results,
+    published: pd.DataFrame | None,
+    told: list[str],
+    looks: dict[str, style.Look],
+    choice: Choice = DEFAULT,
+    dark: bool = False,
+) -> Figure:
+    """The bubble chart of a group; with published numbers beside it where its averages are over the same exams."""
+    conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True))
+    own, speed = charted(matching(summed, conditions), matching(results.points, conditions))
+    cells = one_an_exam(group.cells)
+    own = with_choice(own, cells, results, choice, conditions["dtype"])
+    whole = all(cell.row == cell.exam.of for cell in cells.itertuples())
+    best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max()
+    known = set(cells["row"]) <= set(best.index)
+    floor = {"accuracy": float(best[cells["row"].unique()].mean()) if known else None, "skill": 0.0}.get(choice.y)
+    racing = results.racing[results.racing.run_id.isin({run for ids in cells.run_ids for run in ids})]
+    about = About(
+        speed, not whole, floor, racing.of.iloc[0] if len(racing) else "core",
+        "the best local floor" if choice.to is None else f"{100 * choice.to:g} %",
+    )  # fmt: skip
+    if choice == DEFAULT:
+        title = f"Accuracy, speed and memory: {group.where}"
+        same = whole and {e.of for e in cells.exam} == {e.of for e in _first_average(results.exams.always())}
+        return bubble(own, title, published if same else None, told, about, looks)
+    return bubble(own, f"{choice.title}: {group.where}", None, told, about, looks, choice, dark)
+
+
+def chosen(results: Results, choice: Choice) -> Iterator[tuple[str, Figure]]:
+    """The bubble charts of a choice, for light pages and for dark ones."""
+    usual = standard(results.cells)
+    summed, looks = averaged(one_an_exam(usual)), style.looks(results.cells.model)
+    for values, part in usual.groupby(GROUP):
+        group = _group(dict(zip(GROUP, values, strict=True)), part, results)
         for shade, dark in (("", False), ("-dark", True)):
-            yield f"abilities-{slug(f'{budget}-{dtype}')}{shade}", heat(part, title, left_out, dark)
+            name = f"{CHOSEN}-{slug(choice.name)}-{group.name}{shade}"
+            yield name, _bubble(group, summed, results, None, group.left_out, looks, choice, dark)
+
+
+def _abilities(cells: pd.DataFrame, kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
+    """A halved state or other lengths are asked for by overrides, so that all but the heat map show those too."""
+    for (budget, dtype), part in cells.groupby(abilities.GROUP) if len(cells) else ():
+        usual, far, where = standard(part), part[part.model.map(ablated)], f"budget {budget}, {dtype}"
+        left_out, lost = (
+            [f"Not drawn: {len(part) - len(kept)} cells of runs {how}."] * (len(kept) < len(part))
+            for kept, how in ((usual, "with overrides"), (far, "that were trained or tested otherwise"))
+        )
+        far = far.assign(model=far.model.map(called))
+        held, look = (
+            far.capacity.map(lambda found: found and found.of),
+            {"looks": style.looks(far.model), "notes": lost},
+        )
+        drawn = {
+            "abilities": (usual, partial(heat, title=f"What models learn: {where}", notes=left_out)),
+            "capacity": (far[held == "pairs"], partial(capacity, title=f"Capacity over state: {where}", **look)),
+            "reach": (far[held == "distance"], partial(reach, title=f"Accuracy over distance: {where}", **look)),
+            "twins": (far[far.twins.map(bool)], partial(twins, title=f"s at other lengths: {where}", **look)),
+        }
+        for kind, (shown, draw) in drawn.items():
+            for shade, dark in (("", False), ("-dark", True)) if kind in kinds and len(shown) else ():
+                yield f"{kind}-{slug(f'{budget}-{dtype}')}{shade}", draw(shown, dark=dark)
+
+
+def ablated(model: str) -> bool:
+    """Does a run depart in the model, its sizes or the lengths that it is tested at, and in nothing else?"""
+    return all(word.startswith(("model.", "size.", "task.test_len=")) for word in model.split(" ")[1:])
+
+
+def called(model: str) -> str:
+    """ "mamba2 state=32", without the lengths that it was tested at, which do not make it another."""
+    name, *words = model.split(" ")
+    told = [word for word in words if not word.startswith("task.test_len=")]
+    keys = (word.partition("=") for word in told)
+    text = " ".join([name, *(f"{key.rpartition('.')[2]}={value}" for key, _, value in keys)])
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _race(group: Group, results: Results, looks: dict[str, style.Look], order: Any) -> Iterator[tuple[str, Figure]]:
+    points = results.racing
+    points = points[points.run_id.isin({run for ids in group.cells.run_ids for run in ids}) & points.accuracy.notna()]
+    if points.empty:
+        return
+    best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max().to_dict()
+    title = f"Accuracy over {points.of.iloc[0]}-minutes: {group.where}"
+    for shade, dark in (("", False), ("-dark", True)):
+        yield f"race-{group.name}{shade}", race(points, best, title, group.left_out, looks, order, dark)
 
 
 def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:
@@ -166,11 +258,12 @@ def render(results: Results) -> dict[str, bytes]:
 
 def rendered(results: Results, kinds: Collection[str]) -> dict[str, bytes]:
     """What `render` gives, of these kinds, drawn by this process."""
-    return {
-        f"{FOLDER}/{name}.{kind}": style.image(figure, kind)
-        for name, figure in figures(results, kinds)
-        for kind in ("png", "svg")
-    }
+    return filed(figures(results, kinds))
+
+
+def filed(drawn: Iterable[tuple[str, Figure]]) -> dict[str, bytes]:
+    """Path below the results folder -> content, of figures by name."""
+    return {f"{FOLDER}/{name}.{kind}": style.image(figure, kind) for name, figure in drawn for kind in ("png", "svg")}
 
 
 def charts(results: Results) -> dict[str, bytes]:

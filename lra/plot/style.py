@@ -12,7 +12,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec
 
 import matplotlib
@@ -30,6 +30,30 @@ LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0
 FAMILY = "DejaVu Sans"  # comes with matplotlib, so that every machine sets the same glyphs
 SMALL, NORMAL = 8.0, 9.0  # points
 DPI = 150
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a figure is drawn on: paper, ink, ink for what matters less, lines of a grid."""
+
+    paper: str
+    ink: str
+    soft: str
+    grid: str
+
+    def begin(self) -> None:
+        """Draw on it from now on, within `drawing`."""
+        face = ("figure.facecolor", "axes.facecolor")
+        ink = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
+        matplotlib.rcParams.update(dict.fromkeys(face, self.paper) | dict.fromkeys(ink, self.ink))
+        matplotlib.rcParams.update({"grid.color": self.grid, "axes.edgecolor": self.soft})
+
+    def look(self, look: Look) -> Look:
+        """Of a model, the reference in this page's ink."""
+        return replace(look, colour=self.ink) if look.colour == BLACK else look
+
+
+LIGHT, DARK = Page("#ffffff", BLACK, GREY, "0.9"), Page("#0d1117", "#e6edf3", "#9aa4ae", "#2a313a")
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,13 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inside
 
 
+def inked(figure: Figure, page: Page) -> None:
+    """Texts that have a colour of their own, which is one for light pages, in that of the page."""
+    if page is DARK:
+        for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]:
+            text.set_color(page.ink)
+
+
 def sheet(
     count: int,
     columns: int,
@@ -121,7 +152,8 @@ def sheet(
     figure = Figure(figsize=(round(whole, 3), round(high, 3)), dpi=DPI)
     FigureCanvasAgg(figure)
     figure.text(0.1 / whole, 1 - 0.07 / high, "\n".join(heads), fontsize=NORMAL + 2, va="top")
-    figure.text(0.1 / whole, 0.08 / high, "\n".join(feet), fontsize=SMALL, color="0.25", va="bottom", linespacing=1.3)
+    ink = "0.25" if matplotlib.rcParams["figure.facecolor"] in ("white", LIGHT.paper) else DARK.soft
+    figure.text(0.1 / whole, 0.08 / high, "\n".join(feet), fontsize=SMALL, color=ink, va="bottom", linespacing=1.3)
     panels = []
     for i in range(count):
         x = (i % columns) * (left + width + right) + left

@@ -16,7 +16,7 @@ from lra.record.content import MIB, content
 
 LARGEST = 64 * MIB  # of the file, and of each array in it
 CLASSES = 2**16
-_KNOWN = ("predictions", "labels", "clusters", "differences", "answers")
+_KNOWN = ("predictions", "labels", "clusters", "differences", "answers", "kinds")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Stored:
     right     packed bits; null before schema 2, which kept no labels
     labels    (N,), one object for all files with the same ones
     clusters  (N,) from 0 on, to which sequence an answer belongs, shared likewise; null where each has one
+    kinds     (N,), by which answers are reported apart, by number, shared likewise; null where they are not
     """
 
     items: int
@@ -33,6 +34,7 @@ class Stored:
     labels: np.ndarray | None
     sha256: str
     clusters: np.ndarray | None = None
+    kinds: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -54,6 +56,7 @@ class Answers:
         self._read: dict[str, Stored | None] = {}
         self._labels: dict[bytes, np.ndarray] = {}
         self._clusters: dict[bytes, np.ndarray] = {}
+        self._kinds: dict[bytes, np.ndarray] = {}
 
     def stored(self, path: str) -> Stored | None:
         """Null where no answers can be had from the file; `broken` says why."""
@@ -70,16 +73,28 @@ class Answers:
         """bool (S, N): is the model of the s-th file right on item i? Where sequences have several answers, of
         which right ones are no independent items, float (S, sequences) as `by_sequence` gives them. None unless
         every run has kept its answers with the labels, on the same test items."""
+        if (found := self._alike(paths)) is None:
+            return None
+        right, clusters = np.stack([f.hits() for f in found]), found[0].clusters
+        return right if clusters is None else by_sequence(right, clusters)
+
+    def apart(self, paths: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """right, bool (S, N), and of each answer the number of its kind and its sequence, (N,). None as of `right`,
+        and where answers are of one kind."""
+        found = self._alike(paths)
+        if found is None or found[0].kinds is None or any(f.kinds is not found[0].kinds for f in found):
+            return None
+        one, right = found[0], np.stack([f.hits() for f in found])
+        return right, one.kinds, np.arange(one.items) if one.clusters is None else one.clusters
+
+    def _alike(self, paths: Sequence[str | None]) -> list[Stored] | None:
+        """What is kept of files with labels, all on the same test items."""
         if not len(paths) or any(not isinstance(p, str) for p in paths):
             return None
         found = [self.stored(p) for p in paths]
         if any(f is None or f.right is None or f.labels is not found[0].labels for f in found):
             return None
-        clusters = found[0].clusters
-        if any(f.clusters is not clusters for f in found):
-            return None
-        right = np.stack([f.hits() for f in found])
-        return right if clusters is None else by_sequence(right, clusters)
+        return found if all(f.clusters is found[0].clusters for f in found) else None
 
     def chance(self, path: str | None) -> float | None:
         """The share of the commonest label among the test items: what a constant answer scores."""
@@ -88,7 +103,7 @@ class Answers:
 
     def _opened(self, path: str) -> Stored:
         data = content(path, LARGEST)
-        predictions, labels, clusters = arrays(data)
+        predictions, labels, clusters, kinds = arrays(data)
         digest = hashlib.sha256(data).hexdigest()
         if labels is None:
             return Stored(len(predictions), None, None, digest)
@@ -99,7 +114,10 @@ class Answers:
             if key not in self._clusters:
                 self._clusters[key] = np.unique(clusters, return_inverse=True)[1].astype(np.uint32)
             clusters = self._clusters[key]
-        return Stored(len(predictions), np.packbits(predictions == labels), labels, digest, clusters)
+        if kinds is not None:
+            kinds = kinds.astype(np.uint16)
+            kinds = self._kinds.setdefault(kinds.tobytes(), kinds)
+        return Stored(len(predictions), np.packbits(predictions == labels), labels, digest, clusters, kinds)
 
 
 def by_sequence(right: np.ndarray, clusters: np.ndarray) -> np.ndarray:
@@ -116,9 +134,9 @@ def by_sequence(right: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     return accuracy + (sums - accuracy * answers) / answers.mean()
 
 
-def arrays(data: bytes) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """(predictions, labels, clusters), each (N,), of an npz file; labels are null before schema 2, clusters where each
-    item has one answer. ValueError in one line."""
+def arrays(data: bytes) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """(predictions, labels, clusters, kinds), each (N,), of an npz file; labels are null before schema 2, clusters
+    where each item has one answer, kinds where all answers are of one. ValueError in one line."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             named = {name.removesuffix(".npy"): name for name in archive.namelist()}
@@ -133,13 +151,14 @@ def arrays(data: bytes) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
         found["predictions"] = _predicted(found)
     if "answers" in found:
         found["clusters"] = _told_apart(found["answers"], len(found["predictions"]))
-    predictions, labels, clusters = (found.get(key) for key in ("predictions", "labels", "clusters"))
-    for key, values in (("labels", labels), ("clusters", clusters)):
+    predictions, labels, clusters, kinds = (found.get(key) for key in ("predictions", "labels", "clusters", "kinds"))
+    for key, values in (("labels", labels), ("clusters", clusters), ("kinds", kinds)):
         if values is not None and values.shape != predictions.shape:
             raise ValueError(f"has {key} {values.shape} for predictions {predictions.shape}; allowed the same shape")
-    if labels is not None and (labels.min() < 0 or labels.max() >= CLASSES):
-        raise ValueError(f"has labels {labels.min()} to {labels.max()}; allowed 0 to {CLASSES - 1}")
-    return predictions, labels, clusters
+    for key, values in (("labels", labels), ("kinds", kinds)):
+        if values is not None and (values.min() < 0 or values.max() >= CLASSES):
+            raise ValueError(f"has {key} {values.min()} to {values.max()}; allowed 0 to {CLASSES - 1}")
+    return predictions, labels, clusters, kinds
 
 
 def _predicted(found: dict[str, np.ndarray]) -> np.ndarray:

@@ -118,6 +118,7 @@ REACHED = _with(score=S, sequences=_or_null(COUNT), core_seconds=_or_null(NOT_NE
 LENGTH = _with(length=SOME, accuracy=_or_null(FRACTION), test=_or_null(S), refused=_or_null(LINE))
 KIND = _with(number=COUNT, accuracy=FRACTION, items=COUNT)
 SCORE = _with(**LEVELS, test=S, learnt=TRUTH, reached=Check(_each(REACHED), "a list"))
+REACH = _with(distance=SOME, share=FRACTION)
 NUMBERS = Check(_each(NUMBER), "a list of numbers")
 RUNG = _with(
     rate=POSITIVE,
@@ -143,7 +144,7 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
     **dict.fromkeys(("items_test", "items_valid", "parameters", "length", "batch_size"), _or_null(SOME)),
     "signal": _or_null(SOME),
-    **dict.fromkeys(("steps_done", "steps_budget", "best_step"), _or_null(COUNT)),
+    **dict.fromkeys(("steps_done", "steps_budget", "best_step", "state_floats"), _or_null(COUNT)),
     "variant": TEXTS,
     "ladder": Check(_each(RUNG), f"a list, each {RUNG.words}"),
     "score": Check(_score, f"{SCORE.words}, the floor below the ceiling; or an empty one"),
@@ -187,6 +188,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "status": one_of(STATUSES),
         **dict.fromkeys(("mode", "sweep", "curve"), _or_null(TITLE)),
         **dict.fromkeys(("step_peak_bytes", "point_seconds"), _or_null(POSITIVE)),
+        "batch_size": _or_null(SOME),
         **dict.fromkeys(("train_flops", "inference_flops"), _or_null(NOT_NEGATIVE)),
         "disturbed": _or_null(TRUTH),
         "train": TIMES,
@@ -194,13 +196,21 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "ceilings": CEILINGS,
         "conditions": {"cores": SOME, "other_cores": _or_null(NUMBER)},
     },
+    "minutes": {
+        "of": one_of(("core", "device")),
+        **dict.fromkeys(("asked", "step_seconds"), POSITIVE),
+        "steps": SOME,
+        **dict.fromkeys(("used", "pace", "pace_of_steps"), _or_null(POSITIVE)),
+    },
     "training": {
         **dict.fromkeys(("seconds", "examples_per_second", "padding_share", "parts"), _or_null(NUMBER)),
+        "pace": _or_null(POSITIVE),
         "undivided": _or_null(LINE),
     },
     "contract": {
         **dict.fromkeys(("broken", "unchecked"), LINES),
         "blind": _or_null(FRACTION),
+        "reach": _or_null(Check(_each(REACH), f"a list, each {REACH.words}")),
         "seconds": _or_null(NOT_NEGATIVE),
     },
     "score": {

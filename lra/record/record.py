@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 6  # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score
+SCHEMA = 8  # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
 OUTSIDE = (1, 2, 3, 9, 14, 15)  # signals that come from elsewhere: what they end may go well another time
@@ -45,6 +45,7 @@ class Record:
     loss_test: float | None = None
     steps_done: int | None = None
     steps_budget: int | None = None
+    minutes: Mapping[str, Any] = field(default_factory=dict)  # of a run that was asked for by them (lra.runner.minutes)
     best_step: int | None = None
     curve: list[Mapping[str, Any]] = field(default_factory=list)
     ladder: list[Mapping[str, Any]] = field(default_factory=list)  # of learning rates: how far each came
@@ -53,6 +54,7 @@ class Record:
     checkpoint: str | None = None
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
     parameters: int | None = None
+    state_floats: int | None = None  # numbers that the mixers keep of `length` tokens (lra.models)
     groups: list[Mapping[str, Any]] = field(default_factory=list)  # of parameters: name, tensors, rate, decay
     length: int | None = None
     batch_size: int | None = None

@@ -21,7 +21,7 @@ from lra.record.unfinished import states
 from lra.runner.known import Known
 from lra.runner.rescue import written
 from lra.settings import identity
-from lra.settings.schema import Settings
+from lra.settings.schema import Settings, Train
 from lra.settings.typed import plain
 
 
@@ -83,8 +83,10 @@ class Draft:
     dtype: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
+    minutes: Mapping[str, Any] = field(default_factory=dict)
     contract: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    state_floats: int | None = None
     groups: list[Mapping[str, Any]] = field(default_factory=list)
     training: Mapping[str, Any] = field(default_factory=dict)
     curve: list[Mapping[str, Any]] = field(default_factory=list)
@@ -100,6 +102,14 @@ class Draft:
     loss_test: float | None = None
     checkpoint: str | None = None
     predictions: Mapping[str, Any] | None = None
+
+    @property
+    def train(self) -> Train:
+        """The training budget with all numbers of steps; those that follow from minutes once they are known."""
+        asked = self.settings.train
+        if self.minutes:
+            return asked.within(self.minutes["steps"])
+        return asked if asked.steps is None else asked.of_steps(asked.steps)
 
     @property
     def seconds(self) -> float:
@@ -131,7 +141,7 @@ class Draft:
     def report(self, phase: str) -> None:
         """Tell whoever keeps the run which phase it is in, and all that is known."""
         if self.tell is not None and self.main:
-            steps = self.settings.train.steps_in_all
+            steps = self.train.steps_in_all
             self.tell({"phase": phase, "steps": steps, "draft": asdict(self.record("interrupted"))})
 
     def report_known(self, found: Known) -> None:
@@ -168,7 +178,8 @@ class Draft:
             items_valid=self.items_valid,
             loss_test=self.loss_test,
             steps_done=self.steps_done,
-            steps_budget=settings.train.steps,
+            steps_budget=self.train.steps,
+            minutes=self.minutes,
             best_step=self.best_step,
             curve=self.curve,
             ladder=self.ladder,
@@ -177,6 +188,7 @@ class Draft:
             checkpoint=self.checkpoint,
             contract=self.contract,
             parameters=self.parameters,
+            state_floats=self.state_floats,
             groups=self.groups,
             length=self.exam.max_len,
             batch_size=settings.train.batch_size,

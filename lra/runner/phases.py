@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from lra.record.place import writable
 from lra.record.reserve import Reserve, tidy
 from lra.runner.draft import Draft, Ended
 from lra.runner.known import Known, known
+from lra.runner.minutes import KIND, alone, counted, used
 from lra.runner.mirror import mirrored
 from lra.runner.place import folder
 from lra.runner.score import scored
 from lra.settings import build, identity
+from lra.settings.ranges import halved
 from lra.settings.schema import Settings
 
 
@@ -43,6 +46,7 @@ def prepare(draft: Draft) -> None:
         raise UserError("device: cuda is not available here; use device=cpu or device=auto")
     draft.exam = build.task(settings)
     device = resolve_device(settings.device)
+    alone(settings)
     draft.machine, draft.dtype = machine(device), resolve_dtype(settings.dtype, device)
     build.outline(settings, draft.exam)
     if draft.main:
@@ -108,6 +112,10 @@ def timed(draft: Draft, name: str) -> Iterator[None]:
 
 def steps(settings: Settings) -> str:
     train = settings.train
+    if train.steps is None:
+        rates = f" over {len(train.rates)} learning rates," * bool(train.rates)
+        return f"{train.core_minutes:g} {KIND[resolve_device(settings.device)]}-minutes of steps{rates}"
+    train = train.of_steps(train.steps)
     if not train.rates:
         return f"{train.steps} steps"
     most = f"at most {train.steps_in_all} steps" if train.stop_at is not None else f"{train.steps_in_all} steps"
@@ -135,16 +143,19 @@ def cost(draft: Draft) -> None:
     if draft.cost or not (settings.measure.enabled and draft.main):
         return
     with timed(draft, "measure"):
-        found = measure(draft.config)
+        found = measure(draft.config, drawn=settings.train.steps is None)
         draft.cost = found.asdict()
     if not found.ok:
         raise Ended(found.status, f"while measuring: {found.reason}")
     rate = found.train.examples_per_second
-    seconds = settings.train.steps_in_all * settings.train.batch_size / rate
-    say(
-        f"measured: {console.rate(rate)} training examples/s, step peak {console.size(found.step_peak_bytes)}; "
-        f"training takes at most about {console.duration(seconds)}"
-    )
+    told = f"measured: {console.rate(rate)} training examples/s, step peak {console.size(found.step_peak_bytes)}; "
+    if settings.train.steps is None:
+        draft.minutes = counted(settings, draft.machine, found.drawn)
+        train = draft.train
+        say(f"{told}{train.core_minutes:g} {draft.minutes['of']}-minutes are {steps(replace(settings, train=train))}")
+        return
+    seconds = draft.train.steps_in_all * settings.train.batch_size / rate
+    say(f"{told}training takes at most about {console.duration(seconds)}")
 
 
 def contract(draft: Draft) -> None:
@@ -176,10 +187,11 @@ def train(draft: Draft) -> None:
     from lra.train.state import Unfit
     from lra.train.trainee import Trainee
 
-    settings, exam = draft.settings, draft.exam
+    settings, exam = replace(draft.settings, train=halved(draft.train)), draft.exam
     seed_everything(settings.seed)
     model = build.model(settings, exam)
     draft.parameters = sum(p.numel() for p in model.parameters())
+    draft.state_floats = state_floats(model, exam.max_len)
     acc = accelerator(draft.machine["device"], draft.dtype)
     if settings.checkpoint is not None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
@@ -205,6 +217,12 @@ def train(draft: Draft) -> None:
     draft.trainee = treatments.after(draft.treatment, trainee)
 
 
+def state_floats(model: Any, length: int) -> int | None:
+    """What the model says that its mixers keep of `length` tokens; null where it says nothing, or no count."""
+    said = model.state_floats(length) if callable(getattr(model, "state_floats", None)) else None
+    return said if isinstance(said, int) and said >= 0 else None
+
+
 def progress(draft: Draft, bar: Callable[..., None]) -> Callable[..., None]:
     """What training calls as it goes on: shows it, mirrors it, and tells the keeper."""
     mirror = mirrored(draft) if draft.main else None
@@ -228,12 +246,15 @@ def trained(draft: Draft) -> None:
     result = draft.fit
     draft.curve, draft.steps_done, draft.best_step = result.curve, result.steps_done, result.best_step
     draft.taken, draft.ladder = result.taken, result.ladder
+    if draft.minutes:
+        draft.minutes = draft.minutes | {"used": used(draft.minutes, result.spent)}
     if result.best_accuracy is not None:
         draft.accuracy_valid, draft.items_valid = result.best_accuracy, result.best_items
     if result.positions and result.seconds:
         draft.training = {
             "seconds": round(result.seconds, 3),
             "core_seconds": round(result.core_seconds, 3),
+            "pace": result.spent.pace,
             "examples_per_second": result.examples / result.seconds,
             "tokens_per_second": result.tokens / result.seconds,
             "padding_share": 1 - result.tokens / result.positions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lra import console, floors
-from lra.marks.skill import best_floor, skill
+from lra.marks.skill import best_floor, shown, skill
 from lra.marks.stats import wilson
 from lra.runner.draft import Draft
 
@@ -41,5 +41,5 @@ def _accuracies(draft: Draft) -> list[Row]:
     if floor is None:
         print(f"skill: not known before python -m lra.floors task={settings.choices.task} budget={settings.budget}")
     elif (gained := skill(draft.accuracy_test, floor[1])) is not None:
-        print(f"skill: {gained:.3f} (0: {floor[0]}, 1: all right)")
+        print(f"skill: {shown(gained, 3)} (0: {floor[0]}, 1: all right)")
     return rows

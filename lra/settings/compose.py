@@ -60,7 +60,20 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
         if own["treatment"]:
             own["variant"].append(f"treatment={choices.treatment}")
     OmegaConf.clear_cache(cfg)
-    return checked(typed(own))
+    return checked(typed(_one_budget(own, words)))
+
+
+def _one_budget(own: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Steps that are said stand above minutes, which then say nothing; but not where somebody asks for both."""
+    train = own["train"]
+    if train["steps"] is not None and train["core_minutes"] is not None:
+        if any(w.lstrip("+").startswith("train.core_minutes=") for w in words):
+            raise UserError(
+                f"train.core_minutes: {train['core_minutes']} does nothing beside train.steps={train['steps']};"
+                " budget=race has minutes alone"
+            )
+        train["core_minutes"] = None
+    return own
 
 
 def refuse_old_places(folders: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from lra.settings.typed import leaves
 
 # Places in a task's and a run's settings; what lies there is known by its fingerprint and name.
 PLACES = ("task.data_dir", "task.path")
+TOLD = ("task.sizes", "task.seed", "task.test_len")  # which the row of an ability's exam does not say
 # CLASS.KEY of arguments that came to a class of ours after 0.1, with the value that means what was done before. Of the
 # class, because the same word and value may say something else to another one.
 LATER: Mapping[str, Any] = {
@@ -103,11 +104,15 @@ def variant(own: Mapping[str, Any], standard: Mapping[str, Any], asked: Mapping[
     """The words that make of the budget's `standard` run this one, without places.
 
     own, standard: plain and resolved; asked: `own` before its interpolations were resolved, so that a value
-    that only follows another is not named beside it.
+    that only follows another is not named beside it. What an exam of an ability is made of stands in its row, so that
+    another one is another exam and no variant, but for TOLD.
     """
     ours, theirs, before = (dict(_flat(each)) for each in (own, standard, asked))
+    by_row = bool((own.get("exam") or {}).get("asks"))
     out = []
     for name in sorted({*ours, *theirs}):
+        if by_row and name.startswith("task.") and name not in TOLD:
+            continue
         if name in PLACES[:1] or name.split(".")[0] in ("variant", "sources", "treatment") or name == "seed":
             continue
         if kind_of(name) != EXPERIMENT or ours.get(name) == theirs.get(name):

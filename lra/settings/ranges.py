@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import UserError
-from lra.settings.schema import COST_MODES, DEVICES, DTYPES, RERUN, RESUME, SCHEDULES, WANDB_MODES, Settings
+from lra.settings.schema import COST_MODES, DEVICES, DTYPES, RERUN, RESUME, SCHEDULES, WANDB_MODES, Settings, Train
 
 MOST_THREADS = 1024
+MOST_MINUTES = 1_000_000
 
 
 def checked(settings: Settings) -> Settings:
@@ -65,19 +66,53 @@ def checked(settings: Settings) -> Settings:
 
 def _ladder(settings: Settings) -> None:
     train = settings.train
-    rates, ends = list(train.rates), list(train.halve_at)
+    rates = list(train.rates)
     if any(not rate > 0 for rate in rates) or rates != sorted(set(rates)):
         raise UserError(f"train.rates: {rates} is not a list of numbers above 0, ascending")
+    needed = (len(rates) - 1).bit_length() if rates else 0
+    _shares(train, needed)
+    if train.steps is not None:
+        halved(train)
+    if not 0 <= train.average < 1:
+        raise UserError(f"train.average: {train.average} is not in [0, 1)")
+    if train.stop_at is not None and not 0 < train.stop_at <= 1:
+        raise UserError(f"train.stop_at: {train.stop_at} is not in (0, 1]")
+
+
+def _shares(train: Train, needed: int) -> None:
+    """What is said in shares of the steps, and where those come from."""
+    shares = train.shares
+    for name in ("warmup", "evaluate"):
+        value = getattr(shares, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"train.shares.{name}: {value} is not in [0, 1]")
+    halve = list(shares.halve)
+    wrong = halve != sorted(set(halve)) or any(not 0 < share < 1 for share in halve)
+    if halve and (wrong or len(halve) != needed):
+        raise UserError(f"train.shares.halve: {halve} is not {needed} ascending numbers in (0, 1)")
+    if train.steps is None:
+        if train.core_minutes is None:
+            raise UserError("train.steps: null is for a run of train.core_minutes; say how many")
+        if needed and not halve:
+            raise UserError(f"train.shares.halve: [] is not {needed} ascending numbers in (0, 1), as core_minutes ask")
+        if None in (shares.warmup, shares.evaluate):
+            raise UserError("train.shares: core_minutes ask for train.shares.warmup and train.shares.evaluate")
+    if train.core_minutes is not None and not 0 < train.core_minutes < MOST_MINUTES:
+        raise UserError(f"train.core_minutes: {train.core_minutes} is not in (0, {MOST_MINUTES})")
+
+
+def halved(train: Train) -> Train:
+    """The same with all numbers of steps, of one whose `steps` are known. UserError where its rates are not compared at
+    ascending steps below the last."""
+    train = train.of_steps(train.steps)
+    ends, rates = list(train.halve_at), train.rates
     needed = (len(rates) - 1).bit_length() if rates else 0
     if len(ends) != needed or ends != sorted(set(ends)) or any(not 0 < end < train.steps for end in ends):
         raise UserError(
             f"train.halve_at: {ends} is not {needed} ascending numbers of steps below train.steps={train.steps}, as "
             f"{len(rates)} rates in train.rates ask for"
         )
-    if not 0 <= train.average < 1:
-        raise UserError(f"train.average: {train.average} is not in [0, 1)")
-    if train.stop_at is not None and not 0 < train.stop_at <= 1:
-        raise UserError(f"train.stop_at: {train.stop_at} is not in (0, 1]")
+    return train
 
 
 def _workers(settings: Settings) -> None:

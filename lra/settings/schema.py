@@ -14,7 +14,7 @@ changes (lra.settings.identity leaves out what stands at its default).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -53,10 +53,21 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Of `train.steps`, for a budget whose number of steps is not known when it is written."""
+
+    warmup: float | None = None  # instead of warmup_steps
+    evaluate: float | None = None  # instead of eval_every
+    halve: tuple[float, ...] = ()  # instead of halve_at
+
+
+@dataclass(frozen=True)
 class Train:
     """The training budget. One step is one optimizer step on the global batch."""
 
-    steps: int = 1000
+    steps: int | None = 1000  # null: as many as core_minutes hold
+    core_minutes: float | None = None  # of training, all rates together; on a GPU of its time; nothing beside steps
+    shares: Shares = of(EXPERIMENT, Shares)
     batch_size: int = 32
     accumulate: int = 1  # parts in which one process takes its share of the batch
     eval_every: int = 100
@@ -75,9 +86,30 @@ class Train:
     average: float = 0.0  # decay of the moving average of the weights, which is what is evaluated; 0: no average
     stop_at: float | None = None  # score on valid, 0 at the exam's floor and 1 at its ceiling, that is enough
 
+    def of_steps(self, steps: int) -> Train:
+        """The same for so many steps, with what is said in shares of them."""
+        shares, found = self.shares, {"steps": steps}
+        if shares.warmup is not None:
+            found["warmup_steps"] = round(shares.warmup * steps)
+        if shares.evaluate is not None:
+            found["eval_every"] = max(1, round(shares.evaluate * steps))
+        if shares.halve:
+            found["halve_at"] = tuple(round(share * steps) for share in shares.halve)
+        return replace(self, **found)
+
+    def within(self, most: int) -> Train:
+        """The same for as many steps as take at most `most` over all rates; at least one."""
+        low, high = 1, max(1, most)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.of_steps(middle).steps_in_all <= most else (low, middle - 1)
+        return self.of_steps(low)
+
     @property
-    def steps_in_all(self) -> int:
-        """The most that a run takes, over all rates."""
+    def steps_in_all(self) -> int | None:
+        """The most that a run takes, over all rates; null where its steps are not known yet."""
+        if self.steps is None:
+            return None
         total, begin, left = 0, 0, max(1, len(self.rates))
         for end in (*self.halve_at, self.steps):
             total += left * (end - begin)

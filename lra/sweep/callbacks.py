@@ -85,6 +85,24 @@ class Runs(Signed):
         return all(row.status in ("ok", "skipped") for row in sweep.rows)
 
 
+class Rungs(Runs):
+    """A sweep of which each job stands for several: those that `ladders` lists for its task, each with its own words,
+    times `grid`, lists of words too."""
+
+    def __init__(self, ladders: dict[str, list[list[str]]], grid: list[list[str]]) -> None:
+        self.ladders, self.grid = ladders, grid
+
+    def end(self, config: Any) -> bool:
+        points = (
+            job.also([*rung, *more])
+            for job in self.jobs
+            for rung in self.ladders.get(job.task, [[]])
+            for more in self.grid
+        )
+        self.jobs = list(dict.fromkeys(points))  # words that are typed may leave several alike
+        return super().end(config)
+
+
 class Points(Signed):
     """A sweep of cost points, with its table. Exit code 0 only if every point has a number or is known to
     exceed the memory or the time. A bad option of one model does not keep the others from being measured."""

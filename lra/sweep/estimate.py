@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,17 +21,22 @@ from lra.settings import build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
 
+MANY = 10_000  # steps, whose shares are those of any number
 STARTING = 30.0  # seconds of a run in which it neither trains nor scores: imports, data, measurement
 
 
 def trained(settings: Settings, cost: Mapping[str, Any]) -> float:
-    """Seconds of all training steps, each as long as the measured one."""
+    """Seconds of all training steps, each as long as the measured one; or of the minutes that are asked for."""
+    if settings.train.steps is None:
+        cores = 1 if resolve_device(settings.device) == "cuda" else settings.threads or os.cpu_count() or 1
+        return 60 * settings.train.core_minutes / cores
     return settings.train.steps_in_all * settings.train.batch_size / cost["train"]["examples_per_second"]
 
 
 def scored(settings: Settings, cost: Mapping[str, Any], items: Mapping[str, int]) -> float:
     """Seconds of scoring the validation split every `train.eval_every` steps, and the test split once."""
-    rounds = math.ceil(settings.train.steps_in_all / settings.train.eval_every)
+    train = settings.train.of_steps(settings.train.steps if settings.train.steps is not None else MANY)
+    rounds = math.ceil(train.steps_in_all / train.eval_every)
     return (rounds * items["valid"] + items["test"]) / cost["inference"]["examples_per_second"]
 
 

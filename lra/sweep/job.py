@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lra.record.record import Record
@@ -18,6 +19,12 @@ class Job:
     model: str
     seed: int
     label: str
+
+    def also(self, words: Sequence[str]) -> Job:
+        """The same with more words, of which those that were typed win."""
+        typed = {word.split("=")[0] for word in self.words}
+        more = tuple(word for word in words if word.split("=")[0] not in typed)
+        return replace(self, words=(*self.words, *more), label=" ".join([self.label, *more]))
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lra.errors import UserError
 from lra.machine.company import clock as now
+from lra.machine.pace import Pace
 from lra.settings.schema import Settings, Train
 from lra.tasks.base import counted
 from lra.train.batches import Part, feed, stream
@@ -30,6 +31,21 @@ Progress = Callable[..., None]  # called with step and, as they are known, loss,
 
 class Diverged(Exception):
     """The loss is not finite, or far above that of chance."""
+
+
+@dataclass
+class Spent:
+    """On all learning rates together: seconds of training, core-seconds, and core-seconds times the machine's pace."""
+
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    work: float = 0.0
+    paced: float = 0.0  # core-seconds that `work` is of
+
+    @property
+    def pace(self) -> float | None:
+        """FLOPs per core-second, the mean over the core-seconds that were spent; null where it was not taken."""
+        return self.work / self.paced if self.paced else None
 
 
 @dataclass
@@ -50,6 +66,7 @@ class Fit:
     parts: int = 0  # of all steps, over one process
     undivided: str | None = None  # why every batch is one part, where there is a reason
     taken: int = 0  # steps of all rates, this one's among them
+    spent: Spent = field(default_factory=Spent)
     ladder: list[dict[str, Any]] = field(default_factory=list)  # of each rate how far it came (lra.train.ladder)
 
 
@@ -86,7 +103,7 @@ def fit(
     if reached(out, enough):
         return out
     batches = parts_of_batches(trainee, settings, cut, after=done)
-    clock = Clock(out)
+    clock = Clock(out, paced=trainee.acc.device.type == "cpu")
     for number in range(done + 1, end + 1):
         with saver.held() if saver is not None else nullcontext():
             set_learning_rate(trainee.optimizer, learning_rate(number - 1, train))
@@ -132,20 +149,40 @@ def reached(out: Fit, enough: float | None) -> bool:
 
 
 class Clock:
-    """Seconds of training, which sees neither evaluations nor what is kept; told to a Fit when it is read."""
+    """Seconds of training, which sees neither evaluations nor what is kept; told to a Fit when it is read. paced: take
+    the machine's pace now and then, which it does not see either."""
 
-    def __init__(self, out: Fit) -> None:
-        self.out, self.start = out, (now() - out.seconds, time.process_time() - out.core_seconds)
+    EVERY = 5.0  # core-seconds from one look at the pace to the next, which takes a hundredth of one
+
+    def __init__(self, out: Fit, paced: bool = False) -> None:
+        self.out, self.pace = out, Pace(time.process_time) if paced else None
+        self.begin()
+
+    def begin(self) -> None:
+        self.start = now() - self.out.seconds, time.process_time() - self.out.core_seconds
 
     def read(self) -> None:
-        wall, cores = self.start
-        self.out.seconds, self.out.core_seconds = now() - wall, time.process_time() - cores
+        (wall, cores), out = self.start, self.out
+        seconds, core_seconds = now() - wall, time.process_time() - cores
+        out.spent.seconds += seconds - out.seconds
+        out.spent.core_seconds += core_seconds - out.core_seconds
+        out.seconds, out.core_seconds = seconds, core_seconds
+        if out.spent.core_seconds - out.spent.paced > self.EVERY:
+            self.look()
+
+    def look(self) -> None:
+        """Take the pace, for the core-seconds since it was taken last."""
+        if self.pace is not None and (since := self.out.spent.core_seconds - self.out.spent.paced) > 0:
+            self.out.spent.work += since * self.pace.rate(0.0)
+            self.out.spent.paced += since
+            self.begin()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
         self.read()
+        self.look()
         yield
-        self.start = now() - self.out.seconds, time.process_time() - self.out.core_seconds
+        self.begin()
 
 
 def parts_of_batches(trainee: Trainee, settings: Settings, cut: Cut, after: int = 0) -> Iterator[list[Part]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lra.console import say
 from lra.settings.schema import Settings
-from lra.train.fit import Diverged, Fit, Progress, Saver, Watch, enough_for, fit, reached
+from lra.train.fit import Diverged, Fit, Progress, Saver, Spent, Watch, enough_for, fit, reached
 from lra.train.state import State, Unfit, captured, restored
 
 SHOWN = {"step": 0, "valid_loss": 5, "valid_accuracy": 5, "core_seconds": 2}  # of a curve: decimals
@@ -62,7 +62,8 @@ def climb(
     """
     out = out if out is not None else Fit()
     if not settings.train.rates:
-        out.taken = since.facts["steps_done"] if since is not None else 0
+        if since is not None:
+            out.taken, out.spent = since.facts["steps_done"], Spent(**since.facts.get("spent", {}))
         return fit(trainee, settings, progress, out, saver, since)
     return Ladder(trainee, settings, progress, out, saver).climb(since)
 
@@ -161,7 +162,8 @@ class Ladder:
             "hand": state.facts,
             "others": facts,
         }
-        return State(tensors, {"steps_done": self.out.taken, "curve": state.facts["curve"], "ladder": said})
+        of_all = {"steps_done": self.out.taken, "spent": asdict(self.out.spent)}
+        return State(tensors, of_all | {"curve": state.facts["curve"], "ladder": said})
 
     def others(self) -> Iterator[tuple[int, State]]:
         """Those that may still be needed, but for the one that all began with."""
@@ -175,7 +177,7 @@ class Ladder:
             said = since.facts["ladder"]
             self.rung, self.at = said["rung"], said["at"]
             self.rates = [Rate(**rate) for rate in said["rates"]]
-            self.out.taken = since.facts["steps_done"]
+            self.out.taken, self.out.spent = since.facts["steps_done"], Spent(**since.facts.get("spent", {}))
             for i, facts in said["others"].items():
                 self.states[int(i)] = State(_below(since.tensors, f"{i}."), facts)
             return State(_below(since.tensors, "hand."), said["hand"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -71,6 +71,7 @@ def captured(trainee: Any, out: Any, watch: Any) -> State:
         streams = gather_object(streams)
     facts = {name: getattr(out, name) for name in COUNTS} | {
         "curve": out.curve,
+        "spent": asdict(out.spent),
         "running": watch.running,
         "unread": [float(x) for x in watch.unread],
         "optimizer": numbers,

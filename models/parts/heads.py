@@ -135,5 +135,9 @@ class MultiHead(nn.Module):
         y = getattr(self, name)(x)
         return y if self.short_conv is None else self.short_conv[name](zeroed(y, mask))
 
+    def state_floats(self, length: int) -> int:
+        """Keys and values of all positions."""
+        return 2 * self.heads * self.head_dim * length
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         raise NotImplementedError

@@ -29,7 +29,8 @@ class Ability(Task):
     this constructor, sets `symbols`, `num_classes` and, where answers are reported apart, `kinds`, and implements
     `draw`. sizes: of valid and test; training draws from a stream, of which item i is a function of the seed and i.
     No content is in two splits: an item that valid or test holds is drawn again. test_len: lengths of `twin`s that a
-    model is tested at besides, without having been trained there.
+    model is tested at besides, without having been trained there. items: so many of the stream's first are all that
+    there is to train on, over and over (as MAD has it); null: the stream has no end.
     """
 
     answers = "token"
@@ -46,6 +47,7 @@ class Ability(Task):
         sizes: tuple[int, int] = SIZES,
         seed: int = 0,
         test_len: Sequence[int] = (),
+        items: int | None = None,
         **common: Any,
     ) -> None:
         super().__init__(name, max_len, **common)
@@ -55,6 +57,7 @@ class Ability(Task):
         if len(sizes) != 2 or any(not whole(n) or n < 1 for n in sizes):
             raise DataError(f"task.sizes: {list(sizes)} is not two positive numbers (valid, test)")
         taken("seed", seed, (0, 2**61 - 1))
+        self.items = items if items is None else taken("items", items, (1, 2**24))
         self.options = {field: taken(field, value, self.ranges[field]) for field, value in options.items()}
         self.sizes, self.seed = tuple(sizes), seed
         self._levels: dict[str, tuple[float, float]] = {}
@@ -69,11 +72,13 @@ class Ability(Task):
         usual = inspect.signature(type(self).__init__).parameters
         apart = {k: v for k, v in self.options.items() if v != usual[k].default}
         length = () if self.max_len == self.standard_len else (str(self.max_len),)
-        return "-".join((usual["name"].default, *length, *(worded(k, v) for k, v in apart.items())))
+        some = () if self.items is None else (worded("items", self.items),)
+        return "-".join((usual["name"].default, *length, *(worded(k, v) for k, v in apart.items()), *some))
 
     def twin(self, length: int) -> Ability:
         """The same exam at another length. Raises DataError if it has none."""
-        return type(self)(name=self.name, max_len=length, sizes=self.sizes, seed=self.seed, **self.options)
+        same = {"name": self.name, "sizes": self.sizes, "seed": self.seed, "items": self.items, **self.options}
+        return type(self)(max_len=length, **same)
 
     def draw(self, source: Source, indices: np.ndarray, split: str) -> Drawn:
         """The items of `indices` (n,) of a split, from a source of n items."""
@@ -87,15 +92,16 @@ class Ability(Task):
                 self.max_len,
                 partial(self.draw, split=split),
                 held,
-                endless=split == "train",
+                endless=split == "train" and self.items is None,
             )
 
         test = items("test", 2, self.sizes[1])
         valid = items("valid", 1, self.sizes[0], test)
-        return {"train": items("train", 0, ENDLESS, valid, test), "valid": valid, "test": test}
+        return {"train": items("train", 0, self.items or ENDLESS, valid, test), "valid": valid, "test": test}
 
     def identity(self) -> Any:
-        return {"generator": VERSION, "sizes": self.sizes, "seed": self.seed, **self.options}
+        some = {} if self.items is None else {"items": self.items}
+        return {"generator": VERSION, "sizes": self.sizes, "seed": self.seed, **some, **self.options}
 
     def floor(self, reach: int, split: str = "test") -> float | None:
         """Exact share that the best rule gets right which knows the position and the tokens from -reach to +reach,

@@ -94,8 +94,8 @@ class Items:
         return np.unique(np.concatenate([np.empty(0, np.uint64), *(h.hashes for h in self.held)]))
 
     def drawn(self, indices: np.ndarray) -> Drawn:
-        """The items of indices (n,)."""
-        if self.endless:
+        """The items of indices (n,); of a fixed set also those behind it, from which rules learn that need more."""
+        if self.endless or (len(indices) and indices.max() >= self.count):
             return self.fresh(indices)
         return Drawn(*(part[indices] for part in self.all))
 

@@ -191,3 +191,23 @@ def test_a_gradient_that_is_all_of_companions_is_a_number() -> None:
     found = short._crossing([torch.tensor([[0.0], [1.0]])], torch.zeros(2, 1, dtype=torch.int64))
     assert 1 < found < float("inf")
     assert short._crossing([torch.tensor([[1.0], [0.0]])], torch.zeros(2, 1, dtype=torch.int64)) == 0
+
+
+def test_an_exam_by_distance_asks_how_far_back_an_answer_sees() -> None:
+    """Exactly, of windows and blocks; a memory that keeps no gradient counts by its values."""
+    words = ["task=needle", "task.max_len=64", *SHORT[2:]]
+    assert seen(*words, "model=window5") == {1: 1.0, 2: 0.5, 4: 0.0, 8: 0.0, 16: 0.0, 32: 0.0}
+    assert set(seen(*words, "model=identity").values()) == {0.0}
+    assert set(seen(*words, "model=transformer").values()) == {1.0}
+    far = seen(*words, "model=local", "model.mixer.block=16")
+    places = [round(i * 63 / 7) for i in range(8)]
+    for first, share in far.items():
+        pairs = [(p, p - d) for p in places for d in range(first, 2 * first) if p - d >= 0]
+        assert share == pytest.approx(sum(p // 16 == q // 16 for p, q in pairs) / len(pairs))
+    memory = seen(*words, "model=transformer_xl", "model.mixer.segment=8", "model.mixer.memory=8", "size.depth=1")
+    assert memory[8] > 0.3 and memory[16] < 0.02 and not memory[32], "the segment before is seen, to a piece"
+    assert asked("task=listops", "task.max_len=24", *SHORT[1:])["reach"] is None
+
+
+def seen(*words: str) -> dict[int, float]:
+    return {each["distance"]: each["share"] for each in asked(*words)["reach"]}

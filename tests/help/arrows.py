@@ -22,7 +22,7 @@ FLOORS = (
     ("results", "runner"),
     ("check",),
     ("measure", "ceilings", "ledger", "cost"),
-    ("treatments", "floors", "marks"),
+    ("treatments", "floors", "marks", "list"),
     ("record", "train", "data"),
     ("settings", "machine"),
     ("errors", "console", "names", "uncompiled"),

@@ -49,8 +49,10 @@ def _is_hydras(word: str) -> bool:
 
 @cache
 def _bodies(task: str, budget: str) -> DictConfig:
-    """What Hydra composes for a task, its interpolations as they stand, with a body that has no mixer yet."""
+    """What Hydra composes for a task, its interpolations as they stand, with a body that has no mixer yet
+    and nothing of a model's own."""
     found = compose._hydra([f"task={task}", f"budget={budget}"], [])
     OmegaConf.set_struct(found, False)
     del found.hydra, found.model.mixer
+    found.about, found.claims = {}, {}
     return found

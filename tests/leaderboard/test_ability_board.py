@@ -128,3 +128,41 @@ def test_check_covers_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "leaderboard.md: differs" in said and "figures/abilities-ability-float32-dark.svg: differs" in said
     assert "ability, float32, shift: results on different data" in said and "2 threads" not in said
+
+
+def test_capacity_and_reach_stand_beside_the_exams(tmp_path: Path) -> None:
+    """From stored answers over seeds; what the Jacobian lets through behind the bar; null where nothing is known."""
+    for seed in range(3):
+        scored.capable(tmp_path, "linear", 8.0, seed=seed, state_floats=4224)
+        scored.capable(tmp_path, "transformer", 1e4, seed=seed, state_floats=16_384)
+    scored.run(tmp_path, "local", 0.1, "recall", config=scored.config("recall"))
+    shares = [{"distance": 1 << i, "share": 1.0 if i < 3 else 0.0} for i in range(5)]
+    far = {"word": "distance", "starts": (1, 2, 4, 8, 16), "contract": {"broken": {}, "blind": 0.0, "reach": shares}}
+    scored.capable(tmp_path, "local", 0.1, "needle", **far)
+    shown = abilities.boards(load(tmp_path))
+    (board,) = shown
+    assert [(c.title, c.asks) for c in board.extents] == [
+        ("Needle: reach", "how far back"), ("Recall: capacity", "how many pairs")
+    ]  # fmt: skip
+    reach, pairs = board.extents
+    assert re.fullmatch(r"6(\.\d)? \[[56](\.\d)?, [67](\.\d)?\]", board.text("linear", pairs))
+    assert board.text("transformer", pairs) == ">=32" and board.text("local", pairs) == "-"
+    assert board.text("local", reach) == "<1 | 6.1" and board.counts("local") == "0 of 2"
+    rows = {(r["model"], r["row"]): r for r in csv.DictReader(io.StringIO(csv_format.render([], shown)))}
+    one, whole, seen = rows["linear", "recall"], rows["transformer", "recall"], rows["local", "needle"]
+    assert one["capacity_of"] == "pairs" and 5 < float(one["capacity_low"]) < float(one["capacity"]) < 8
+    assert (whole["capacity"], whole["capacity_high"], whole["state_floats"]) == (">=32", "", "16384")
+    assert (seen["capacity"], float(seen["sight"])) == ("<1", pytest.approx(4 * 2**0.6, rel=1e-3))
+    assert rows["local", "recall"]["capacity"] == ""
+    text = page.render([], {}, shown)
+    Reader(text)
+    assert "16,384 floats of state" in text and "capacity 6" in text and "by its Jacobian 6.1 tokens back" in text
+    for shown_as in (markdown.render([], shown), terminal.render([], 200, shown), latex.render([], shown)):
+        assert "reach" in shown_as and "32" in shown_as and "Jacobian" in shown_as
+
+
+def test_seeds_on_other_items_have_no_capacity_together(tmp_path: Path) -> None:
+    scored.capable(tmp_path, "linear", 8.0)
+    assert load(tmp_path).abilities.capacity[0].seeds == 1
+    scored.capable(tmp_path, "linear", 8.0, seed=1, sequences=200)
+    assert load(tmp_path).abilities.capacity[0] is None

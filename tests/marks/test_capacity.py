@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lra.marks import capacity as module
-from lra.marks.capacity import LEVEL, capacity, crossing
+from lra.marks.capacity import LEVEL, Capacity, capacity, crossing, octaves, sight
 
 STARTS = (2, 4, 8, 16)
 
@@ -44,7 +44,7 @@ def test_from_answers() -> None:
     assert (
         found.value == pytest.approx(6.0, rel=0.1)
         and found.low < 6.0 < found.high
-        and found.words == f"{found.value:.3g}"
+        and found.words == f"{found.value:.2g}"
     )
     assert capacity(STARTS, [np.ones(len(kinds), bool)], kinds, clusters, (0.0, 1.0)).words == ">=16"
     assert capacity(STARTS, [np.zeros(len(kinds), bool)], kinds, clusters, (0.0, 1.0)).words == "<2"
@@ -74,3 +74,27 @@ def test_the_interval_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
         found = capacity(STARTS, [right], kinds, clusters, (0.0, 1.0))
         held += (found.low is None or found.low <= truth) and (found.high is None or truth <= found.high)
     assert 88 <= held <= 100
+
+
+def test_what_octaves_are() -> None:
+    assert octaves(["pairs 2", "pairs 4", "pairs 8"]) == ("pairs", [2, 4, 8])
+    assert octaves(["distance 1", "distance 4", "distance 8"]) == ("distance", [1, 4, 8])
+    for kinds in (
+        ["pairs 2", "pairs 4"], ["hops 1", "hops 2", "hops 4"], ["pairs 2", "pairs 3", "pairs 4"], ["pairs 0"] * 3,
+        ["pairs 4", "pairs 2", "pairs 8"], ["pairs 2", "pairs 4", "distance 8"], ["all"], [], ["pairs 2", "x", "y"],
+    ):  # fmt: skip
+        assert octaves(kinds) is None, kinds
+
+
+def test_words() -> None:
+    assert (Capacity(12.34, 9.2, None).words, Capacity(12.34, 9.2, None).between) == ("12", "[9.2, …]")
+    assert (Capacity(1234.5, 999.6, 2000).words, Capacity(1234.5, 999.6, 2000).between) == ("1,234", "[1,000, 2,000]")
+
+
+def test_sight_is_what_a_model_would_reach_that_is_right_where_it_sees() -> None:
+    def seen(*shares: float) -> Capacity | None:
+        return sight([{"distance": 1 << i, "share": share} for i, share in enumerate(shares)])
+
+    assert seen(1, 1, 0.8, 0).value == pytest.approx(2**2)
+    assert seen(1, 1, 1, 1).words == ">=8" and seen(0, 0).words == "<1"
+    assert seen() is None and sight([{"distance": 2, "share": 1.0}, {"distance": 1, "share": 1.0}]) is None

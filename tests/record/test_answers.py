@@ -68,7 +68,9 @@ def test_many_answers_of_a_sequence_are_kept_small_and_read_back_the_same() -> N
         for predictions in (labels, rng.integers(classes, size=len(clusters)), np.full_like(labels, classes - 1)):
             kept = answers.packed(predictions, labels, clusters, labels % 2)
             found = answers.arrays(kept)
-            assert all(np.array_equal(a, b) for a, b in zip(found, (predictions, labels, clusters), strict=True))
+            assert all(
+                np.array_equal(a, b) for a, b in zip(found, (predictions, labels, clusters, labels % 2), strict=True)
+            )
         plain = io.BytesIO()
         np.savez_compressed(plain, labels=labels.astype(np.uint16 if classes > 256 else np.uint8))
         learnt = answers.packed(labels, labels, clusters)
@@ -88,3 +90,17 @@ def test_differences_and_numbers_of_answers_that_fit_no_labels_are_refused() -> 
             answers.arrays(saved(**(one | other)))
     with pytest.raises(ValueError, match="without the labels"):
         answers.arrays(saved(differences=one["differences"]))
+
+
+def test_answers_apart_are_those_of_the_same_items(tmp_path: Path) -> None:
+    labels, clusters = np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1])
+    for name, kinds in (("a", [0, 2, 2, 0]), ("b", [0, 2, 2, 0]), ("c", [0, 0, 2, 2]), ("d", None)):
+        kept = answers.packed(np.array([0, 1, 0, 0]), labels, clusters, kinds)
+        (tmp_path / name).write_bytes(kept)
+    found, path = answers.Answers(), {name: str(tmp_path / name) for name in "abcd"}
+    right, kinds, sequences = found.apart([path["a"], path["b"]])
+    assert right.tolist() == [[True, True, False, True]] * 2
+    assert kinds.tolist() == [0, 2, 2, 0] and sequences.tolist() == [0, 0, 1, 1]
+    assert found.apart([path["a"], path["c"]]) is found.apart([path["d"]]) is found.apart([None]) is None
+    (tmp_path / "e").write_bytes(saved(predictions=[1, 1], labels=[1, 1], kinds=[-1, 0]))
+    assert found.apart([str(tmp_path / "e")]) is None and "kinds -1 to 0" in found.broken[str(tmp_path / "e")]

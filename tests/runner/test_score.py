@@ -41,6 +41,7 @@ def test_a_run_over_four_rates(tmp_path: Path) -> None:
     taken = next(r for r in record.ladder if r["steps"] == 10)
     assert taken["curve"]["step"] == [p["step"] for p in record.curve] == [3, 4, 6, 8, 10]
     assert record.steps_done == record.steps_budget == 10
+    assert record.state_floats == 2 * 12 * 16, "keys and values of one layer"
     score, exam = record.score, build.task(compose.config(["task=shift", "task.max_len=12", "task.by=3"]))
     assert (score["floor"], score["ceiling"]) == (exam.floor(2), 1.0) == exam.levels("test")
     assert score["test"] == pytest.approx((record.accuracy_test - score["floor"]) / (1 - score["floor"]))

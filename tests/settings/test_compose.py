@@ -23,7 +23,7 @@ RECIPES = [p for p in sorted((CONFIGS / "recipe").glob("*/*/*.yaml")) if p.stem 
 BUDGETS = [b for b in words.choices("budget") if not (CONFIGS / "recipe" / b).is_dir()]
 
 
-ABILITIES = {p.stem for p in (ROOT / "tasks" / "ability").glob("*.py")}
+ABILITIES = {task for task in TASKS if (ROOT / "tasks" / "ability" / f"{task.split('_')[0]}.py").is_file()}
 TOO_NARROW = {("pathx256", "chordmixer")}  # a track for every doubling of the length
 
 
@@ -36,7 +36,8 @@ def test_every_task_composes_in_every_budget(task: str, budget: str) -> None:
     exam = build.task(cfg)
     assert cfg.budget == budget and exam.name == task
     assert exam.vocab_size > 2 and exam.num_classes >= 2 and len(exam.vocabulary) == 16
-    assert cfg.train.warmup_steps <= max(cfg.train.steps, 8000) and cfg.train.eval_every <= cfg.train.steps
+    train = cfg.train.of_steps(1000 if cfg.train.steps is None else cfg.train.steps)
+    assert train.warmup_steps <= max(train.steps, 8000) and train.eval_every <= train.steps
 
 
 # What a model is told of a task is its sizes; those of one family have the same.
@@ -182,6 +183,20 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
 def test_only_departures_name_a_variant() -> None:
     cfg = compose.config(["task=listops", "model=transformer", "seed=3", "train.steps=7", "wandb.mode=offline"])
     assert list(cfg.variant) == ["train.steps=7"]
+
+
+def test_what_the_row_of_an_ability_says_is_no_variant() -> None:
+    words = [
+        "task=recall",
+        "budget=ability",
+        "task.pairs=4",
+        "task.max_len=48",
+        "task.test_len=[96]",
+        "train.steps=1000",
+    ]
+    cfg = compose.config(words)
+    assert build.task(cfg).row == "recall-48-pairs4"
+    assert list(cfg.variant) == ["task.test_len=[96]", "train.steps=1000"]
 
 
 def test_several_values_are_a_sweep(tmp_path: Path) -> None:

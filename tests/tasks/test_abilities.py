@@ -149,6 +149,19 @@ def test_a_stream_takes_no_memory_and_has_no_whole() -> None:
     assert (test[-1].documents[0] == test[4].documents[0]).all()
 
 
+def test_so_many_items_are_the_first_of_the_stream() -> None:
+    some, stream = Shift(items=5, sizes=(4, 4)), Shift(sizes=(4, 4))
+    train = some.split("train")
+    assert not train.endless and len(train) == 5 and some.row == "shift-items5"
+    assert np.array_equal(train.all.tokens, stream.split("train").drawn(np.arange(5)).tokens)
+    further = train.drawn(np.arange(9)).tokens  # of which rules learn
+    assert np.array_equal(further, stream.split("train").drawn(np.arange(9)).tokens)
+    assert some.twin(20).items == 5 and some.identity() == {"items": 5} | stream.identity()
+    for items in (0, 2.5, True):
+        with pytest.raises(DataError, match=r"^task\.items: "):
+            Shift(items=items)
+
+
 def test_items_of_neighbouring_numbers_and_seeds_share_nothing() -> None:
     """Tokens agree as often as chance has it, across items, seeds and splits."""
     tasks = [Shift(values=2, seed=s, sizes=(300, 300)) for s in (0, 1, 4)]
@@ -164,6 +177,17 @@ def test_the_yaml_is_the_exam_itself(name: str) -> None:
     task = build.task(compose.config([f"task={name}"]))
     assert task.row == name and task.fingerprint() == TASKS[name]().fingerprint()
     assert task.describe()["found"] and task.notes()["disjoint"] == "by content"
+
+
+def test_every_exam_has_its_paragraph_and_every_command_composes() -> None:
+    text = (ROOT / "docs" / "abilities.md").read_text()
+    for task in TASKS:
+        assert f"**{task}**" in text, task
+    for line in text.split("```sh")[1].split("```")[0].splitlines():
+        words = line.split("#")[0].split()
+        if words[2:3] == ["lra"]:
+            chosen = {word.split("=")[0]: word.split("=", 1)[1].split(",")[0] for word in words[3:]}
+            compose.config([f"{key}={value}" if "[" not in value else f"{key}=[128]" for key, value in chosen.items()])
 
 
 def test_rows_and_fingerprints_tell_options_apart() -> None:

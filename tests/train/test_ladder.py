@@ -146,8 +146,10 @@ class Saver:
         return nullcontext()
 
 
-@pytest.mark.parametrize("words", [LADDER, (*LADDER[:-1], "task.values=2", "train.stop_at=0.05")])
-@pytest.mark.parametrize("model", ["transformer", "performer"])
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [(LADDER, "performer"), ((*LADDER[:-1], "task.values=2", "train.stop_at=0.05"), "transformer")],
+)
 def test_it_goes_on_from_every_state(words: tuple[str, ...], model: str) -> None:
     """Also in the middle of a rung, at its end, and between a state and the look at valid that follows it."""
     asked = settings(*words, "size.dropout=0.1", f"model={model}")
@@ -155,6 +157,11 @@ def test_it_goes_on_from_every_state(words: tuple[str, ...], model: str) -> None
     whole = run(asked, saver)
     numbers = [state.facts["steps_done"] for state in saver.states]
     assert numbers == list(range(1, whole[1].taken + 1))
+    spent = [state.facts["spent"]["core_seconds"] for state in saver.states]
+    own = sum(rung["curve"]["core_seconds"][-1] for rung in whole[1].ladder)
+    assert spent == sorted(spent) and 0 < spent[0] < spent[-1] <= whole[1].spent.core_seconds
+    assert whole[1].spent.core_seconds == pytest.approx(own, abs=0.03)
+    assert whole[1].spent.pace > 1e8 and whole[1].spent.paced <= whole[1].spent.core_seconds
     for at in [1, 4, 9, 13, len(numbers) - 1, len(numbers)]:
         other = run(asked, since=saver.states[at - 1])
         same(whole, other)
@@ -162,6 +169,7 @@ def test_it_goes_on_from_every_state(words: tuple[str, ...], model: str) -> None
             {**r, "curve": r["curve"]["valid_accuracy"]} for r in whole[1].ladder
         ]
         assert other[1].taken == whole[1].taken
+        assert other[1].spent.core_seconds >= spent[at - 1]
 
 
 def test_a_state_of_something_else_is_refused() -> None:
