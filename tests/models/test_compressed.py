@@ -40,6 +40,11 @@ def test_the_layer_equals_the_equation(length: int, by: str) -> None:
     assert_twin(layer, partial(equation, factor=3, by=by), 15, length)
 
 
+def test_a_factor_of_one_compresses_nothing() -> None:
+    torch.manual_seed(0)
+    assert_twin(Compressed(15, 3, 9, qkv_dim=12, factor=1), partial(equation, factor=1, by="conv"), 15, 9)
+
+
 def test_it_starts_as_convolutions_do() -> None:
     torch.manual_seed(0)
     taps = Compressed(64, 2, 50, factor=4).taps["key"].detach()

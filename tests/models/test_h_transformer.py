@@ -62,6 +62,16 @@ def test_levels_are_joined_whatever_their_scores() -> None:
     assert_twin(layer, partial(equation, block=2), 6, 19, single=1e-4)
 
 
+def test_padding_is_no_score_to_be_relative_to() -> None:
+    """Of scores that are all -200, the largest is -200, and not the 0 of a key that is not there."""
+    layer = HTransformer(4, 1, 19, block=2)
+    with torch.no_grad():
+        for name, by in (("query", -100.0), ("key", 1.0), ("value", 1.0), ("out", 1.0)):
+            getattr(layer, name).weight.copy_(torch.eye(4) * by)
+    y = layer(torch.ones(1, 19, 4), torch.arange(19)[None] < 11)
+    torch.testing.assert_close(y[0, :11], torch.ones(11, 4))
+
+
 def test_one_block_is_full_attention() -> None:
     torch.manual_seed(0)
     layer = HTransformer(6, 2, 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -68,8 +69,11 @@ def test_places_are_uniform_and_drawn_again_when_asked() -> None:
     before = layer.places.clone()
     layer.at_step(1)
     assert torch.equal(layer.places, before)
+    twin = copy.deepcopy(layer)
     layer.at_step(2)
-    assert not torch.equal(layer.places, before)
+    torch.rand(3)
+    twin.at_step(2)
+    assert not torch.equal(layer.places, before) and torch.equal(twin.places, layer.places)
 
 
 def test_bad_options_are_told() -> None:
