@@ -47,6 +47,14 @@ def test_a_query_without_features_gets_zeros() -> None:
     assert not layer(torch.rand(1, 8, 4), torch.ones(1, 8, dtype=torch.bool)).any()
 
 
+def test_what_is_near_nothing_is_divided_by_the_bound() -> None:
+    torch.manual_seed(0)
+    layer = CosFormer(15, 3, 20, qkv_dim=12)
+    with torch.no_grad():
+        layer.query.weight.mul_(1e-8)
+    assert_twin(layer, equation, 15, 20, awake=0.0)
+
+
 def test_in_float32_at_16384() -> None:
     torch.manual_seed(0)
     assert_long(CosFormer(16, 1, 16_384), 16)

@@ -86,7 +86,8 @@ def test_in_float32_at_16384() -> None:
     assert_long(HTransformer(4, 1, 16_384), 4)
 
 
-def test_bad_options_are_told() -> None:
+def test_the_least_block_and_bad_options() -> None:
+    assert_twin(HTransformer(6, 2, 5, block=1), partial(equation, block=1), 6, 5)
     with pytest.raises(ValueError, match="model.mixer.block: 0 is not above 0"):
         HTransformer(16, 2, 40, block=0)
 
