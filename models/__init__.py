@@ -38,6 +38,7 @@ What a model may ask of training, and needs no registration for:
     self.extra_loss = scalar                   set in `forward` while training, already weighted: it is added to
                                                what is differentiated and is no part of the loss that is reported;
                                                a mean over examples, or the model couples them
+    idle_parameters = n                        of a module: how many of its parameters a token does not meet
     couples_examples = True                    of a class: while training, examples of a batch see each other (a
                                                batch norm is known without it), so that the batch stays whole
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
 from lra.models.parts.factory import build
+from lra.models.parts.pma import AttentionPooling
 from lra.models.parts.tiles import wide
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
-POOLINGS = ("cls", "mean", "last", "max")
+POOLINGS = ("cls", "mean", "last", "max", "pma")
 ANSWERS = ("sequence", "token", "middle", "last")
 
 
@@ -84,6 +85,8 @@ class Classifier(nn.Module):
     `pooling="cls"` prepends a learned vector, zero at first, which takes position 0 (spec 0.4);
     the stack then sees L + 1 positions. `max_len` is the longest document, without it.
 
+    `pooling="pma"` asks for the states with a learned vector (`parts.pma`), which any model can.
+
     `pixels=(mean, deviation)` takes the tokens of an image for the numbers that they are (`Intensities`), as most
     papers after the first did, in place of 256 words.
 
@@ -121,7 +124,7 @@ class Classifier(nn.Module):
             raise ValueError(f"documents: {documents} is not 1 or 2")
         if answers not in ANSWERS:
             raise ValueError(f"answers: {answers!r} is not one of {', '.join(ANSWERS)}")
-        if answers != "sequence" and (documents != 1 or pooling == "cls"):
+        if answers != "sequence" and (documents != 1 or pooling in ("cls", "pma")):
             raise ValueError(
                 "answers: at positions they need one document and model.pooling=mean, which is then unused"
             )
@@ -164,6 +167,7 @@ class Classifier(nn.Module):
             dropout=dropout,
             checkpoint=checkpoint,
         )
+        self.pma = AttentionPooling(dim, heads, qkv_dim) if pooling == "pma" else None
         self.head = nn.Sequential(
             nn.Linear(dim * (4 if documents == 2 else 1), mlp_dim),
             nn.ReLU(),
@@ -203,7 +207,8 @@ class Classifier(nn.Module):
         if self.answers != "sequence":
             x = self.stack(self.dropout(x), mask)
             return x if self.answers == "token" else read_at(x, mask, self.answers)
-        return pool(self.stack(self.dropout(x), mask), mask, self.pooling)
+        x = self.stack(self.dropout(x), mask)
+        return pool(x, mask, self.pooling) if self.pma is None else self.pma(x, mask)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         if self.documents == 1:

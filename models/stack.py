@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
 from lra.models.parts.layers import through
+from lra.models.parts.switch import SwitchFeedForward
+
+FFNS = ("dense", "switch")
 
 
 class FeedForward(nn.Module):
@@ -32,17 +35,20 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """x + Dropout(Mixer(LN(x))), then x + FeedForward(LN(x))."""
+    """x + Dropout(Mixer(LN(x))), then x + FeedForward(LN(x)); mlp: another one, which is told of the mask."""
 
-    def __init__(self, mixer: nn.Module, dim: int, mlp_dim: int, dropout: float) -> None:
+    def __init__(
+        self, mixer: nn.Module, dim: int, mlp_dim: int, dropout: float, mlp: SwitchFeedForward | None = None
+    ) -> None:
         super().__init__()
         self.mixer_norm, self.mlp_norm = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
-        self.mixer, self.mlp = mixer, FeedForward(dim, mlp_dim, dropout)
-        self.dropout = Dropout(dropout)
+        self.mixer, self.mlp = mixer, FeedForward(dim, mlp_dim, dropout) if mlp is None else mlp
+        self.dropout, self.masked = Dropout(dropout), mlp is not None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.dropout(self.mixer(self.mixer_norm(x), mask))
-        return x + self.mlp(self.mlp_norm(x))
+        n = self.mlp_norm(x)
+        return x + (self.mlp(n, mask) if self.masked else self.mlp(n))
 
 
 class ResidualStack(nn.Module):
@@ -51,6 +57,8 @@ class ResidualStack(nn.Module):
     `mixer(layer=i, shared=d)` makes the mixer of layer i. With `checkpoint`, each layer's
     activations are computed again in the backward pass instead of kept (Chen et al. 2016,
     arXiv 1604.06174): memory O(depth x L x D) for the layer inputs plus one layer's inside.
+
+    ffn: "dense", or "switch" (`parts.switch`) with its `experts` and `capacity`. Raises ValueError for another one.
     """
 
     def __init__(
@@ -61,10 +69,21 @@ class ResidualStack(nn.Module):
         mlp_dim: int,
         dropout: float = 0.0,
         checkpoint: bool = False,
+        ffn: str = "dense",
+        experts: int = 4,
+        capacity: float | None = None,
     ) -> None:
         super().__init__()
+        if ffn not in FFNS:
+            raise ValueError(f"model.stack.ffn: {ffn!r} is not one of {', '.join(FFNS)}")
         shared: dict = {}
-        self.layers = nn.ModuleList(Layer(mixer(layer=i, shared=shared), dim, mlp_dim, dropout) for i in range(depth))
+
+        def layer(i: int) -> Layer:
+            made = mixer(layer=i, shared=shared)
+            switch = SwitchFeedForward(dim, mlp_dim, dropout, experts, capacity) if ffn == "switch" else None
+            return Layer(made, dim, mlp_dim, dropout, switch)
+
+        self.layers = nn.ModuleList(layer(i) for i in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.checkpoint = checkpoint
 

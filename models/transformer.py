@@ -3,20 +3,51 @@
 Time O(L^2 D). Memory O(L D) where a fused kernel exists (CPU, CUDA), although the time stays
 quadratic. No departure from the paper; `causal` is its decoder's mask (section 3.2.3), and `conv_kernel`, which it
 does not have, a convolution of each channel of Q, K and V over neighbours (So et al. 2021, arXiv 2109.08668,
-section 4; there causal, here to either side by halves): both to see what a model lacks without them.
+section 4; there causal, here to either side by halves): both to see what a model lacks without them. `persistent` are
+keys and values that are learned, of each head, and that every query sees besides (Sukhbaatar et al. 2019, arXiv
+1907.01470); there they replace the feed-forward layers, which the common stack keeps.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lra.models.parts.heads import MultiHead, all_real, zeroed
 from lra.models.parts.softmax import attend, path
 
 
 class FullAttention(MultiHead):
-    """softmax(Q K^T / sqrt(E)) V over the real keys, by `scaled_dot_product_attention`."""
+    """softmax(Q K^T / sqrt(E)) V over the real keys, by `scaled_dot_product_attention`.
+
+    persistent: how many learned keys there are besides. Raises ValueError if it is below 0, or not 0 with `causal`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        max_len: int,
+        qkv_dim: int | None = None,
+        dropout: float = 0.0,
+        rotary: bool = False,
+        bias: bool = False,
+        conv_kernel: int | None = None,
+        causal: bool = False,
+        persistent: int = 0,
+    ) -> None:
+        super().__init__(dim, heads, max_len, qkv_dim, dropout, rotary, bias, conv_kernel, causal)
+        if persistent < 0:
+            raise ValueError(f"model.mixer.persistent: {persistent} is not 0 or more")
+        if persistent and causal:
+            raise ValueError(f"model.mixer.persistent: {persistent} is not possible with causal")
+        self.persistent_key = self.persistent_value = None
+        if persistent:
+            shape = (heads, persistent, self.head_dim)
+            # Both times the square root of what they are divided by, so that they learn faster.
+            self.persistent_key = nn.Parameter(torch.randn(shape) * self.head_dim**-0.5)
+            self.persistent_value = nn.Parameter(torch.randn(shape) * persistent**-0.5)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         # A weight of zero does not stop a NaN in the padding.
@@ -28,4 +59,11 @@ class FullAttention(MultiHead):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         keys = None if all_real(mask) else mask[:, None, None, :]
-        return attend(q, k, v, keys, self.drops(q), causal=self.causal)
+        if self.persistent_key is not None:
+            count = self.persistent_key.shape[1]
+            k, v = (
+                torch.cat((own.to(t.dtype).mul(size**0.5).expand(len(t), -1, -1, -1), t), 2)
+                for own, size, t in ((self.persistent_key, self.head_dim, k), (self.persistent_value, count, v))
+            )
+            keys = None if keys is None else F.pad(keys, (count, 0), value=True)
+        return attend(q, k, v, keys, self.drops(q, k.shape[2]), causal=self.causal)

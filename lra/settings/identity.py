@@ -25,7 +25,7 @@ TOLD = ("task.sizes", "task.seed", "task.test_len")  # which the row of an abili
 # CLASS.KEY of arguments that came to a class of ours after 0.1, with the value that means what was done before. Of the
 # class, because the same word and value may say something else to another one.
 LATER: Mapping[str, Any] = {
-    "FullAttention.conv_kernel": None, "FullAttention.causal": False,
+    "FullAttention.conv_kernel": None, "FullAttention.causal": False, "FullAttention.persistent": 0,
     "LinearAttention.conv_kernel": None, "LinearAttention.causal": False,
     "Classifier.pixels": None,
 }  # fmt: skip

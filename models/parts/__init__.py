@@ -18,5 +18,10 @@ recurrent  two directions, gates and norms of mixers with a matrix for a memory
 decay      linear attention with a decay, one a head or one a channel
 delta      the delta rule
 chunks     how these cut the length
+cross      attention from one set of vectors to another
+pma        pooling by attention
+squared    attention by the square of a ReLU
+taps       a short convolution whose taps are another at each position
+switch     experts in place of a feed-forward layer
 short_conv a short convolution of each channel by itself
 """

@@ -24,6 +24,16 @@ def zeroed(x: Tensor, mask: Tensor) -> Tensor:
     return x if all_real(mask) else x.masked_fill(~mask.unsqueeze(-1), 0)
 
 
+def real_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the real positions: scores (B, L, ...), mask (B, L) -> the same, zeros elsewhere, in float32 at
+    least; an example without any has zeros alone."""
+    scores = scores.to(wide(scores.dtype))
+    if all_real(mask):
+        return scores.softmax(1)
+    gone = ~mask.view(*mask.shape, *[1] * (scores.dim() - 2))
+    return scores.masked_fill(gone, torch.finfo(scores.dtype).min).softmax(1).masked_fill(gone, 0)
+
+
 def real_first(mask: Tensor) -> Tensor:
     """Positions with the real ones in front, each kind in its order: mask (B, L) -> (B, L) int64."""
     return (~mask).int().argsort(dim=1, stable=True)

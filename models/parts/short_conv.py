@@ -85,6 +85,23 @@ class ShortConv(nn.Module):
         return _ShortConv.apply(x, self.weight, self.bias, self.reverse, self.silu)
 
 
+def centred_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """x (B, L, D), zero at padding, weight (D, K), K odd -> sum_j w_j x_{t + j - K // 2}, (B, L, D).
+
+    It is the convolution above of what comes K // 2 positions later.
+    """
+    half = weight.shape[1] // 2
+    later = torch.nn.functional.pad(x, (0, 0, 0, half))
+    return _ShortConv.apply(later, weight.flip(1), None, False, False)[:, half:]
+
+
+def odd_kernel(field: str, kernel: int) -> int:
+    """The kernel; ValueError if it has no middle."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"model.mixer.{field}: {kernel} is not odd and above 0")
+    return kernel
+
+
 class BothWays(nn.Module):
     """(B, L, D) -> (B, L, D): the first half of the channels looks back, the second ahead, without SiLU.
 

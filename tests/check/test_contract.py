@@ -20,9 +20,12 @@ LENGTH = 600
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
 POINTS = {name: point for name, point in points().items() if name != "reach"}  # nothing can break there
 # Quadratic by their definition, L^1.5, one layer more with every doubling, or with a logarithm of Fourier transforms.
-FOURIER = ("s4d", "s4d_block", "sgconv", "longconv", "hyena", "fnet")
+FOURIER = ("s4d", "s4d_block", "sgconv", "longconv", "hyena", "fnet", "lambda_global")
+QUADRATIC = ("transformer", "synthesizer", "chordmixer", "blockwise", "compressed", "evolved", "gau", "kvt", "lsra")
+QUADRATIC += ("span_conv", "switch_transformer", "transformer_sanm")
+ROOT = ("sparse", "axial", "routing")
 FULL_LATER = ("sparse", "chordmixer")  # what they look at still grows at 512
-BOUNDS = {"transformer": None, "synthesizer": None, "chordmixer": None, "sparse": 1.6, **dict.fromkeys(FOURIER, 1.25)}
+BOUNDS = {**dict.fromkeys(QUADRATIC), **dict.fromkeys(ROOT, 1.6), **dict.fromkeys(FOURIER, 1.25)}
 
 
 @cache

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.check.subject import difference
+from tests.help.paper import Slow, leaves, results, wake
 
 Q = 32  # positions of a chunk
 LENGTHS = (1, 2, Q - 1, Q, Q + 1, 3 * Q + 5)
@@ -32,6 +33,45 @@ def defaults(cls: type) -> dict[str, object]:
 def tagged(layer: nn.Module) -> dict[str, dict[str, float]]:
     """What each parameter asks of the optimizer, of those that ask."""
     return {name: p.lra for name, p in layer.named_parameters() if hasattr(p, "lra")}
+
+
+def assert_twin(
+    layer: nn.Module,
+    slow: Slow,
+    dim: int,
+    length: int,
+    *,
+    single: float = 1e-5,
+    double: float = 1e-11,
+    tiny: float = 0.1,
+    awake: float = 0.2,
+) -> None:
+    """`layer`, moved from where it starts, in float32 and in float64 against `slow` (w, x, mask) in float64, which is
+    given zeros at padding: output and each gradient apart by the audit's measure, under every kind of mask.
+
+    What cancels (a gradient through a single key, say) is held to `tiny` of the largest instead.
+    """
+    wake(layer, by=awake)
+    mask, w, names = masks(length), leaves(layer), [name for name, _ in layer.named_parameters()]
+    x = torch.randn(len(mask), length, dim, generator=torch.Generator().manual_seed(length))
+
+    def found(run: Callable[[Tensor], Tensor], dtype: torch.dtype, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        leaf = x.to(dtype).requires_grad_()
+        gone = ~mask[..., None]
+        return results(run(leaf).masked_fill(gone, 0), ~gone, {"x": leaf} | parameters)
+
+    exact = found(lambda x: slow(w, x.masked_fill(~mask[..., None], 0), mask), torch.float64, {n: w[n] for n in names})
+    least = tiny * max(float(t.detach().abs().max()) for t in exact.values())
+    for module, dtype, bound in (
+        (layer, torch.float32, single),
+        (copy.deepcopy(layer).double(), torch.float64, double),
+    ):
+        ours = found(lambda x, module=module: module(x, mask), dtype, dict(module.named_parameters()))
+        for what, expected in exact.items():
+            expected = expected.detach()
+            most = float(expected.abs().max())
+            error = difference(ours[what].detach().double(), expected) * most / max(most, least, 1e-12)
+            assert error < bound, f"{what}: {error:.1e} in {dtype} at {length}"
 
 
 def assert_long(layer: nn.Module, dim: int, length: int = 16_384, bound: float = 1e-5) -> None:

@@ -240,7 +240,7 @@ def test_a_mixer_is_told_the_facts() -> None:
     ("options", "words"),
     [
         ({"position": "absolute"}, r"model\.position: 'absolute' is not one of learned, "),
-        ({"pooling": "sum"}, r"model\.pooling: 'sum' is not one of cls, mean, last, max"),
+        ({"pooling": "sum"}, r"model\.pooling: 'sum' is not one of cls, mean, last, max, pma"),
         ({"documents": 3}, "documents: 3 is not 1 or 2"),
         ({"answers": "span"}, "answers: 'span' is not one of sequence, token, middle, last"),
         ({"answers": "middle", "pooling": "cls"}, "answers: at positions"),

@@ -6,16 +6,36 @@ from inspect import Parameter, signature
 
 import pytest
 
+from lra.models.axial import Axial
 from lra.models.bigbird import BigBird
+from lra.models.blockwise import Blockwise
+from lra.models.clustered import Clustered
+from lra.models.compressed import Compressed
+from lra.models.cosformer import CosFormer
+from lra.models.evolved import EvolvedStack
+from lra.models.fastformer import Fastformer
+from lra.models.gau import GAU
+from lra.models.h_transformer import HTransformer
+from lra.models.hamburger import Hamburger
+from lra.models.isab import ISAB
+from lra.models.kvt import KVT
+from lra.models.lambda_network import Lambda
 from lra.models.linear import LinearAttention
 from lra.models.linformer import Linformer
 from lra.models.local import Local
 from lra.models.longformer import Longformer
+from lra.models.luna import Luna, LunaStack
 from lra.models.nystromformer import Nystromformer
+from lra.models.parts.switch import SwitchFeedForward
 from lra.models.performer import Performer
 from lra.models.reformer import LSHAttention, ReversibleStack
+from lra.models.routing import Routing
+from lra.models.short_conv import ShortConvolution
 from lra.models.sinkhorn import SinkhornAttention
+from lra.models.skyformer import Skyformer
+from lra.models.span_conv import SpanConv
 from lra.models.sparse import Sparse
+from lra.models.squeeze_excite import SqueezeExcite
 from lra.models.stack import ResidualStack
 from lra.models.synthesizer import Synthesizer
 from lra.models.transformer import FullAttention
@@ -32,7 +52,7 @@ COMMON = {
     "bias": False,
 }
 OWN = {
-    "transformer": (FullAttention, {"conv_kernel": None, "causal": False}),
+    "transformer": (FullAttention, {"conv_kernel": None, "causal": False, "persistent": 0}),
     "linear": (LinearAttention, {"conv_kernel": None, "causal": False}),
     "bigbird": (
         BigBird,
@@ -52,13 +72,34 @@ OWN = {
     "performer": (Performer, {"features": 256, "kernel": "softmax", "hyperbolic": False, "redraw": "never"}),
     "reformer": (LSHAttention, {"chunk": 64, "rounds": 2, "redraw": "never"}),
     "reformer-stack": (ReversibleStack, {"feed_forward_chunks": 1}),
-    "stack": (ResidualStack, {"checkpoint": False}),
+    "stack": (ResidualStack, {"checkpoint": False, "ffn": "dense", "experts": 4, "capacity": None}),
     "sinkhorn": (SinkhornAttention, {"block": 64, "iterations": 7, "temperature": 0.75, "noise": True}),
     "sparse": (
         Sparse,
         {"pattern": "fixed", "assign": "merged", "stride": 128, "summary": 8, "global_tokens": 0},
     ),
     "synthesizer": (Synthesizer, {"kind": "random", "dot_product": True, "rank": 8}),
+    "axial": (Axial, {"width": None}),
+    "blockwise": (Blockwise, {"blocks": 3}),
+    "clustered": (Clustered, {"clusters": 100, "bits": 32, "iterations": 10}),
+    "compressed": (Compressed, {"factor": 3, "by": "conv"}),
+    "cosformer": (CosFormer, {}),
+    "evolved-stack": (EvolvedStack, {"checkpoint": False}),
+    "fastformer": (Fastformer, {}),
+    "gau": (GAU, {"expand": 2, "keys": 128, "group": None}),
+    "h_transformer": (HTransformer, {"block": 16}),
+    "hamburger": (Hamburger, {"rank": 64, "steps": 6}),
+    "isab": (ISAB, {"points": 32}),
+    "kvt": (KVT, {"top": 100}),
+    "lambda": (Lambda, {"keys": 16, "reach": 23}),
+    "luna": (Luna, {}),
+    "luna-stack": (LunaStack, {"checkpoint": False, "packed": 16}),
+    "routing": (Routing, {"clusters": None, "block": 64, "decay": 0.999, "commitment": 1e-4}),
+    "short_conv": (ShortConvolution, {"conv_kernel": 3}),
+    "skyformer": (Skyformer, {"landmarks": 128, "iterations": 6, "redraw": "never"}),
+    "span_conv": (SpanConv, {"kernel": 9, "mixed": True}),
+    "squeeze_excite": (SqueezeExcite, {"reduction": 16}),
+    "switch": (SwitchFeedForward, {"experts": 4, "capacity": None}),
     "transformer_xl": (RelativeAttention, {"segment": 512, "memory": 512}),
 }
 

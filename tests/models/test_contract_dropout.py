@@ -41,8 +41,8 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
     **{f"synthesizer-{kind}": partial(Synthesizer, kind=kind) for kind in KINDS},
     "synthesizer-alone": partial(Synthesizer, dot_product=False),
 }
-# Gates stand around the weights: their law is told in the model's own tests.
-ELSEWHERE = {"mega", "mega_block", "mega_s4d"}
+# Gates stand around the weights: their law is told in the model's own tests; or the mixer is another row's.
+ELSEWHERE = {"mega", "mega_block", "mega_s4d", "evolved", "switch_transformer"}
 # The same values stand twice, in the block and in what is sorted into its place: weights come in halves.
 HALVES = ("sinkhorn",)
 

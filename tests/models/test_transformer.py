@@ -12,6 +12,7 @@ from lra.models.parts import softmax
 from lra.models.transformer import FullAttention
 from tests.help.compare import assert_causal, assert_mixer
 from tests.help.drawn import dropped_weights
+from tests.help.mixers import assert_twin
 from tests.help.paper import (
     assert_equation,
     assert_xavier,
@@ -53,6 +54,43 @@ def test_the_options_equal_their_equations(kind: str, length: int) -> None:
     layer = FullAttention(15, 3, 200, qkv_dim=12, **OPTIONS[kind])
     x = torch.randn(5, length, 15) * 2
     assert_equation(layer, partial(ablated, **OPTIONS[kind]), x, masks(length))
+
+
+def remembering(w: dict[str, Tensor], x: Tensor, mask: Tensor, rotary: bool = False) -> Tensor:
+    """Sukhbaatar et al. 2019: m_k = sqrt(E) m'_k and m_v = sqrt(N) m'_v in front of keys and values."""
+    q, k, v = projected(w, x, 3, rotary=rotary)
+    own = w["persistent_key"] * q.shape[-1] ** 0.5, w["persistent_value"] * w["persistent_value"].shape[1] ** 0.5
+    k, v = (torch.cat((t.expand(len(x), -1, -1, -1), s), 2) for t, s in zip(own, (k, v), strict=True))
+    seen = torch.cat((mask.new_ones(len(mask), own[0].shape[1]), mask), 1)
+    return join(softmax_over(q, k, v, seen[:, None, None])) @ w["out.weight"].T
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+@pytest.mark.parametrize("length", [1, 40])
+def test_persistent_vectors_equal_their_equation(length: int, rotary: bool) -> None:
+    torch.manual_seed(length)
+    layer = FullAttention(15, 3, 40, qkv_dim=12, rotary=rotary, persistent=5)
+    assert 0.3 < layer.persistent_key.std() < 0.7 and 0.3 < layer.persistent_value.std() < 0.6
+    assert_twin(layer, partial(remembering, rotary=rotary), 15, length)
+
+
+def test_persistent_vectors_are_dropped_as_others_are_and_see_no_order() -> None:
+    torch.manual_seed(0)
+    layer, x = FullAttention(16, 2, 30, dropout=0.5, persistent=6).train(), torch.zeros(400, 1, 16)
+    with torch.no_grad():
+        layer.persistent_value.fill_(1)
+        y = layer.join(layer.attend(*[layer.split(x)] * 3, torch.ones(400, 1, dtype=torch.bool)))
+    # Six equal weights out of seven, the seventh on a value of zero: the kept of them are a binomial law.
+    share = y[:, 0, ::8] / 6**0.5 * 7 / 2
+    torch.testing.assert_close(share, share.round(), rtol=0, atol=1e-4)
+    assert abs(share.mean() - 3) < 0.2 and abs(share.var() - 1.5) < 0.3
+
+
+def test_bad_persistent_vectors_are_told() -> None:
+    with pytest.raises(ValueError, match="model.mixer.persistent: -1 is not 0 or more"):
+        FullAttention(16, 2, 30, persistent=-1)
+    with pytest.raises(ValueError, match="model.mixer.persistent: 2 is not possible with causal"):
+        FullAttention(16, 2, 30, persistent=2, causal=True)
 
 
 def test_causal_sees_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +143,7 @@ def test_starts_as_the_official_code() -> None:
 
 
 def test_contract() -> None:
-    for options in ({}, {"rotary": True}, *OPTIONS.values()):
+    for options in ({}, {"rotary": True}, *OPTIONS.values(), {"persistent": 4}):
         assert_mixer(partial(FullAttention, **options))
 
 

@@ -1,0 +1,43 @@
+"""Axial attention (Ho et al. 2019, arXiv 1912.12180) over a sequence that is laid out as rows of a grid.
+
+    out = MHA over the row of a position + MHA over its column, each with projections of its own
+
+Rows are `width` long; null: twice the least power of two that is sqrt(max_len) or more. What a place in the grid is
+follows from `max_len` alone, never from the input. On a square image of max_len pixels the rows are two of its own, so
+that its layout is not given away; with `width` its side this would be a model that knows it. Any two positions meet
+within two layers. Time O(L (width + max_len / width) D), that is L^1.5; memory O(L D).
+
+Departures from the paper: both sums in one layer, where its layers take turns, and both directions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lra.models.transformer import FullAttention
+
+
+class Axial(nn.Module):
+    """Full attention along rows and along columns; see the module. Raises ValueError if `width` is below 1."""
+
+    def __init__(
+        self, dim: int, heads: int, max_len: int, qkv_dim: int | None = None, width: int | None = None
+    ) -> None:
+        super().__init__()
+        if width is not None and width < 1:
+            raise ValueError(f"model.mixer.width: {width} is not above 0, or null")
+        self.width = width or 2 << math.ceil(math.log2(max_len) / 2)
+        self.rows, self.columns = (FullAttention(dim, heads, max_len, qkv_dim) for _ in range(2))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        width = min(self.width, length)
+        missing = -length % width
+        x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+        x, mask = x.view(batch, -1, width, dim), mask.view(batch, -1, width)
+        rows = self.rows(x.flatten(0, 1), mask.flatten(0, 1)).view(x.shape)
+        columns = self.columns(x.transpose(1, 2).flatten(0, 1), mask.transpose(1, 2).flatten(0, 1))
+        return (rows + columns.view(batch, width, -1, dim).transpose(1, 2)).flatten(1, 2)[:, :length]
