@@ -55,6 +55,11 @@ def job(cfg: Any, codes: list[int]) -> Any:
             raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
         if settings.workers > 1 or settings.devices:
             raise UserError("workers, devices: are for a sweep, as python -m lra sweep=all workers=2")
+        if settings.dry_run:
+            from lra.sweep.dry import of_run
+
+            print(of_run(settings))
+            return 0
         codes.append(run(settings))
     except UserError as error:
         refuse(str(error))  # here, because Hydra would put a line of its own before ours
@@ -118,7 +123,7 @@ def typed_run() -> int:
     def call(cfg: Any) -> Any:
         return job(cfg, codes)
 
-    sys.argv[1:] = as_typed(sys.argv[1:])
+    sys.argv[1:] = as_typed(["dry_run=true" if word == "--dry-run" else word for word in sys.argv[1:]])
     with explained(config_dir):
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(call)()
     return codes[-1]

@@ -33,15 +33,16 @@ def model(settings: Settings, exam: Any) -> Any:
     )
 
 
-def outline(settings: Settings, exam: Any) -> None:
-    """Build the model without its weights, so that sizes that do not fit are refused at once."""
+def outline(settings: Settings, exam: Any) -> Any:
+    """The model without its weights, so that sizes that do not fit are refused at once; null of a constructor that
+    needs real numbers, as the real build will show."""
     import torch
 
     try:
         with torch.device("meta"), uncompiled():
-            model(settings, exam)
+            return model(settings, exam)
     except (NotImplementedError, RuntimeError):
-        pass  # a constructor that needs real numbers; the real build will show what is wrong
+        return None
 
 
 def instantiate(node: Any, field: str, **facts: Any) -> Any:

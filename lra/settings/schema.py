@@ -202,6 +202,7 @@ class Settings:
     resume: str = of(INCIDENTAL, "yes")  # from where an interrupted run stopped: yes | anyway | no
     checkpoint_every: float = of(INCIDENTAL, 300.0)  # seconds of training that an interruption may cost, and a step
     minutes: float | None = of(INCIDENTAL, None)  # of a sweep: do what fits into them
+    dry_run: bool = of(INCIDENTAL, False)  # say what would be done, and do nothing
     workers: int = of(INCIDENTAL, 1)  # of a sweep: runs side by side, each with its share of the cores
     devices: tuple[int, ...] = of(INCIDENTAL, tuple)  # of a sweep: GPUs, each with a run at a time
     device: str = of(CONDITION, "auto")

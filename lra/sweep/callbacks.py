@@ -57,10 +57,15 @@ class Runs(Signed):
 
     def end(self, config: Any) -> bool:
         from lra import ledger
+        from lra.sweep.dry import of_jobs
         from lra.sweep.minutes import by_value, within
 
         jobs = self.jobs if config.minutes is None else by_value(self.jobs)
         results = Path(os.path.expanduser(config.results_dir))  # noqa: PTH111
+        if config.dry_run:
+            text, good = of_jobs(jobs, config.results_dir)
+            print(text)
+            return good
         overview = Overview(results, [job.label for job in jobs])
         sweep = Sweep(build.instantiate(config.launcher, "launcher"), overview)
         if config.minutes is not None and not config.minutes > 0:
@@ -108,6 +113,7 @@ class Points(Signed):
     exceed the memory or the time. A bad option of one model does not keep the others from being measured."""
 
     def end(self, config: Any) -> bool:
+        from lra.sweep.dry import of_points
         from lra.sweep.lengths import measured
 
         models, refused = {}, []
@@ -117,8 +123,13 @@ class Points(Signed):
                 models[" ".join([job.model, *settings.variant])] = settings
             except UserError as error:
                 refused.append(f"{job.model}: {error}")
-        with heard(interrupting()):
-            good = measured(models) if models else False
+        if config.dry_run:
+            if models:
+                print(of_points(models))
+            good = bool(models)
+        else:
+            with heard(interrupting()):
+                good = measured(models) if models else False
         for line in refused:
             print(line, file=sys.stderr)
         return good and not refused

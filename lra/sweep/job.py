@@ -53,7 +53,7 @@ def asked(cfg: Any, hydra: Any) -> Job:
     """The job that Hydra hands to a process; `hydra`: its own settings."""
     choices = hydra.runtime.choices
     # A cost sweep's file sets what every point of it has, so there the sweep is part of the run.
-    ours = ("minutes",) if cfg.sweep == "cost" else ("sweep", "minutes", "workers", "devices")
+    ours = ("minutes", "dry_run") if cfg.sweep == "cost" else ("sweep", "minutes", "workers", "devices", "dry_run")
     words = [w for w in hydra.overrides.task if w.split("=")[0] not in ours]
     if not any(w.startswith("budget=") for w in words):
         words.append(f"budget={choices.budget}")  # the sweep's file may have chosen another

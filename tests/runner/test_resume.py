@@ -37,8 +37,8 @@ WORDS = ("measure.enabled=false", "size.dropout=0.1", "size.attention_dropout=0.
 # Of a record that was made in two goes: when, where and how long, and the names that follow from that.
 OTHERWISE = {
     "run_id", "started_utc", "wall_seconds", "training.seconds", "training.examples_per_second",
-    "training.tokens_per_second", "training.core_seconds", "curve.seconds", "curve.core_seconds", "contract.seconds",
-    "machine.load_average", "checkpoint", "predictions.file", "digest", "segments", "cost",
+    "training.tokens_per_second", "training.core_seconds", "training.pace", "curve.seconds", "curve.core_seconds",
+    "contract.seconds", "machine.load_average", "checkpoint", "predictions.file", "digest", "segments", "cost",
 }  # fmt: skip
 
 
