@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from lra.errors import UserError, nearest
 from lra.settings.files import file_of, line_of, unreadable
 from lra.settings.words import GROUPS, choices, keys, unknown
+
+MOST = 400  # letters of a list of names
 
 
 class explained:
@@ -40,7 +43,7 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         options = sorted(error.options)
-        return f"{group}: {name!r} is not one of {', '.join(options)}.{nearest(name, options)}"
+        return no_file(group, name, options)
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is not an option; write key=value, for instance task=listops or train.steps=100"
     text = str(error)
@@ -65,7 +68,7 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
     if missing:
         group, name = missing.groups()
         options = choices(group, config_dir)
-        return f"{group}: {name!r} is not one of {', '.join(options)}.{nearest(name, options)}"
+        return no_file(group, name, options)
     group = re.search(r"Could not override '?([\w/]+)'?\.?\s+No match in the defaults list", text)
     if group:
         return unknown(group.group(1), [*GROUPS, *keys(config_dir)])
@@ -73,6 +76,14 @@ def one_line(error: BaseException, config_dir: str | None = None) -> str:
         return f"{getattr(error, 'full_key', None)}: ${{{lost[1]}}} is none of the settings.{nearest(lost[1], keys())}"
     key = getattr(error, "full_key", None)
     return f"{key}: {text.splitlines()[0]}" if key else text.splitlines()[0]
+
+
+def no_file(group: str, name: str, options: Sequence[str]) -> str:
+    """What to say where a group has no file of that name. More than fit a line or two are listed by a command."""
+    listed = ", ".join(options)
+    if len(listed) > MOST:
+        listed = f"the {len(options)} that python -m lra.list {group}s lists"
+    return f"{group}: {name!r} is not one of {listed}.{nearest(name, options)}"
 
 
 def _in_file(config: str, said: str, config_dir: str | None) -> str | None:

@@ -276,7 +276,9 @@ def test_a_sweep_that_is_ended_shows_its_table_first(
     runs.on_multirun_start(None)
     words = tiny.words(tmp_path, "model=linear", "budget=quick")
     runs.jobs = [Job((*words, f"seed={n}"), None, "listops", "linear", n, f"s{n}") for n in range(3)]
-    config = SimpleNamespace(launcher=None, minutes=None, results_dir=str(tmp_path), budget="quick", sweep=None)
+    config = SimpleNamespace(
+        launcher=None, minutes=None, dry_run=False, results_dir=str(tmp_path), budget="quick", sweep=None
+    )
     before = signal.signal(number, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
