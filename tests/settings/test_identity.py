@@ -29,11 +29,12 @@ def spelt_out(r: record.Record) -> str:
     """What made two records equal before, less how many threads were asked for, which they both had."""
     part = {k: v for k, v in r.config.items() if k not in BEFORE}
     part["task"] = {k: v for k, v in r.config["task"].items() if k not in ("data_dir", "path")}
+    part["measure"] = {k: v for k, v in r.config["measure"].items() if k != "enabled"}  # a condition
     return json.dumps(part, sort_keys=True)
 
 
 BEFORE = {"data_dir", "results_dir", "output_dir", "rerun", "wandb", "sweep", "seed", "name", "claims", "variant"}
-BEFORE |= {"cost", "minutes", "threads"}
+BEFORE |= {"cost", "minutes", "threads", "resume", "workers"}
 
 
 def test_records_in_git_are_the_same_runs_as_before() -> None:
