@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 # What nobody sees and a terminal or a parser obeys: control characters and line ends, marks that turn the direction
 # of what follows, half characters.
@@ -38,6 +39,14 @@ def size(count: float | None) -> str:
     if count is None:
         return "-"
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def parameters(of: Any) -> str:
+    """ "85,386 parameters"; how many a token meets where those are fewer. of: what has `parameters` and
+    `active_parameters`, which are null, or not a number, where they are not known."""
+    whole, active = of.parameters, of.active_parameters
+    text = f"{int(whole or 0):,} parameters"
+    return f"{text}, {int(active):,} of them active" if active is not None and active < (whole or 0) else text
 
 
 def rate(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lra import console
 from lra.marks import abilities, said
 from lra.marks.capacity import LEVEL, NAMES
 from lra.results import Results
@@ -146,7 +147,7 @@ def conditions(cell: Any, column: Column) -> Iterator[str]:
                 yield f"{at}: s {twin.score:.3f}" if twin.score is not None else f"{at}: {twin.refused}"
     yield from (text for text in (said.failure(cell), cell.stale, *cell.departs) if text)
     if cell.parameters is not None:
-        yield f"{int(cell.parameters):,} parameters"
+        yield console.parameters(cell)
     if cell.state_floats is not None:
         yield f"{int(cell.state_floats):,} floats of state"
     yield f"data {cell.fingerprint or 'unknown'}"

@@ -21,7 +21,7 @@ HEAD = (
     "score", "score_least", "score_most", "score_low", "score_high", "floor", "ceiling", "sequences",
     "sequences_limit", "core_seconds", "rate_low", "rate_high", "rates_below", "rates_above", "kinds", "stale",
     "state_floats", "capacity_of", "capacity", "capacity_low", "capacity_high", "sight", "lengths", "minutes",
-    "minutes_of", "minutes_to_floor",
+    "minutes_of", "minutes_to_floor", "active_parameters",
 )  # fmt: skip
 
 
@@ -62,6 +62,7 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
     best, worst = mark.rank or (None, None)
     same = ["accuracy", "low", "high", "seeds", "items", "status", "reason", "skill", "parameters", "parameters_ratio"]
     same += [
+        "active_parameters",
         "examples_per_second",
         "step_peak_bytes",
         "relative_speed",
@@ -95,7 +96,16 @@ def _minutes(board: Board, line: Line, column: Column) -> dict[str, Any]:
 
 def _ability(cell: Any, column: abilities.Column) -> dict[str, Any]:
     same = ["machine", "model", "row", "accuracy", "seeds", "items", "status", "reason", "score", "floor", "ceiling"]
-    same += ["core_seconds", "parameters", "state_floats", "fingerprint", "contract", "blind", "stale"]
+    same += [
+        "core_seconds",
+        "parameters",
+        "active_parameters",
+        "state_floats",
+        "fingerprint",
+        "contract",
+        "blind",
+        "stale",
+    ]
     values = {name: getattr(cell, name) for name in same}
     never, rates = cell.sequences == float("inf"), cell.rates
     if rates is not None:

@@ -207,7 +207,7 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
         facts.append(f"{100 * mark.blind:.1f} % of the positions cannot move an answer")
     facts += mark.departs
     if mark.parameters:
-        facts.append(f"{mark.parameters:,} parameters")
+        facts.append(console.parameters(mark))
     if mark.examples_per_second:
         facts.append(f"{rate(mark.examples_per_second)} training examples/s")
     if mark.step_peak_bytes:
@@ -310,5 +310,4 @@ def _extent(text: str, found: Capacity | None, about: str) -> str:
     """Sorted by what it is, what is beyond all that was asked last."""
     if found is None:
         return f'<td class="none" title="{about}">{escaped(text)}</td>'
-    end = found.beyond * 2 if found.beyond is not None else found.below and found.below / 2
-    return f'<td data-value="{found.value or end:.6g}" title="{about}">{escaped(text)}</td>'
+    return f'<td data-value="{found.at:.6g}" title="{about}">{escaped(text)}</td>'

@@ -54,6 +54,7 @@ class Mark:
     above_chance: tuple[int, int] | None = None
     steps: int | None = None
     parameters: int | None = None
+    active_parameters: int | None = None
     parameters_ratio: float | None = None
     examples_per_second: float | None = None
     step_peak_bytes: int | None = None
@@ -218,7 +219,7 @@ def _known(value: Any) -> Any:
 def _mark(cell: Any, rank: tuple[int, int] | None, answers: Answers) -> Mark:
     names = [f.name for f in fields(Mark) if f.name not in ("rank", "above_chance")]
     values = {n: _known(getattr(cell, n)) for n in names}
-    for name in ("items", "steps", "parameters", "step_peak_bytes", "seeds", "failed"):
+    for name in ("items", "steps", "parameters", "active_parameters", "step_peak_bytes", "seeds", "failed"):
         values[name] = None if values[name] is None else int(values[name])
     return Mark(**values, rank=rank, above_chance=_above_chance(cell, answers))
 

@@ -33,7 +33,7 @@ FIELDS = (
     "task", "fingerprint", "variant", "exam", "seeds", "learnt", "failed", "status", "reason", "score", "least", "most",
     "low", "high", "accuracy", "accuracy_low", "accuracy_high", "floor", "ceiling", "items", "threshold", "limit",
     "sequences", "core_seconds", "machine", "rates", "kinds", "capacity", "sight", "twins", "parameters",
-    "state_floats", "run_ids", "files", "edited", "contract", "blind", "departs", "stale",
+    "active_parameters", "state_floats", "run_ids", "files", "edited", "contract", "blind", "departs", "stale",
 )  # fmt: skip
 
 
@@ -153,6 +153,7 @@ def _cell(runs: list[Any], answers: Answers) -> dict[str, Any]:
         "sight": next((found for r in reversed(ok) if (found := sight(r.reach))), None),
         "twins": twins(ok),
         "parameters": kept[-1].parameters,
+        "active_parameters": kept[-1].active_parameters,
         "state_floats": kept[-1].state_floats,
         "run_ids": tuple(r.run_id for r in kept),
         "files": tuple(r.file for r in kept),

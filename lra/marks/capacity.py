@@ -51,6 +51,14 @@ class Capacity:
     of: str = "pairs"  # what is counted, of NAMES
 
     @property
+    def at(self) -> float:
+        """Where it stands among others: the end of the last octave if it is beyond it, the start of the first if below
+        that."""
+        if self.value is not None:
+            return self.value
+        return 2.0 * self.beyond if self.beyond is not None else float(self.below)
+
+    @property
     def words(self) -> str:
         if self.beyond is not None:
             return f">={self.beyond}"

@@ -15,8 +15,9 @@ from lra.record.answers import Answers
 
 FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
-    "skill", "floor", "parameters", "state_floats", "steps", "examples_per_second", "step_peak_bytes",
-    "train_flops", "run_ids", "files", "answers", "exam", "edited", "contract", "blind", "departs", "stale",
+    "skill", "floor", "parameters", "active_parameters", "state_floats", "steps", "examples_per_second",
+    "step_peak_bytes", "train_flops", "run_ids", "files", "answers", "exam", "edited", "contract", "blind", "departs",
+    "stale",
 )  # fmt: skip
 
 
@@ -81,6 +82,7 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "skill": skill(mean, floor[1]) if scored else None,
         "floor": floor[0] if scored else None,
         "parameters": kept[-1].parameters,
+        "active_parameters": kept[-1].active_parameters,
         "state_floats": kept[-1].state_floats,
         "steps": kept[-1].steps,
         "examples_per_second": _over(np.median, [r.train_examples_per_second for r in runs]),

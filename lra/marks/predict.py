@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from lra.marks import abilities, capacity
+from lra.marks import abilities
 from lra.root import CONFIGS
 
 FEWEST = 10  # models in common: of fewer nothing is told
@@ -95,7 +95,7 @@ def ability(able: pd.DataFrame, h: Hypothesis) -> pd.Series:
     """By model, more is better; one that has not learnt within its budget is last, with all like it. Of several rows of
     an exam that with most models."""
     own = able[(able.task == h.of) & (able.budget == ABLE) & ~able.variant.astype(bool) & (able.seeds > 0)]
-    of: Callable[[Any], float | None] = _soon if h.what == "sequences" else lambda c: crossed(c, f"{h.what} ")
+    of: Callable[[Any], float | None] = _soon if h.what == "sequences" else lambda c: _extent(c, h.what)
     values = [(c.row, c.model, of(c)) for c in abilities.each(own)]
     frame = pd.DataFrame(values, columns=["row", "model", "value"]).dropna()
     if frame.empty:
@@ -108,17 +108,8 @@ def _soon(cell: Any) -> float | None:
     return None if cell.sequences is None else -float(cell.sequences)
 
 
-def crossed(cell: Any, word: str) -> float | None:
-    """Where the score of answers that are octaves called `word` falls to .9: the start of the first where it is there
-    at once, the end of the last where it never is; null for another exam."""
-    kinds: Mapping[str, float] = cell.kinds or {}
-    starts = sorted(int(kind.removeprefix(word)) for kind in kinds if kind.startswith(word))
-    if len(starts) < 2 or len(starts) != len(kinds):
-        return None
-    shares = np.array([kinds[f"{word}{start}"] for start in starts])
-    scores = (shares - cell.floor) / (cell.ceiling - cell.floor)
-    at = float(capacity.crossing(starts, scores[None])[0])
-    return float(2 ** np.clip(at, np.log2(starts[0]), np.log2(starts[-1]) + 1))
+def _extent(cell: Any, of: str) -> float | None:
+    return cell.capacity.at if cell.capacity is not None and cell.capacity.of == of else None
 
 
 def raced(cells: pd.DataFrame, task: str) -> pd.Series:

@@ -19,7 +19,7 @@ CELL = [*GROUP, "row", "model"]
 COLUMNS = (
     "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
-    "items", "local", "steps", "parameters", "state_floats", "train_examples_per_second",
+    "items", "local", "steps", "parameters", "active_parameters", "state_floats", "train_examples_per_second",
     "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
     "stale", "ability",
 )  # fmt: skip
@@ -63,6 +63,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         r.local,
         r.steps_budget,
         r.parameters,
+        r.active_parameters,
         r.state_floats,
         (cost.get("train") or {}).get("examples_per_second"),
         (cost.get("inference") or {}).get("examples_per_second"),

@@ -88,7 +88,6 @@ def bubble(
     _names(panels[0], drawn, [_label(p, choice, "\n") for p in drawn.itertuples()], axes, page.ink, page)
     if shown:
         _names(panels[1], rows, list(rows.model), axes, style.GREY, page)
-    style.inked(figure, page)
     return figure
 
 
@@ -247,28 +246,11 @@ def _names(
     if points.empty:
         return
     x, y, area = chosen
-    renderer = axes.figure.canvas.get_renderer()
-    pixel = axes.figure.dpi / 72
     scale = LARGEST / points[area.column].max()
+    radius = np.sqrt(points[area.column].to_numpy(float) * scale / np.pi) * axes.figure.dpi / 72
     places = np.column_stack([points[x.column], y.scale * points[y.column]])
-    middle = axes.transData.transform(places)
-    radius = np.sqrt(points[area.column].to_numpy(float) * scale / np.pi) * pixel
-    words = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": style.SMALL, "color": colour}
-    notes = [axes.annotate(text, xy, xytext=(0, 0), **words) for text, xy in zip(texts, places, strict=True)]
-    for note in notes:
-        note.set_bbox({"facecolor": page.paper, "alpha": 0.7, "edgecolor": "none", "pad": 0.5})
-    sizes = np.array([[b.width, b.height] for b in (n.get_window_extent(renderer) for n in notes)])
-    box = axes.get_window_extent()
-    discs = np.concatenate([np.column_stack([middle, radius]), _whiskers(axes, points, x, y)])
-    found = labels.beside(discs, sizes, (box.x0 + 3, box.y0 + 3, box.x1 - 3, box.y1 - 3))
-    for note, place, point, half, r in zip(notes, found, middle, sizes / 2, radius, strict=True):
-        note.set_position(tuple((place - point) / pixel))
-        edge = point.clip(place - half, place + half)
-        off = edge - point
-        if np.hypot(*off) > r + 10:
-            start = point + off / np.hypot(*off) * r
-            ends = axes.transData.inverted().transform([start, edge])
-            axes.plot(*ends.T, color=page.soft, linewidth=0.7, zorder=1.6)
+    whiskers = _whiskers(axes, points, x, y)
+    labels.beside_points(axes, places, texts, radius, whiskers, style.SMALL, colour, page.soft, behind=page.paper)
 
 
 def _whiskers(axes: Any, points: pd.DataFrame, x: Axis, y: Axis) -> np.ndarray:

@@ -14,7 +14,6 @@ from lra.marks.capacity import LEVEL, Capacity
 from lra.plot import labels, style
 
 WIDTH, HEIGHT = 5.2, 3.6  # of a panel, inches
-APART = 2**0.5  # from an octave's start to its middle
 
 
 @style.drawn
@@ -72,30 +71,14 @@ def _panel(axes: Any, cells: list[Any], looks: dict[str, style.Look], page: styl
 
 def _drawn(found: Capacity) -> tuple[float, float, float, str | None]:
     """Where a capacity is drawn, the ends of its line, and a marker of its own if it is out of what was asked."""
-    if found.value is None:
-        up = found.beyond is not None
-        y = found.beyond * APART if up else found.below / APART
-        return y, (found.low or y) if up else y, y if up else (found.high or y), "^" if up else "v"
-    return found.value, found.low or found.value, found.high or found.value, None
+    y, marker = found.at, "^" if found.beyond is not None else "v" if found.below is not None else None
+    return y, y if marker == "v" else found.low or y, y if marker == "^" else found.high or y, marker
 
 
 def _names(axes: Any, names: list[str], points: np.ndarray, page: style.Page) -> None:
-    """Beside the points, off one another and off the intervals, joined by a line where they are far off."""
-    renderer, pixel = axes.figure.canvas.get_renderer(), axes.figure.dpi / 72
-    middle = axes.transData.transform(points[:, :2])
-    look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": style.SMALL, "color": page.ink}
-    texts = [axes.annotate(n, xy, xytext=(0, 0), **look) for n, xy in zip(names, points[:, :2], strict=True)]
-    sizes = np.array([[b.width, b.height] for b in (t.get_window_extent(renderer) for t in texts)])
+    """Beside the points, off the intervals too."""
     lines = [(x, low * (high / low) ** (i / 6)) for x, _, low, high in points for i in range(7) if high > low]
-    discs = np.column_stack([middle, np.full(len(middle), 4 * pixel)])
-    if lines:
-        along = axes.transData.transform(lines)
-        discs = np.concatenate([discs, np.column_stack([along, np.ones(len(along))])])
-    box = axes.get_window_extent()
-    places = labels.beside(discs, sizes, (box.x0 + 3, box.y0 + 3, box.x1 - 3, box.y1 - 3))
-    for text, place, point, half in zip(texts, places, middle, sizes / 2, strict=True):
-        text.set_position(tuple((place - point) / pixel))
-        edge = point.clip(place - half, place + half)
-        if np.hypot(*(edge - point)) > 14:
-            ends = axes.transData.inverted().transform([point, edge])
-            axes.plot(*ends.T, color=page.soft, linewidth=0.6, zorder=1.6)
+    along = axes.transData.transform(lines) if lines else np.empty((0, 2))
+    others = np.column_stack([along, np.ones(len(along))])
+    radius = 4 * axes.figure.dpi / 72
+    labels.beside_points(axes, points[:, :2], names, radius, others, style.SMALL, page.ink, page.soft)

@@ -19,11 +19,11 @@ import pandas as pd
 
 from lra.errors import UserError, nearest
 from lra.marks import abilities
-from lra.marks.predict import ABLE, crossed
+from lra.marks.predict import ABLE
 from lra.marks.runs import REFERENCE, local_floors
 from lra.results import Results
 
-NEEDLE = "distance "  # what kinds of answers are called whose octaves are tokens away
+NEEDLE = "needle"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def able(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for model, own in cells[(cells.budget == ABLE) & ~cells.variant.astype(bool)].groupby("model"):
         sat = own[own.seeds > 0]
-        reaches = [r for c in abilities.each(sat) if (r := crossed(c, NEEDLE)) is not None]
+        reaches = [c.capacity.at for c in abilities.each(sat) if c.task.startswith(NEEDLE) and c.capacity is not None]
         rows.append((model, int(abilities.whole(sat).sum()), len(sat), max(reaches, default=np.nan)))
     return pd.DataFrame(rows, columns=["model", "learnt", "exams", "reach"]).set_index("model")
 

@@ -108,6 +108,44 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> np.n
     return out
 
 
+def beside_points(
+    axes: Any,
+    points: Any,
+    texts: Sequence[str],
+    radius: Any,
+    others: Any,
+    size: float,
+    ink: str,
+    soft: str,
+    far: float = 10.0,
+    behind: str | None = None,
+) -> None:
+    """Names beside points (N, 2) in data coordinates, off one another, off the points' discs and off `others`, joined
+    to their point by a thin line where they stand off.
+
+    radius (N,), others (M, 3: x, y, radius), far: pixels. behind: the colour of a ground under each name.
+    """
+    renderer, pixel = axes.figure.canvas.get_renderer(), axes.figure.dpi / 72
+    middle, radius = axes.transData.transform(points), np.broadcast_to(radius, len(points))
+    look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": size, "color": ink}
+    names = [axes.annotate(text, xy, xytext=(0, 0), **look) for text, xy in zip(texts, points, strict=True)]
+    if behind is not None:
+        for name in names:
+            name.set_bbox({"facecolor": behind, "alpha": 0.7, "edgecolor": "none", "pad": 0.5})
+    sizes = np.array([[b.width, b.height] for b in (name.get_window_extent(renderer) for name in names)])
+    box = axes.get_window_extent()
+    discs = np.concatenate([np.column_stack([middle, radius]), np.reshape(others, (-1, 3))])
+    places = beside(discs, sizes, (box.x0 + 3, box.y0 + 3, box.x1 - 3, box.y1 - 3))
+    for name, place, point, half, r in zip(names, places, middle, sizes / 2, radius, strict=True):
+        name.set_position(tuple((place - point) / pixel))
+        edge = point.clip(place - half, place + half)
+        off = edge - point
+        if np.hypot(*off) > r + far:
+            start = point + off / np.hypot(*off) * r
+            ends = axes.transData.inverted().transform([start, edge])
+            axes.plot(*ends.T, color=soft, linewidth=0.7, zorder=1.6)
+
+
 def at_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]], size: float, ink: str = "0.1") -> None:
     """Names to the right of a panel, each joined by a thin line to where its curve ends.
 

@@ -52,8 +52,7 @@ def race(
         axes.set_xlabel(f"{of}-minutes of training")
         axes.set_ylabel("validation accuracy, %")
     for axes, own in zip(panels, ends, strict=False):
-        labels.at_ends(axes, own, style.SMALL - 0.5)
-    style.inked(figure, page)
+        labels.at_ends(axes, own, style.SMALL - 0.5, page.ink)
     return figure
 
 

@@ -117,13 +117,6 @@ def drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inside
 
 
-def inked(figure: Figure, page: Page) -> None:
-    """Texts that have a colour of their own, which is one for light pages, in that of the page."""
-    if page is DARK:
-        for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]:
-            text.set_color(page.ink)
-
-
 def sheet(
     count: int,
     columns: int,

@@ -142,7 +142,9 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("dtype", "commit", "checkpoint", "digest"), _or_null(TITLE)),
     "reason": _or_null(TEXT),
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
-    **dict.fromkeys(("items_test", "items_valid", "parameters", "length", "batch_size"), _or_null(SOME)),
+    **dict.fromkeys(
+        ("items_test", "items_valid", "parameters", "active_parameters", "length", "batch_size"), _or_null(SOME)
+    ),
     "signal": _or_null(SOME),
     **dict.fromkeys(("steps_done", "steps_budget", "best_step", "state_floats"), _or_null(COUNT)),
     "variant": TEXTS,

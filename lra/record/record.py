@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 8  # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes
+# 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters
+SCHEMA = 8
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
 OUTSIDE = (1, 2, 3, 9, 14, 15)  # signals that come from elsewhere: what they end may go well another time
@@ -54,6 +55,7 @@ class Record:
     checkpoint: str | None = None
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
     parameters: int | None = None
+    active_parameters: int | None = None  # that a token meets; fewer than all where it has a choice of experts
     state_floats: int | None = None  # numbers that the mixers keep of `length` tokens (lra.models)
     groups: list[Mapping[str, Any]] = field(default_factory=list)  # of parameters: name, tensors, rate, decay
     length: int | None = None

@@ -86,6 +86,7 @@ class Draft:
     minutes: Mapping[str, Any] = field(default_factory=dict)
     contract: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
+    active_parameters: int | None = None
     state_floats: int | None = None
     groups: list[Mapping[str, Any]] = field(default_factory=list)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -188,6 +189,7 @@ class Draft:
             checkpoint=self.checkpoint,
             contract=self.contract,
             parameters=self.parameters,
+            active_parameters=self.active_parameters,
             state_floats=self.state_floats,
             groups=self.groups,
             length=self.exam.max_len,

@@ -191,6 +191,8 @@ def train(draft: Draft) -> None:
     seed_everything(settings.seed)
     model = build.model(settings, exam)
     draft.parameters = sum(p.numel() for p in model.parameters())
+    idle = sum(getattr(module, "idle_parameters", 0) for module in model.modules())
+    draft.active_parameters = draft.parameters - idle
     draft.state_floats = state_floats(model, exam.max_len)
     acc = accelerator(draft.machine["device"], draft.dtype)
     if settings.checkpoint is not None:

@@ -20,7 +20,7 @@ def show(draft: Draft, status: str, reason: str | None, path: Path) -> list[Row]
         print(
             f"\n{console.rate(cost['train']['examples_per_second'])} training examples/s, "
             f"{console.rate(cost['inference']['examples_per_second'])} inference examples/s, "
-            f"step peak {console.size(cost['step_peak_bytes'])}, {draft.parameters or 0:,} parameters"
+            f"step peak {console.size(cost['step_peak_bytes'])}, {console.parameters(draft)}"
         )
     print(f"status: {status}" + (f" ({reason})" if reason else ""))
     print(f"record: {path}", flush=True)

@@ -93,8 +93,6 @@ def _shares(train: Train, needed: int) -> None:
     if train.steps is None:
         if train.core_minutes is None:
             raise UserError("train.steps: null is for a run of train.core_minutes; say how many")
-        if needed and not halve:
-            raise UserError(f"train.shares.halve: [] is not {needed} ascending numbers in (0, 1), as core_minutes ask")
         if None in (shares.warmup, shares.evaluate):
             raise UserError("train.shares: core_minutes ask for train.shares.warmup and train.shares.evaluate")
     if train.core_minutes is not None and not 0 < train.core_minutes < MOST_MINUTES:
@@ -106,6 +104,8 @@ def halved(train: Train) -> Train:
     ascending steps below the last."""
     train = train.of_steps(train.steps)
     ends, rates = list(train.halve_at), train.rates
+    if not ends:  # each rate is trained whole
+        return train
     needed = (len(rates) - 1).bit_length() if rates else 0
     if len(ends) != needed or ends != sorted(set(ends)) or any(not 0 < end < train.steps for end in ends):
         raise UserError(

@@ -82,7 +82,8 @@ class Train:
     diverged_at: float = 20.0  # a smoothed loss above this many times that of chance ends the run
     label_smoothing: float = 0.0
     rates: tuple[float, ...] = ()  # learning rates to choose from by successive halving; none: learning_rate
-    halve_at: tuple[int, ...] = ()  # steps of each rate after which the worse half goes no further
+    # Steps of each rate after which the worse half goes no further; none: all rates go to the end.
+    halve_at: tuple[int, ...] = ()
     average: float = 0.0  # decay of the moving average of the weights, which is what is evaluated; 0: no average
     stop_at: float | None = None  # score on valid, 0 at the exam's floor and 1 at its ceiling, that is enough
 

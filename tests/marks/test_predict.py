@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lra.leaderboard import files
 from lra.leaderboard import predict as shown
 from lra.leaderboard.view import boards
 from lra.marks import predict
+from lra.marks.capacity import Capacity
 from lra.marks.predict import HYPOTHESES, found, interval, of_relatives, permuted, rho, weighted
 from lra.results import load
 from tests.help import synthetic, tiny
@@ -35,16 +35,17 @@ def tables(seed: int = 0, truth: float = 3.0, models: int = 16) -> tuple[pd.Data
         }  # fmt: skip
         kinds = {"recall_capacity": "pairs", "needle_1024": "distance"}
         for task in (*sequences, *kinds):
-            word, count = kinds.get(task), draw.integers(1, 5)
-            apart = {f"{word} {2**k}": 0.99 if k < count else 0.2 + 0.01 * i for k in range(6)} if word else {}
-            able.append((task, task, name, "ability", False, 1, sequences.get(task), apart, 0.1, 1.0))
+            value = float(draw.integers(1, 64))
+            ends = (value, None, None) if value < 40 else (None, 32, None) if value < 60 else (None, None, 1)
+            capacity = Capacity(ends[0], None, None, *ends[1:], of=kinds[task]) if task in kinds else None
+            able.append((task, task, name, "ability", False, 1, sequences.get(task), capacity))
         for task in ("listops", "image_jpeg", "retrieval_acl", "pathfinder"):
             accuracy = 0.3 + 0.01 * (truth * good * (task == "listops") + draw.normal())
             races.append((task, task, name, "race", False, accuracy, np.exp(draw.normal())))
     columns = ["task", "row", "model", "budget", "variant"]
     return (
         pd.DataFrame(races, columns=[*columns, "accuracy", "relative_speed"]),
-        pd.DataFrame(able, columns=[*columns, "seeds", "sequences", "kinds", "floor", "ceiling"]),
+        pd.DataFrame(able, columns=[*columns, "seeds", "sequences", "capacity"]),
     )
 
 
@@ -59,7 +60,7 @@ def test_correlations_are_those_of_a_second_implementation() -> None:
         if h.what == "sequences":
             x = -own.sequences.astype(float)
         else:
-            x = own.apply(lambda c, w=h.what: crossing_by_hand(c.kinds, w, c.floor, c.ceiling), axis=1)
+            x = own.capacity.map(placed_by_hand).astype(float)
         goal = cells[cells.task == h.predicts].set_index("model")
         y, speed = goal.accuracy, cells.groupby("model").relative_speed.median()
         pairs[h] = x[MODELS].to_numpy(float), y[MODELS].to_numpy(float)
@@ -86,15 +87,9 @@ def by_counting(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def crossing_by_hand(kinds: dict[str, float], word: str, floor: float, ceiling: float) -> float:
-    points = sorted((int(kind.split()[1]), (share - floor) / (ceiling - floor)) for kind, share in kinds.items())
-    assert all(kind.split()[0] == word for kind in kinds)
-    if points[0][1] < 0.9:
-        return points[0][0]
-    for (near, above), (_, below) in itertools.pairwise(points):
-        if below < 0.9:
-            return near * 2 ** (0.5 + (above - 0.9) / (above - below))
-    return 2 * points[-1][0]
+def placed_by_hand(found: Capacity) -> float:
+    """A capacity beyond 32 to 63 is 64 among the others, one below 1 is 1."""
+    return found.value if found.value is not None else {32: 64, None: 1}[found.beyond]
 
 
 def test_a_null_is_significant_in_five_of_a_hundred_tables() -> None:

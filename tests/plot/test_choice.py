@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ from matplotlib.colors import to_hex
 
 from lra.errors import UserError
 from lra.marks import abilities, means, skill
-from lra.marks.predict import crossed
 from lra.plot import render, style
 from lra.plot.bubble import About, bubble
 from lra.plot.choice import AREA, DEFAULT, Choice, X, Y, able, asked, seconds_to
@@ -97,14 +95,20 @@ def test_abilities_learnt_and_reach(whole: Path) -> None:
     for model, own in found.groupby("model"):
         learnt = sum(c.seeds > 0 and c.learnt == c.seeds and not c.failed for c in own.itertuples())
         assert table.learnt[model] == learnt
-    kinds = {f"distance {2**k}": accuracy for k, accuracy in enumerate((0.99, 0.97, 0.83, 0.5))}
-    cell = SimpleNamespace(kinds=kinds, floor=0.5, ceiling=1.0)  # s .98, .94, .66, 0
-    assert crossed(cell, "distance ") == pytest.approx(2 ** (1.5 + (0.94 - 0.9) / (0.94 - 0.66)))
-    assert crossed(SimpleNamespace(kinds=kinds, floor=0.0, ceiling=0.5), "distance ") == 16
-    assert crossed(SimpleNamespace(kinds=kinds, floor=0.5, ceiling=2.0), "distance ") == 1
-    for other in ({}, {"all": 0.5}, {"distance 1": 0.9}, {"distance 1": 0.9, "distance 2": 0.9, "far": 0.2}):
-        assert crossed(SimpleNamespace(kinds=other, floor=0.5, ceiling=1.0), "distance ") is None
+        reach = {c.capacity.at for c in abilities.each(own) if c.capacity is not None and c.task.startswith("needle")}
+        assert table.reach[model] == max(reach) if reach else np.isnan(table.reach[model])
     assert abilities.whole(found).sum() > 0
+
+
+def test_reach_is_that_of_the_board(tmp_path: Path) -> None:
+    """Of needles alone; what is beyond all that was asked stands at its end, what is below at its start."""
+    found = load(scored.far(tmp_path)).abilities
+    table = able(found)
+    told = {c.model: c.capacity for c in abilities.each(found) if c.task.startswith("needle")}
+    assert len(told) > 2 and all(table.reach[model] == c.at for model, c in told.items())
+    assert {c.value is None for c in told.values()} == {True, False}
+    other = table.reach.drop(list(told))
+    assert other.isna().all()
 
 
 def test_a_front_leads_along_the_best_and_leaves_partial_means_out() -> None:

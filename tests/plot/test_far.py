@@ -55,8 +55,8 @@ def test_a_capacity_is_a_point_over_the_state(folder: Path, drawn: dict[str, Fig
     assert points[1024.0][0] == gla.value and gla.seeds == 2
     spans = [line.get_ydata() for line in figure.axes[0].lines if list(line.get_xdata()) == [1024.0] * 2]
     assert [list(span) for span in spans] == [[gla.low, gla.high]]
-    assert points[16_384.0] == (32 * 2**0.5, "^"), "beyond all that was asked"
-    assert any(marker == "v" and y == pytest.approx(2**0.5) for _, y, marker in marks(figure)), "below it"
+    assert points[16_384.0] == (64, "^"), "beyond all that was asked"
+    assert any(marker == "v" and y == 2 for _, y, marker in marks(figure)), "below it"
     assert "Without a state in floats: fnet." in words(figure) and len(marks(figure)) == 6
 
 

@@ -76,7 +76,6 @@ def test_the_columns_of_a_race_are_whole_exams_or_say_what_they_are() -> None:
         (["train.core_minutes=null"], ["train.steps: null", "train.core_minutes"]),
         (["train.shares.halve=[0.2,0.1]"], ["train.shares.halve: [0.2, 0.1]", "2 ascending"]),
         (["train.shares.halve=[0.2]"], ["train.shares.halve: [0.2]", "2 ascending"]),
-        (["train.shares.halve=[]"], ["train.shares.halve: []", "2 ascending"]),
         (["train.shares.warmup=2"], ["train.shares.warmup: 2", "[0, 1]"]),
         (["train.shares.evaluate=null"], ["train.shares.evaluate"]),
         (["train.steps=4"], ["train.halve_at: [0, 1]", "train.steps=4"]),
@@ -101,6 +100,8 @@ def test_minutes_are_of_one_process_that_is_measured(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("rates", [1, 2, 3, 4, 7])
 def test_the_steps_are_the_most_that_fit(rates: int) -> None:
     halve = tuple(0.1 * (i + 1) for i in range((rates - 1).bit_length()))
+    whole = Train(steps=None, rates=(1e-3,) * rates, shares=Shares(0.05, 0.05)).within(1000)
+    assert whole.steps == 1000 // rates, "without halving each rate has its share"
     train = Train(steps=None, rates=(1e-3,) * rates, shares=Shares(0.05, 0.05, halve))
     for most in (40, 41, 397, 10_007):
         fitting = [n for n in range(1, most + 1) if train.of_steps(n).steps_in_all <= most]

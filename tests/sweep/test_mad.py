@@ -29,7 +29,8 @@ def test_every_point_is_an_exam_of_its_own(task: str) -> None:
         exam = build.task(cfg)
         few = exam.split("train").drawn(np.arange(2))
         assert few.tokens.shape == (2, cfg.task["max_len"]) and few.tokens.max() < exam.vocab_size
-        assert cfg.train.steps == STEPS[cfg.task["items"]] and list(cfg.train.halve_at)[1] == cfg.train.steps - 1
+        assert cfg.train.steps == STEPS[cfg.task["items"]]
+        assert cfg.train.steps_in_all == 3 * cfg.train.steps, "every rate is trained whole"
         assert all(word.startswith("train.") for word in cfg.variant) and bool(cfg.variant) == (
             i % 2 == 1 or "train.steps" in str(rung)
         )
@@ -61,7 +62,7 @@ def test_one_point_is_sat(tmp_path: Path) -> None:
     """The sweep of one task and a model, cut down; each of its points leaves a record with both scores."""
     places = [word for word in tiny.words(tmp_path) if word.split("=")[0].endswith("_dir")]
     asked = [
-        "sweep=mad", "task=compress", "model=identity", "seed=0", "train.steps=4", "train.halve_at=[2,3]",
+        "sweep=mad", "task=compress", "model=identity", "seed=0", "train.steps=4",
         "train.eval_every=2", "train.batch_size=8", "task.sizes=[16,16]", "task.items=24", "task.values=5",
         "size.dim=8", "size.qkv_dim=8", "size.heads=1", "size.mlp_dim=8", "size.depth=1", "measure.enabled=false",
         "threads=1", "task.max_len=12",
@@ -74,4 +75,4 @@ def test_one_point_is_sat(tmp_path: Path) -> None:
     for r in records:
         assert r.budget == "mad" and r.row.endswith("-items24") and r.data["items"]["train"] == 24
         assert r.score["valid"] is not None and r.score["test"] is not None and len(r.ladder) == 3
-        assert all(rung["steps"] >= 2 for rung in r.ladder)
+        assert all(rung["steps"] == 4 for rung in r.ladder)

@@ -95,6 +95,10 @@ def test_halves_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.steps_done == 20  # although one that was dropped had stood better when it was
     asked = settings(rates, "train.halve_at=[4,8,12]", "train.steps=20")
     assert out.taken == 5 * 4 + 3 * 4 + 2 * 4 + 8 == asked.train.steps_in_all
+    seen.clear()
+    _, out = run(settings("train.steps=20", "train.rates=[1,2,3]", "train.halve_at=[]", "train.stop_at=null"))
+    assert seen == [(1, 20), (2, 20), (3, 20)] and out.taken == 60 and {r["ended"] for r in out.ladder} == {None}
+    assert out.curve[-1]["valid_accuracy"] == 0.03, "the best at the end"
 
 
 @pytest.mark.parametrize("count", range(1, 9))
