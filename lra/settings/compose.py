@@ -14,7 +14,7 @@ from lra.root import CONFIGS
 from lra.settings import identity
 from lra.settings.explain import explained
 from lra.settings.ranges import checked
-from lra.settings.schema import Settings
+from lra.settings.schema import EXPERIMENT, Settings, kind_of
 from lra.settings.sources import sources
 from lra.settings.typed import register, typed
 from lra.settings.words import GROUPS, OPTIONAL, as_typed, choices, quoted
@@ -52,7 +52,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
     own["choices"] = {"task": choices.task, "model": choices.model}
     typed(own)  # refuses what is no option at all before anything is made of it
     own["sources"] = sources(own["task"], own["model"], own["treatment"])
-    if any(w.lstrip("+").split("=")[0] not in STANDARD for w in words):
+    if any(map(departs, words)):
         usual = [w for w in words if w.lstrip("+").split("=")[0] in STANDARD]
         with_budget = [] if any(w.startswith("budget=") for w in usual) else [f"budget={choices.budget}"]
         standard = _standard(*usual, *with_budget) if not folders else _of_budget([*usual, *with_budget], folders)
@@ -61,6 +61,17 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
             own["variant"].append(f"treatment={choices.treatment}")
     OmegaConf.clear_cache(cfg)
     return checked(typed(_one_budget(own, words)))
+
+
+def departs(word: str) -> bool:
+    """May a word make of a run another one than its budget's? No seed, place or condition does."""
+    key = word.lstrip("+~").split("=")[0]
+    if key in STANDARD or key == "seed":
+        return False
+    try:
+        return kind_of(key) == EXPERIMENT
+    except KeyError:  # Hydra's own, or a group
+        return True
 
 
 def _one_budget(own: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:

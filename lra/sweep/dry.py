@@ -5,13 +5,15 @@ python -m lra task=listops model=performer --dry-run        python -m lra sweep=
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lra import console
 from lra.data.places import described
 from lra.errors import UserError
+from lra.record import store
+from lra.record.record import Record
 from lra.runner.known import Shelf, known
 from lra.settings import build, compose
 from lra.settings.schema import Settings
@@ -38,12 +40,12 @@ class Plan:
     data: str | None = None  # of which task and how to get them, where they are not here
 
     @classmethod
-    def of(cls, settings: Settings, shelf: Shelf) -> Plan:
-        """Raises UserError for what the run would refuse."""
+    def of(cls, settings: Settings, shelf: Shelf, records: Sequence[Record] | None = None) -> Plan:
+        """records: of the task, if they are at hand. Raises UserError for what the run would refuse."""
         exam = build.task(settings)
         net = build.outline(settings, exam)
         here = described(exam)
-        past = estimate.Past(settings)
+        past = estimate.Past(settings, records)
         cost = past.cost()
         told = {
             "steps": settings.train.steps_in_all,
@@ -86,9 +88,13 @@ def of_run(settings: Settings) -> str:
 def of_jobs(jobs: Iterable[Job], results: str) -> tuple[str, bool]:
     """The table of a sweep before it, and whether each of its runs can be done."""
     shelf, plans = Shelf(), []
+    read: dict[tuple[str, str], list[Record]] = {}
     for job in jobs:
         try:
-            plans.append((job.label, Plan.of(compose.config(job.words, job.config_dir), shelf)))
+            settings = compose.config(job.words, job.config_dir)
+            if (place := (settings.results_dir, job.task)) not in read:
+                read[place] = [r for _, r in store.find(*place)]
+            plans.append((job.label, Plan.of(settings, shelf, read[place])))
         except (UserError, ValueError) as error:
             plans.append((job.label, Plan("refused", str(error))))
     return told(plans, results), all(plan.what != "refused" for _, plan in plans)

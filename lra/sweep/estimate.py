@@ -6,7 +6,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lra.machine.device import resolve_device, resolve_dtype
 from lra.measure.alone import attempt
 from lra.record import store
 from lra.record.place import published
+from lra.record.record import Record
 from lra.settings import build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
@@ -43,17 +44,15 @@ def scored(settings: Settings, cost: Mapping[str, Any], items: Mapping[str, int]
 class Past:
     """What records of this task say about the time of `settings` on this machine."""
 
-    def __init__(self, settings: Settings) -> None:
-
+    def __init__(self, settings: Settings, records: Sequence[Record] | None = None) -> None:
+        """records: of the task, where whoever asks of many runs has them at hand."""
+        if records is None:
+            records = [r for _, r in store.find(settings.results_dir, settings.choices.task)]
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, device)
         self.machine = facts.machine(device)["name"]
         wanted = identity.identity(plain(settings))
-        here = [
-            r
-            for _, r in store.find(settings.results_dir, settings.choices.task)
-            if r.kind == "model" and r.machine.get("name") == self.machine and r.dtype == dtype
-        ]
+        here = [r for r in records if r.kind == "model" and r.machine.get("name") == self.machine and r.dtype == dtype]
         self.same = [r for r in here if identity.identity(r.config) == wanted]
         task = identity.essential(plain(settings)["task"], "task.")
         self.task = [r for r in here if identity.essential(r.config.get("task"), "task.") == task]
