@@ -54,10 +54,9 @@ def climb(
     """`fit` at `train.learning_rate`, or at the best of `train.rates`.
 
     All rates are trained, from the same weights on the same batches, to the first step of `train.halve_at`; the half
-    that is better on valid goes on to the second, and so forth; the one that is left goes to `train.steps`. Without
-    steps to halve at all go there. Once one
-    has reached `train.stop_at`, the others finish the steps that all of them are at, and it is taken. The rate that is
-    taken ends as if it had been trained alone.
+    that is better on valid goes on to the second, and so forth; the one that is left goes to `train.steps`, or all do
+    where there is nothing to halve at. Once one has reached `train.stop_at`, the others finish the steps that all of
+    them are at, and it is taken. The rate that is taken ends as if it had been trained alone.
 
     Raises Diverged if every rate has.
     """
