@@ -16,7 +16,7 @@ from lra.plot import labels, style
 WIDTH = 4.2  # of a panel, inches
 LEAST, EACH = 2.6, 0.135  # of its height: at least, and for each name at its side
 COLUMNS = 2
-SHOWN = 8  # refusals that a note lists
+SHOWN = 8  # cells that a note lists
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def reach(
         "Mean accuracy over seeds of the answers an octave of distance from what they ask for. Bar across a line: where"
         " the Jacobian of the model as it starts ends; a line without one sees all. Broken line: the exam's floor."
     ]
+    unknown = [f"{c.model} on {c.exam.heading(c.row)}" for c in abilities.each(cells) if c.sight is None]
+    told += [f"Jacobian not on record: {style.listed(unknown, SHOWN)}."] * bool(unknown)
 
     def curve(cell: Any) -> Curve:
         firsts = [int(kind.split(" ")[1]) for kind in cell.kinds]

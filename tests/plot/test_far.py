@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lra.marks import abilities
 from lra.plot import render
+from lra.record import record
 from lra.results import load
 from tests.help import scored
 from tests.plot.test_plot import readable, words
@@ -45,6 +47,18 @@ def test_light_and_dark_are_the_same_and_can_be_read(drawn: dict[str, Figure], k
     assert words(light) == words(dark) and marks(light) == marks(dark)
     first, second = (np.array(figure.get_facecolor())[:3].mean() for figure in (light, dark))
     assert first > 0.9 and second < 0.1
+
+
+def test_what_the_jacobian_lets_through_is_not_made_up(tmp_path: Path) -> None:
+    """A run without it on record has no bar either, and does not pass for one that sees all."""
+    folder = scored.far(tmp_path)
+    for path in folder.rglob("*.json"):
+        raw = json.loads(path.read_text())
+        if raw["model"] == "local":
+            raw["contract"].pop("reach", None)
+            path.write_text(json.dumps(raw | {"digest": record.digest_of(raw)}))
+    figure = dict(render.figures(load(folder), ("reach",)))["reach-ability-float32"]
+    assert "Jacobian not on record: local on Needle (1024)." in " ".join(words(figure).split())
 
 
 def test_a_capacity_is_a_point_over_the_state(folder: Path, drawn: dict[str, Figure]) -> None:
