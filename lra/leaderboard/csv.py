@@ -10,7 +10,8 @@ from typing import Any
 from lra import console
 from lra.leaderboard import abilities, race
 from lra.leaderboard.abilities import Abilities
-from lra.leaderboard.view import Board, Column, Line
+from lra.leaderboard.board import Board, Column, Line
+from lra.leaderboard.chosen import COMMAND
 
 FORMULA = ("=", "+", "-", "@")
 HEAD = (
@@ -25,7 +26,7 @@ HEAD = (
 )  # fmt: skip
 
 
-def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
+def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str = COMMAND) -> str:
     """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
     overrides), floor, cost (a training step at `length`, relative to the Transformer's), and ability (of seeds
     `learnt_seeds` have learnt the exam, half of them within `sequences`, ">160000" where they have not;
@@ -33,13 +34,16 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     state_floats are what the mixers keep of the tokens, all layers together; capacity of `capacity_of`, "pairs" or
     "distance", is where s falls on the way to more difficult answers, ">=16" where it never does, and sight the same by
     the model's Jacobian; lengths are s at other lengths). Of a race: minutes of a core or of a
-    device, and those until the best local floor was reached on valid, ">20" where it was not.
+    device, and those until the best local floor was reached on valid, ">20" where it was not. Of a choice the last
+    column is the command that makes it.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")
+    chosen = command != COMMAND
+    writer = csv.DictWriter(out, [*HEAD, *["command"] * chosen], restval="", lineterminator="\n")
     writer.writeheader()
+    made_by = {"command": command} if chosen else {}
     for board in boards:
-        group = {"budget": board.budget, "machine": board.machine, "dtype": board.dtype}
+        group = {"budget": board.budget, "machine": board.machine, "dtype": board.dtype} | made_by
         for line in board.lines:
             for column in board.columns:
                 if column.key in line.marks:
@@ -53,7 +57,8 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
         for model in board.models:
             for column in board.columns:
                 if (cell := board.cells.get((model, column.key))) is not None:
-                    writer.writerow(_plain({"budget": board.budget, "dtype": board.dtype} | _ability(cell, column)))
+                    group = {"budget": board.budget, "dtype": board.dtype} | made_by
+                    writer.writerow(_plain(group | _ability(cell, column)))
     return out.getvalue()
 
 

@@ -8,7 +8,8 @@ from lra import console
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, notes
 from lra.leaderboard.abilities import Abilities
-from lra.leaderboard.view import OUT_OF_LINE, Board, Column, Line
+from lra.leaderboard.board import OUT_OF_LINE, Board, Column, Line
+from lra.leaderboard.chosen import COMMAND
 from lra.marks import said
 from lra.marks.abilities import whole
 
@@ -31,8 +32,8 @@ def commented(text: str) -> str:
     return f"% {console.line(text)}"
 
 
-def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
-    out = [r"% Made by python -m lra.leaderboard from the records; needs \usepackage{booktabs}."]
+def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str = COMMAND) -> str:
+    out = [rf"% Made by {command} from the records; needs \usepackage{{booktabs}}."]
     for board in boards:
         out += ["", *_scores(board)]
         if board.measured:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import race
-from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
+from lra.leaderboard.board import OUT_OF_LINE, Board, Line, Mark
 from lra.marks.skill import CUT, shown
 
 DAGGER = "†"  # beside models whose parameters are out of line
@@ -86,7 +86,9 @@ def beneath(board: Board) -> list[str]:
     for column in board.columns:
         if column.over and not board.empty(column):
             titles = {c.key: c.title for c in rows}
-            text = f"{column.title}: mean over {', '.join(titles[k] for k in column.over)}; - where one is missing."
+            text = (
+                f"{column.title}: mean over {', '.join(titles.get(k, k) for k in column.over)}; - where one is missing."
+            )
             out.append(text + ("" if column.standard else " It is not the papers' average."))
         elif column.over:
             out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
@@ -116,7 +118,7 @@ def beneath(board: Board) -> list[str]:
         text = f"Speed and memory: a training step on {board.measured}, relative to the Transformer's at equal batch."
         busy = any(c.disturbed for line in board.lines for c in line.costs.values())
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
-    else:
+    elif not board.chosen.columns:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
     return [*out, *timed, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
 
@@ -188,8 +190,13 @@ def _seeds(board: Board) -> str:
 
 
 def _ranks(board: Board) -> list[str]:
-    ranked = [c for c in board.columns if c.resolution is not None]
+    ranked, names = [c for c in board.columns if c.resolution is not None], {line.name for line in board.lines}
     out = []
+    if board.chosen:
+        out.append(
+            f"Chosen to be shown: {' '.join(board.chosen.words)}. Ranks, and what rests on them, are those among all"
+            f" {board.compared} models of the board, as they are without the choice."
+        )
     if ranked:
         told = ", ".join(f"{100 * c.resolution:.1f} points ({c.title})" for c in ranked)
         out.append(
@@ -198,8 +205,7 @@ def _ranks(board: Board) -> list[str]:
             f" times in 5: differences of {told}."
         )
     for column in board.columns:
-        if column.unranked and not column.over:
-            listed = ", ".join(column.unranked)
+        if not column.over and (listed := ", ".join(n for n in column.unranked if n in names)):
             out.append(f"Not ranked on {column.title}, for want of stored answers on the same data: {listed}.")
     return out
 

@@ -14,11 +14,12 @@ from lra.console import rate, size
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, columns, notes, pick, predict, race
 from lra.leaderboard.abilities import Abilities
+from lra.leaderboard.board import Board, Column, Line, Mark
+from lra.leaderboard.chosen import COMMAND, wanted
 from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
 from lra.leaderboard.pick import data
 from lra.leaderboard.predict import Table
-from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
 from lra.marks.abilities import whole
 from lra.marks.capacity import Capacity
@@ -38,7 +39,8 @@ script-src 'unsafe-inline'">
 <body>
 <main>
 <h1>Long Range Arena leaderboard</h1>
-<p class="lead">Made by <code>python -m lra.leaderboard</code> from the records in <code>runs/</code>; never edited.
+"""
+LEAD = """<p class="lead">Made by <code>{}</code> from the records in <code>runs/</code>; never edited.
 Click a heading to sort, hover over a cell for its conditions, follow its number to the record.</p>
 """
 
@@ -67,9 +69,10 @@ def render(
     drawn: Mapping[str, bytes],
     able: Sequence[Abilities] = (),
     predicted: Sequence[Table] = (),
+    command: str = COMMAND,
 ) -> str:
     """`drawn`: SVG files by their place below the results folder; what is not among them is left out."""
-    out = [HEAD]
+    out = [HEAD, LEAD.format(escaped(command))]
     if len(boards) + len(able) > 1:
         titles = [b.title for b in (*boards, *able)]
         links = [f'<li><a href="#board-{i}">{escaped(title)}</a></li>' for i, title in enumerate(titles, 1)]
@@ -120,7 +123,7 @@ def _broken(title: str) -> str:
 
 def _scores(board: Board) -> str:
     head = [("Model", "sort by name"), *((_broken(c.title), _about(c)) for c in board.columns)]
-    extras = columns.found()
+    extras = [each for each in columns.found() if wanted(board.chosen, each.title.lower())]
     head += [(_broken(each.title), each.about) for each in extras]
     bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in ("model", "variant", "floor")]
     return _table("Test accuracy, %: ± half of its 95 % interval, rank, skill", head, bodies)

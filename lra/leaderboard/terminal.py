@@ -10,7 +10,7 @@ from lra.console import line as escaped
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, notes
 from lra.leaderboard.abilities import Abilities
-from lra.leaderboard.view import Board, Column, Line, Mark
+from lra.leaderboard.board import Board, Column, Line, Mark
 from lra.marks import said
 
 NAME = 16  # longest name shown whole

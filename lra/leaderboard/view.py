@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,119 +10,17 @@ import pandas as pd
 
 from lra.cost import growth
 from lra.cost.points import widest
+from lra.leaderboard.board import Board, Column, Cost, Line, Mark
+from lra.leaderboard.chosen import narrowed, refused
 from lra.leaderboard.pick import picked
 from lra.marks import ranks
 from lra.marks.exams import Exam, averaged_row
-from lra.marks.race import Race, raced
+from lra.marks.race import raced
 from lra.marks.runs import GROUP, local_floors
 from lra.marks.skill import skill
 from lra.marks.stats import above_chance
 from lra.record.answers import Answers
 from lra.results import Results
-
-OUT_OF_LINE = 0.10  # parameters further than this from the Transformer's are marked
-
-
-@dataclass(frozen=True)
-class Column:
-    key: str  # the row of the records, or avg5, avg6
-    title: str
-    exam: Exam | None  # null of an average
-    standard: bool = True  # the exam itself, not a stand-in or a shorter one
-    over: tuple[str, ...] = ()  # of an average: the keys it is over
-    items: int | None = None
-    resolution: float | None = None  # what is told apart 4 times in 5
-    unranked: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One cell. Null is "not known"; `status` says why there is no accuracy."""
-
-    accuracy: float | None = None
-    low: float | None = None
-    high: float | None = None
-    seeds: int = 0
-    failed: int = 0
-    items: int | None = None
-    status: str | None = None
-    reason: str | None = None
-    skill: float | None = None
-    floor: str | None = None
-    rank: tuple[int, int] | None = None
-    above_chance: tuple[int, int] | None = None
-    steps: int | None = None
-    parameters: int | None = None
-    active_parameters: int | None = None
-    parameters_ratio: float | None = None
-    examples_per_second: float | None = None
-    step_peak_bytes: int | None = None
-    relative_speed: float | None = None
-    relative_memory: float | None = None
-    fingerprint: str | None = None
-    run_ids: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    edited: tuple[str, ...] = ()  # those of the files that were changed after they were written
-    contract: str | None = None  # what is broken of it
-    blind: float | None = None  # share of the positions that cannot move an answer
-    stale: str | None = None  # whether the numbers of the model or the exam have changed since
-    departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
-
-    @property
-    def half(self) -> float | None:
-        """Half of the interval's width."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A training step at one length, relative to the Transformer's at equal batch."""
-
-    speed: float | None = None
-    memory: float | None = None
-    status: str | None = None
-    disturbed: bool = False
-    edited: bool = False  # its record was changed after it was written
-
-
-@dataclass(frozen=True)
-class Line:
-    name: str
-    kind: str  # model | variant | floor
-    marks: Mapping[str, Mark] = field(default_factory=dict)
-    costs: Mapping[int, Cost] = field(default_factory=dict)
-    ratio: float | None = None  # parameters to the Transformer's, the furthest from 1 over the columns
-    local: bool = False
-
-    @property
-    def out_of_line(self) -> bool:
-        return self.ratio is not None and abs(self.ratio - 1) > OUT_OF_LINE
-
-    def mark(self, key: str) -> Mark:
-        return self.marks.get(key, Mark())
-
-
-@dataclass(frozen=True)
-class Board:
-    budget: str
-    machine: str
-    dtype: str
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]  # models, best first, then runs with overrides, then floors
-    measured: str | None  # what the costs were measured on; null without a cost sweep
-    race: Race | None = None  # of a budget of minutes
-    points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
-
-    @property
-    def title(self) -> str:
-        return f"budget {self.budget}, {self.machine}, {self.dtype}"
-
-    def of(self, kind: str) -> list[Line]:
-        return [line for line in self.lines if line.kind == kind]
-
-    def empty(self, column: Column) -> bool:
-        return all(line.mark(column.key) == Mark() for line in self.lines)
-
 
 Marks = dict[tuple[str, str], Mark]  # (model, column's key) -> cell
 Costs = dict[str, dict[int, Cost]]  # model -> length -> cost
@@ -131,9 +28,18 @@ Costs = dict[str, dict[int, Cost]]  # model -> length -> cost
 
 def boards(results: Results) -> list[Board]:
     """One for each budget, machine and precision with a run: its cells, the floors on the same data, and the
-    cost sweep on the same budget, machine and precision. Of a budget the machine with most cells comes first."""
-    found = sorted(results.cells.groupby(GROUP, sort=True), key=lambda pair: (pair[0][0], -len(pair[1])))
-    return [_board(group, part, results) for group, part in found]
+    cost sweep on the same budget, machine and precision. Of a budget the machine with most cells comes first. Of what
+    is chosen those parts, with the ranks of the whole."""
+    whole = results.whole
+    found = sorted(whole.cells.groupby(GROUP, sort=True), key=lambda pair: (pair[0][0], -len(pair[1])))
+    if not results.chosen:
+        return [_board(group, part, whole) for group, part in found]
+    exams = results.exams.always()
+    refused(results.chosen, (results.cells, results.abilities), sorted({n for e in exams for n in e.averages}))
+    shown = dict(list(results.cells.groupby(GROUP)))
+    return [
+        narrowed(_board(group, part, whole), shown[group], results.chosen) for group, part in found if group in shown
+    ]
 
 
 def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:
@@ -148,7 +54,8 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Boar
     lines.sort(key=_standing)
     race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
     points = tuple(picked(part, results, group[-1]))
-    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured, race, points)
+    ours = tuple(columns), (*lines, *_rules(part, results.floors))
+    return Board(*group, *ours, measured, race, points, compared=usual.model.nunique())
 
 
 def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:

@@ -3,32 +3,40 @@
     python -m lra.plot [results_dir=results[,more]] [--config-dir DIR]
     python -m lra.plot x=core_seconds y=skill area=parameters [to=0.4]      the bubble chart of that alone
                        x: speed, core_seconds, flops; y: accuracy, skill, reach, learnt; area: memory, parameters, state
+    python -m lra.plot model=performer,lin* task=listops [out=FOLDER]
+                       a part of them, by model, task, family, budget, machine, variant; each file carries the choice
 
-Writes figures/*.png and *.svg there, of several folders in the first. Reads records only, without torch. The same
-records give the same bytes.
+Writes figures/*.png and *.svg there, of several folders in the first; with out to that folder. Reads records only,
+without torch. The same records give the same bytes.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from lra import results
 from lra.console import line, say
-from lra.plot.choice import asked
-from lra.plot.render import chosen, filed, render, stale
-from lra.record.place import config_dir, published, results_dirs
+from lra.marks.query import FILTERS
+from lra.plot.choice import AXES
+from lra.plot.render import asked_for, stale
+from lra.record.place import config_dir, out, published, results_dirs
 
 
 def main() -> int:
-    choice, words = asked(sys.argv[1:])
-    folders = results_dirs(words)
-    found = results.load(folders, config_dir(words))
-    folder = found.folder
-    drawn = render(found) if choice is None else filed(chosen(found, choice))
+    place, words = out(sys.argv[1:])
+    chosen = [word for word in words if word.partition("=")[0] in (*FILTERS, *AXES)]
+    rest = [word for word in words if word not in chosen]
+    folders = results_dirs(rest, (*FILTERS, *AXES, "out"))
+    found = results.load(folders, config_dir(rest))
+    drawn, _ = asked_for(found, chosen, place is not None)
     for remark in found.remarks():
         say(line(remark))
-    published("results_dir", folder, drawn)
-    for path in stale(folder, drawn) if choice is None else ():
+    if place is not None:
+        drawn = {Path(name).name: content for name, content in drawn.items()}
+    folder = place or found.folder
+    published("results_dir" if place is None else "out", folder, drawn)
+    for path in stale(folder, drawn) if not chosen and place is None else ():
         path.unlink()
         print(f"removed, no record gives it any more: {path}")
     for name in drawn:

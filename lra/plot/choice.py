@@ -24,6 +24,7 @@ from lra.marks.runs import REFERENCE, local_floors
 from lra.results import Results
 
 NEEDLE = "needle"
+AXES = ("x", "y", "area", "to")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class Choice:
         return f"{y[0].upper()}{y[1:]} over {x}, area for {self.area}"
 
     @property
+    def words(self) -> list[str]:
+        """As they are typed."""
+        return [f"x={self.x}", f"y={self.y}", f"area={self.area}", *([] if self.to is None else [f"to={self.to:g}"])]
+
+    @property
     def name(self) -> str:
         return "-".join([self.x, self.y, self.area, *([] if self.to is None else [f"to {self.to:g}"])])
 
@@ -90,7 +96,7 @@ def asked(words: Sequence[str]) -> tuple[Choice | None, list[str]]:
     given, rest = {}, []
     for word in words:
         key, equals, value = word.partition("=")
-        if equals and key in ("x", "y", "area", "to"):
+        if equals and key in AXES:
             given[key] = value
         else:
             rest.append(word)

@@ -8,7 +8,10 @@ Reads records only, without torch. The same records give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import html
+import re
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,11 +27,13 @@ from lra.cost import points as costs
 from lra.marks import abilities
 from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
+from lra.marks.query import FILTERS, Query
+from lra.marks.query import asked as chosen_by
 from lra.marks.runs import GROUP, REFERENCE
 from lra.plot import style
 from lra.plot.bubble import About, bubble
 from lra.plot.capacity import capacity
-from lra.plot.choice import DEFAULT, Choice, with_choice
+from lra.plot.choice import DEFAULT, Choice, asked, with_choice
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
@@ -43,6 +48,7 @@ HALVES = (
     ("curves", "accuracy", "race", "abilities", "capacity", "reach", "twins"),
 )  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
+COMMAND = "python -m lra.plot"
 CHOSEN = "chosen"  # how the files of charts begin that somebody chose, which nobody expects
 LONGEST = 30  # letters of a model's name with its overrides
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
@@ -109,7 +115,7 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if "race" in kinds:
             yield from _race(group, results, looks, order)
     yield from _abilities(results.abilities, kinds)
-    yield from _costs(points, looks, kinds)
+    yield from _costs(points, results.whole.points, looks, kinds)
 
 
 def _bubble(
@@ -124,7 +130,7 @@ def _bubble(
 ) -> Figure:
     """The bubble chart of a group; with published numbers beside it where its averages are over the same exams."""
     conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True))
-    own, speed = charted(matching(summed, conditions), matching(results.points, conditions))
+    own, speed = charted(matching(summed, conditions), matching(results.whole.points, conditions))
     cells = one_an_exam(group.cells)
     own = with_choice(own, cells, results, choice, conditions["dtype"])
     whole = all(cell.row == cell.exam.of for cell in cells.itertuples())
@@ -221,7 +227,10 @@ def _first_average(exams: list[Exam]) -> list[Exam]:
     return [e for e in exams if least in e.averages]
 
 
-def _costs(points: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
+def _costs(
+    points: pd.DataFrame, every: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection[str]
+) -> Iterator[tuple[str, Figure]]:
+    """every: also what is not shown, for what is relative to the reference."""
     shared = [column for column in costs.GROUP if column != "batch_size"]
     for (mode, *group), part in points.groupby(["mode", *shared], sort=True, dropna=False):
         task, budget, machine, dtype, threads = group
@@ -236,10 +245,11 @@ def _costs(points: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection
             drawn, key = costs.newest(own), ["model", "phase", "length"]
             failed = own[own.status != "ok"].drop_duplicates(key, keep="last")
             failed = failed[~pd.MultiIndex.from_frame(failed[key]).isin(pd.MultiIndex.from_frame(drawn[key]))]
-            yield (
-                f"cost-{name}-batch-{batch}",
-                cost(drawn, failed, growth.fits(own), growth.crossing(own), title, (), looks),
-            )
+            whole = matching(every, own[costs.GROUP].iloc[0].to_dict() | {"mode": mode}) if every is not points else own
+            crossing = growth.crossing(whole)
+            crossing = crossing[crossing.model.isin(own.model)]
+            drawing = cost(drawn, failed, growth.fits(own), crossing, title, (), looks)
+            yield f"cost-{name}-batch-{batch}", drawing
 
 
 def matching(table: pd.DataFrame, conditions: dict[str, Any]) -> pd.DataFrame:
@@ -258,12 +268,50 @@ def render(results: Results) -> dict[str, bytes]:
 
 def rendered(results: Results, kinds: Collection[str]) -> dict[str, bytes]:
     """What `render` gives, of these kinds, drawn by this process."""
-    return filed(figures(results, kinds))
+    return filed(figures(results, kinds), results.chosen.words)
 
 
-def filed(drawn: Iterable[tuple[str, Figure]]) -> dict[str, bytes]:
-    """Path below the results folder -> content, of figures by name."""
-    return {f"{FOLDER}/{name}.{kind}": style.image(figure, kind) for name, figure in drawn for kind in ("png", "svg")}
+def filed(drawn: Iterable[tuple[str, Figure]], words: Sequence[str] = ()) -> dict[str, bytes]:
+    """Path below the results folder -> content, of figures by name. words: of the choice, if they are of one."""
+    command = shlex.join([*COMMAND.split(), *words]) if words else ""
+    return {
+        f"{FOLDER}/{name}.{kind}": style.image(figure, kind, command)
+        for name, figure in drawn
+        for kind in ("png", "svg")
+    }
+
+
+def asked_for(results: Results, words: Sequence[str], keep_names: bool = False) -> tuple[dict[str, bytes], list[str]]:
+    """Name below the results folder -> content, of what the words choose; and the words that are no choice.
+
+    Files of a choice are called so, but for `keep_names`, of a folder that is theirs alone.
+    """
+    axes, rest = asked(words)
+    query, rest = chosen_by(rest, FILTERS)
+    if axes is None and not query:
+        return render(results), rest
+    found = results.selected(query)
+    drawn = render(found) if axes is None else filed(chosen(found, axes), [*query.words, *axes.words])
+    if query and not keep_names:
+        drawn = {f"{FOLDER}/{called_by(query, Path(name))}": content for name, content in drawn.items()}
+    return drawn, rest
+
+
+def called_by(query: Query, file: Path) -> str:
+    return f"{CHOSEN}-{slug(f'{query} {file.stem.removeprefix(CHOSEN)}')}{file.suffix}"
+
+
+def carried(path: Path) -> list[str]:
+    """The words of the choice that the file of a figure carries; none where it is of all that there is."""
+    if path.suffix == ".svg":
+        found = re.search(r"<dc:description>(.*?)</dc:description>", path.read_text(errors="replace"), re.DOTALL)
+        text = html.unescape(found[1]) if found else ""
+    else:
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            text = str(picture.info.get("Description", ""))
+    return shlex.split(text.removeprefix(COMMAND)) if text.startswith(COMMAND) else []
 
 
 def charts(results: Results) -> dict[str, bytes]:

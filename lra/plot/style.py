@@ -166,20 +166,24 @@ def widen(axes: Any, left: float, right: float) -> None:
     axes.set_position((box.x0 - left / whole, box.y0, box.width + (left + right) / whole, box.height))
 
 
-def image(figure: Figure, kind: str) -> bytes:
+def image(figure: Figure, kind: str, command: str = "") -> bytes:
     """The file of a figure, "png" or "svg": the same bytes for the same figure, without dates or names.
+
+    command: what a figure of a choice carries, so that it can be made again.
 
     A PNG has a palette of 256 colours, which nobody sees and makes it a third of the size.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     buffer = io.BytesIO()
     with drawing():
         figure.set_dpi(DPI)
         if kind == "svg":
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+            about = {"Date": None, "Creator": None} | ({"Description": command} if command else {})
+            FigureCanvasSVG(figure).print_svg(buffer, metadata=about)
             figure.set_dpi(DPI)  # which print_svg has set to 72
         else:
             canvas = FigureCanvasAgg(figure)
@@ -189,7 +193,10 @@ def image(figure: Figure, kind: str) -> bytes:
             palette = np.array(few.getpalette()).reshape(-1, 3)
             palette[palette.min(axis=1) > 252] = 255  # an octree makes white 254
             few.putpalette(palette.ravel().tolist())
-            few.save(buffer, "png", compress_level=6, dpi=(DPI, DPI))
+            about = PngInfo()
+            if command:
+                about.add_itxt("Description", command)
+            few.save(buffer, "png", compress_level=6, dpi=(DPI, DPI), pnginfo=about)
     return buffer.getvalue()
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from lra.leaderboard import __main__, files, markdown, notes, terminal
-from lra.leaderboard.view import Board, Line, Mark
+from lra.leaderboard.board import Board, Line, Mark
 from lra.leaderboard.view import boards as shown_of
 from lra.marks import stats
 from lra.marks.exams import Exams
