@@ -16,6 +16,9 @@ COLUMNS = (
     "rate", "rate_low", "rate_high", "peak", "rate_one", "rate_one_low", "rate_one_high", "peak_one", "speed",
     "peak_bytes", "parent_speed", "parent_peak_bytes", "parameters", "edited",
 )  # fmt: skip
+PLACED = (
+    "id", "parent", "row", "budget", "machine", "dtype", "model", "name", "accuracy", "speed", "peak_bytes",
+)  # fmt: skip
 RIVALS = ("bf16", "compile")  # what a speed-up is to beat
 
 
@@ -92,3 +95,24 @@ def _over(r: Any, rivals: Mapping[str, Any]) -> tuple[float | None, float | None
     value = math.log(r.rate) - math.log(rival.rate)
     margin = math.hypot(*(math.log(each.rate_high / each.rate) for each in (r, rival)))
     return math.exp(value), math.exp(value - margin), math.exp(value + margin)
+
+
+def places(table: pd.DataFrame) -> pd.DataFrame:
+    """Where the models of a `frame` stand that were timed, a row each: id, parent (null of one that nothing was done to
+    here), row, budget, machine, dtype, model, name, accuracy, speed (inference, examples per second at the run's batch)
+    and peak_bytes. A child stands by its ratios to its parent, so that hours of the machine do not move it."""
+    timed = table[(table.status == "ok") & table.rate.notna() & table.peak.notna() & table.above.notna()]
+    timed = timed.sort_values("run_id")
+    found: dict[str, dict[str, Any]] = {}
+    for r in timed.itertuples():
+        own = {key: getattr(r, key) for key in ("row", "budget", "machine", "dtype", "model")}
+        if r.parent not in found:
+            same = timed[timed.parent == r.parent]
+            speed, peak = same.parent_speed.median(), same.parent_peak_bytes.median()
+            about = {"parent": None, "name": r.model, "accuracy": r.above, "speed": speed, "peak_bytes": peak}
+            found[r.parent] = {"id": r.parent} | own | about
+        above = found[r.parent]
+        about = {"parent": r.parent, "name": r.option, "accuracy": r.accuracy}
+        moved = {"speed": above["speed"] * r.rate, "peak_bytes": above["peak_bytes"] * r.peak}
+        found[r.run_id] = {"id": r.run_id} | own | about | moved
+    return pd.DataFrame(list(found.values()), columns=PLACED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def parent(name: str, results: Path) -> Parent:
         raise UserError(f"record: {_name(line[0])} kept no weights; make the run with keep=best")
     if not line[0].weights.is_file():
         raise UserError(f"record: the weights {line[0].weights.name} of {_name(line[0])} are not beside it")
+    for each in line:
+        _whole(each)
     above_its_floor(sheet)
     return Parent(sheet, tuple(line))
 
@@ -76,6 +79,14 @@ def _fit(sheet: Sheet) -> None:
         )
     if sheet.predictions is None or not sheet.predictions.is_file():
         raise UserError(f"record: the predictions of {_name(sheet)} are not beside it")
+
+
+def _whole(sheet: Sheet) -> None:
+    weights = sheet.weights
+    if weights is None or not weights.is_file():
+        return
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != sheet.record.kept["sha256"]:
+        raise UserError(f"record: the weights {weights.name} are not those that {_name(sheet)} kept")
 
 
 def above_its_floor(sheet: Sheet) -> None:

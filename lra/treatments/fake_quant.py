@@ -1,7 +1,8 @@
 """Linear layers on a uniform grid, imitated in floats: what so many bits would cost in accuracy, and nothing of speed.
 
 Grids are symmetric (lra.treatments.ranges). A weight has one, or one an output channel; the input of a layer has one,
-which is fixed beforehand from the real tokens of training examples.
+which is fixed beforehand from the real tokens of training examples, and what is beyond it is clipped, at any number of
+bits; or each token has its own as it comes, as torchao's int8 has, and nothing is clipped.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from torch import Tensor, nn
 from lra.treatments import ranges
 from lra.treatments.examples import alone, at_least_one, called, covered, in_bits, linears, one_of
 
-GRIDS = ("tensor", "channel")
+GRIDS, TOKEN = ("tensor", "channel"), "token"
 OF = ("weights", "both")
 BITS = (2, 24)
 
 
 class FakeQuant:
     """bits: of each number, 2 to 24, where nothing is left of the effect. of: "weights", or "both" they and the inputs
-    of their layers. per: "tensor" or "channel", a weight's. calibration: the rule for both (`kl` of inputs alone; there
-    weights go by max), with `percentile` of the one of that name. examples: that inputs are seen of. Raises ValueError.
+    of their layers. per: "tensor" or "channel", a weight's. calibration: the rule for both, or "token", an input's own
+    (with it and with kl weights go by max); `percentile`: of the rule of that name. examples: that inputs are seen of.
+    Raises ValueError.
     """
 
     def __init__(
@@ -43,17 +45,18 @@ class FakeQuant:
         self.bits, self.percentile = bits, percentile
         self.of, self.per = one_of("of", of, OF), one_of("per", per, GRIDS)
         self.calibration, self.examples = (
-            one_of("calibration", calibration, ranges.RULES),
+            one_of("calibration", calibration, (*ranges.RULES, TOKEN)),
             at_least_one("examples", examples),
         )
 
     def after(self, trainee: Any) -> Any:
         layers = linears(trainee)
-        ends = self.ends(trainee, layers) if self.of == "both" else {}
+        own = self.of == "both" and self.calibration == TOKEN
+        ends = self.ends(trainee, layers) if self.of == "both" and not own else {}
         with torch.no_grad():
             for layer in layers.values():
                 layer.weight.copy_(self.weight(layer.weight))
-        for name, end in ends.items():
+        for name, end in ends.items() if not own else dict.fromkeys(layers).items():
             layers[name].register_forward_pre_hook(partial(_given, end=end, bits=self.bits))
         self.facts = {
             "executed": False,
@@ -90,8 +93,10 @@ class FakeQuant:
         return {name: ranges.of_counts(counts[name], largest[name], *rule) for name in layers}
 
 
-def _given(_: nn.Module, given: tuple[Tensor, ...], end: float, bits: int) -> tuple[Tensor, ...]:
-    return ranges.onto(given[0], end, bits), *given[1:]
+def _given(_: nn.Module, given: tuple[Tensor, ...], end: float | None, bits: int) -> tuple[Tensor, ...]:
+    """end: null for each token's own."""
+    x = given[0]
+    return ranges.onto(x, x.abs().amax(-1, keepdim=True) if end is None else end, bits), *given[1:]
 
 
 def seen(trainee: Any, layers: dict[str, nn.Linear], count: int, look: Any) -> None:

@@ -10,6 +10,7 @@ weight and one a call, so that what else is in a batch moves an answer in the la
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lra.treatments.examples import covered, linears, one_of, weight_bytes
+from lra.uncompiled import uncompiled
 
 BY = ("torchao", "torch")
 
@@ -74,19 +76,21 @@ def _torchao() -> Any:
 
 
 def linear_share(trainee: Any, layers: dict[str, nn.Linear]) -> float | None:
-    """Of the FLOPs of one example of full length the share of these layers, as lra.measure counts them."""
+    """Of the FLOPs of one example of full length the share of these layers, counted as lra.measure does; null of a
+    model that does not run on the meta device."""
     rows: list[int] = []
 
     def count(module: nn.Linear, given: tuple[Any, ...], _: Any) -> None:
         rows.append(2 * given[0].numel() * module.out_features)
 
-    hooks = [m.register_forward_hook(count) for m in layers.values()]
-    batch = trainee.exam.synthetic(1, trainee.acc.device)
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            trainee.model(batch.tokens, batch.mask)
-    finally:
-        for hook in hooks:
-            hook.remove()
+        twin = copy.deepcopy(trainee.model).to("meta").eval()
+        batch = trainee.exam.synthetic(1, torch.device("meta"))
+        for name in layers:
+            twin.get_submodule(name).register_forward_hook(count)
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), uncompiled():
+            twin(batch.tokens, batch.mask)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return None
     whole = counter.get_total_flops()
     return sum(rows) / whole if whole else None
