@@ -75,8 +75,13 @@ class Results:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """A row for each budget, machine, precision, task row and model: lra.marks.cells.cells."""
-        return cells.cells(self.runs, self.answers)
+        """A row for each budget, precision, task row and model, over all machines: lra.marks.cells.cells."""
+        return cells.cells(self.runs, self.answers, self.timed)
+
+    @cached_property
+    def timed(self) -> pd.DataFrame:
+        """What the same cost, a row for each machine too: lra.marks.cells.timed."""
+        return cells.timed(self.runs)
 
     @cached_property
     def abilities(self) -> pd.DataFrame:
@@ -100,6 +105,12 @@ class Results:
         if not chosen:
             return self
         known, whole = about.families(self.config_dir), self.whole
+        if chosen.machine:  # whose costs are shown
+            costs = cells.costed(
+                whole.cells, whole.timed, lambda name: chosen.place("machine", name) < len(chosen.machine)
+            )
+            whole = copy(whole)
+            vars(whole).update(cells=costs)
         frames = {name: getattr(whole, name) for name in ("cells", "abilities", "points")}
         chosen.check(list(frames.values()), known)
         out = copy(whole)
@@ -152,7 +163,7 @@ class Results:
         """The same with the frames that charts of models show and without the rows they are made of, which are
         many: to be handed to another process."""
         out = Results(self.folder, self.folders, self.config_dir, self.exams)
-        vars(out).update(cells=self.cells, points=self.points, floors=self.floors)
+        vars(out).update(cells=self.cells, points=self.points, floors=self.floors, timed=self.timed)
         if self._whole is not None:
             out.chosen, out._whole = self.chosen, self._whole.charted()
         return out

@@ -9,6 +9,7 @@ from typing import Any
 from lra.marks.exams import Exam
 from lra.marks.query import Query
 from lra.marks.race import Race
+from lra.marks.runs import titled
 
 OUT_OF_LINE = 0.10  # parameters further than this from the Transformer's are marked
 
@@ -56,6 +57,7 @@ class Mark:
     contract: str | None = None  # what is broken of it
     blind: float | None = None  # share of the positions that cannot move an answer
     stale: str | None = None  # whether the numbers of the model or the exam have changed since
+    machines: tuple[str, ...] = ()  # of its runs, those with most first
     departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
 
     @property
@@ -95,19 +97,23 @@ class Line:
 @dataclass(frozen=True)
 class Board:
     budget: str
-    machine: str
+    machine: str  # of a budget of minutes; else empty
     dtype: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]  # models, best first, then runs with overrides, then floors
     measured: str | None  # what the costs were measured on; null without a cost sweep
     race: Race | None = None  # of a budget of minutes
+    timed: str = ""  # the machine whose costs the cells have
+    measured_on: str | None = None  # that of `measured`
+    tested: int = 0  # cells of which it can be told whether machines score alike
+    apart: frozenset[tuple[str, str]] = frozenset()  # (model, column's key) of those where they do not
     points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
     chosen: Query = field(default_factory=Query)  # what of a larger board this shows
     compared: int = 0  # models that its ranks are over, chosen or not
 
     @property
     def title(self) -> str:
-        return f"budget {self.budget}, {self.machine}, {self.dtype}"
+        return titled(self.budget, self.machine, self.dtype)
 
     def of(self, kind: str) -> list[Line]:
         return [line for line in self.lines if line.kind == kind]

@@ -22,12 +22,13 @@ HEAD = (
     "score", "score_least", "score_most", "score_low", "score_high", "floor", "ceiling", "sequences",
     "sequences_limit", "core_seconds", "rate_low", "rate_high", "rates_below", "rates_above", "kinds", "stale",
     "state_floats", "capacity_of", "capacity", "capacity_low", "capacity_high", "sight", "lengths", "minutes",
-    "minutes_of", "minutes_to_floor", "active_parameters",
+    "minutes_of", "minutes_to_floor", "active_parameters", "timed",
 )  # fmt: skip
 
 
 def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str = COMMAND) -> str:
-    """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
+    """machine: of the runs, several joined by "and"; `examples_per_second`, `step_peak_bytes` and what is relative of
+    `timed` alone. Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
     overrides), floor, cost (a training step at `length`, relative to the Transformer's), and ability (of seeds
     `learnt_seeds` have learnt the exam, half of them within `sequences`, ">160000" where they have not;
     rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`;
@@ -43,14 +44,15 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str
     writer.writeheader()
     made_by = {"command": command} if chosen else {}
     for board in boards:
-        group = {"budget": board.budget, "machine": board.machine, "dtype": board.dtype} | made_by
+        group = {"budget": board.budget, "dtype": board.dtype} | made_by
         for line in board.lines:
             for column in board.columns:
                 if column.key in line.marks:
-                    writer.writerow(_plain(group | _cell(line, column) | _minutes(board, line, column)))
+                    writer.writerow(_plain(group | _cell(line, column, board.timed) | _minutes(board, line, column)))
         for line in board.lines:
             for length, cost in sorted(line.costs.items()):
-                about = {"kind": "cost", "model": line.name, "length": length, "status": cost.status}
+                about = {"machine": board.measured_on, "kind": "cost", "model": line.name}
+                about |= {"length": length, "status": cost.status}
                 ratios = {"relative_speed": cost.speed, "relative_memory": cost.memory, "disturbed": cost.disturbed}
                 writer.writerow(_plain(group | about | ratios))
     for board in able:
@@ -62,7 +64,7 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str
     return out.getvalue()
 
 
-def _cell(line: Line, column: Column) -> dict[str, Any]:
+def _cell(line: Line, column: Column, timed: str) -> dict[str, Any]:
     mark = line.mark(column.key)
     best, worst = mark.rank or (None, None)
     same = ["accuracy", "low", "high", "seeds", "items", "status", "reason", "skill", "parameters", "parameters_ratio"]
@@ -77,6 +79,8 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
         "blind",
     ]
     return {name: getattr(mark, name) for name in same} | {
+        "machine": " and ".join(mark.machines) or None,
+        "timed": timed or None,
         "kind": line.kind,
         "model": line.name,
         "row": column.key,

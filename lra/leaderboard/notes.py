@@ -83,15 +83,7 @@ def beneath(board: Board) -> list[str]:
     if stand_ins:
         listed = "; ".join(f"{c.title} is {c.key}" for c in stand_ins)
         out.append(f"Stand-ins, not the standard exams, and no match for published columns: {listed}.")
-    for column in board.columns:
-        if column.over and not board.empty(column):
-            titles = {c.key: c.title for c in rows}
-            text = (
-                f"{column.title}: mean over {', '.join(titles.get(k, k) for k in column.over)}; - where one is missing."
-            )
-            out.append(text + ("" if column.standard else " It is not the papers' average."))
-        elif column.over:
-            out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
+    out += _averages(board)
     out += _ranks(board)
     zeros = {c.title: next((m.floor for line in board.lines if (m := line.mark(c.key)).floor), None) for c in shown}
     cut = any((m := line.mark(c.key)).skill is not None and m.skill < CUT for line in board.lines for c in shown)
@@ -114,13 +106,56 @@ def beneath(board: Board) -> list[str]:
         out.append(
             f"{DAGGER} parameters differ from the Transformer's by more than {100 * OUT_OF_LINE:.0f} %: {listed}."
         )
+    out += [*_costs(board), *timed, *_machines(board), *_contract(board), *_stale(board)]
+    return [*out, *_departures(board), *_edited(board), *_failures(board)]
+
+
+def _averages(board: Board) -> list[str]:
+    """What they are over."""
+    out = []
+    titles = {c.key: c.title for c in board.columns}
+    for column in board.columns:
+        if column.over and not board.empty(column):
+            text = (
+                f"{column.title}: mean over {', '.join(titles.get(k, k) for k in column.over)}; - where one is missing."
+            )
+            out.append(text + ("" if column.standard else " It is not the papers' average."))
+        elif column.over:
+            out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
+    return out
+
+
+def _costs(board: Board) -> list[str]:
+    out = []
     if board.measured:
-        text = f"Speed and memory: a training step on {board.measured}, relative to the Transformer's at equal batch."
+        where = f", {board.measured_on}" * (board.measured_on != board.machine)
+        text = f"Speed and memory: a training step on {board.measured}{where}, relative to the Transformer's at equal"
+        text += " batch."
         busy = any(c.disturbed for line in board.lines for c in line.costs.values())
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
     elif not board.chosen.columns:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return [*out, *timed, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
+    return out
+
+
+def _machines(board: Board) -> list[str]:
+    """Whose runs they are, and whether that matters."""
+    counts: dict[str, int] = {}
+    for mark in (mark for line in board.lines for mark in line.marks.values()):
+        for name in mark.machines:
+            counts[name] = counts.get(name, 0) + 1
+    if board.machine:
+        return []
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    out = [f"Accuracies are over the runs of all machines: {', '.join(f'{n}, {counts[n]} cells' for n in names)}."]
+    out[0] += f" Of runs of one seed the newest counts. Costs of runs are those of {board.timed}."
+    if not board.tested:
+        return out
+    titles, shown = {c.key: c.title for c in board.columns}, {line.name for line in board.lines}
+    differ = [f"{model} on {titles[key]}" for model, key in sorted(board.apart) if model in shown and key in titles]
+    text = f"Machines, by an F-test between them over seeds, Holm over the {board.tested} cells that can tell, "
+    text += f"differ beyond chance on {len(board.apart)}" if board.apart else "do not differ beyond chance"
+    return [*out, text + (f": {', '.join(differ)}." if differ else ".")]
 
 
 def _contract(board: Board) -> list[str]:

@@ -52,7 +52,7 @@ def escaped(text: str) -> str:
 
 def chart(board: Board) -> str:
     """Where `lra.plot` puts a board's bubble chart."""
-    return f"{FOLDER}/bubble-{slug(f'{board.budget}-{board.machine}-{board.dtype}')}.svg"
+    return f"{FOLDER}/bubble-{slug(f'{board.budget}-{board.timed}-{board.dtype}')}.svg"
 
 
 def _inline(svg: bytes) -> str:
@@ -76,7 +76,11 @@ def render(
     if len(boards) + len(able) > 1:
         titles = [b.title for b in (*boards, *able)]
         links = [f'<li><a href="#board-{i}">{escaped(title)}</a></li>' for i, title in enumerate(titles, 1)]
-        out.append("<p>Budgets, machines and precisions are never mixed:</p><ul>" + "\n".join(links) + "</ul>\n")
+        out.append(
+            "<p>Budgets and precisions are never mixed, nor the costs of machines:</p><ul>"
+            + "\n".join(links)
+            + "</ul>\n"
+        )
     for i, board in enumerate(boards, 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_scores(board)}')
         if board.race:
@@ -194,6 +198,7 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
     if column.over:
         return f"{column.title}: mean over {', '.join(column.over)}"
     facts = [f"row {column.key}", board.title]
+    facts += [f"on {' and '.join(mark.machines)}"] if mark.machines and not board.machine else []
     if mark.accuracy is None and mark.status != "ok":
         facts.append(f"{mark.status}: {mark.reason or 'no reason recorded'}")
     if mark.low is not None:

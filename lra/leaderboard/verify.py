@@ -106,13 +106,14 @@ def of_groups(table: pd.DataFrame) -> Iterator[str]:
         if len(devices) > 1:
             yield f"{machine}, {dtype}: devices {' and '.join(devices)} would share an axis"
     able = table.ability.astype(bool)
+    for group, row, part in _columns(table[~able], runs.JOINED):
+        yield from _data(group, row, part)
     for group, row, part in _columns(table[~able], runs.CELL):
         timed = part[part.train_examples_per_second.notna()]
         threads = sorted(int(n) for n in timed.threads.dropna().unique())
         if len(threads) > 1:
             counts = " and ".join(map(str, threads))
             yield f"{group}, {row}: speeds with {counts} threads would share an axis"
-        yield from _data(group, row, part)
     for group, row, part in _columns(table[able], CELL):
         yield from _data(group, row, part)
 
@@ -122,7 +123,7 @@ def _columns(table: pd.DataFrame, cell: list[str]) -> Iterator[tuple[str, str, p
     ended = runs.latest(table, cell)
     ended = ended[(ended.status == "ok") & ~ended.variant.astype(bool)] if len(ended) else ended
     for (*group, row), part in ended.groupby(cell[:-1]) if len(ended) else ():
-        yield ", ".join(group), row, part
+        yield ", ".join(filter(None, group)), row, part
 
 
 def _data(group: str, row: str, part: pd.DataFrame) -> Iterator[str]:
@@ -181,21 +182,21 @@ def of_choices(results: Results, place: Path | None) -> dict[Path, list[str]]:
 
 
 def _carried(path: Path) -> list[str]:
-    from lra.plot import render
+    from lra.plot import chosen
 
     if path.suffix in PICTURES:
-        return render.carried(path)
+        return chosen.carried(path)
     return files.carried(path) if path.suffix in (Path(name).suffix for name in files.NAMES) else []
 
 
 def _again(results: Results, picture: bool, words: list[str]) -> dict[str, bytes]:
     """File name, or of a table also its ending -> content."""
-    from lra.plot import render
+    from lra.plot import chosen, render
 
     if picture:
-        drawn, query = render.asked_for(results, words, True)[0], asked(words)[0]
+        drawn, query = chosen.asked_for(results, words, True)[0], asked(words)[0]
         plain = {Path(name).name: content for name, content in drawn.items()}
-        return plain | {render.called_by(query, Path(name)): content for name, content in plain.items()}
+        return plain | {chosen.called_by(query, Path(name)): content for name, content in plain.items()}
     found = results.selected(asked(words)[0])
     given = files.files(boards(found), render.charts(found), abilities.boards(found))
     return given | {Path(name).suffix: content for name, content in given.items()}

@@ -18,7 +18,7 @@ from lra.marks.exams import Exam, averaged_row
 from lra.marks.race import raced
 from lra.marks.runs import GROUP, local_floors
 from lra.marks.skill import skill
-from lra.marks.stats import above_chance
+from lra.marks.stats import LEVEL, above_chance, holm
 from lra.record.answers import Answers
 from lra.results import Results
 
@@ -27,9 +27,9 @@ Costs = dict[str, dict[int, Cost]]  # model -> length -> cost
 
 
 def boards(results: Results) -> list[Board]:
-    """One for each budget, machine and precision with a run: its cells, the floors on the same data, and the
-    cost sweep on the same budget, machine and precision. Of a budget the machine with most cells comes first. Of what
-    is chosen those parts, with the ranks of the whole."""
+    """One for each budget and precision with a run, of budgets of minutes for each machine too: its cells, the floors
+    on the same data, and the cost sweep on the same budget, precision and one machine. Of what is chosen those parts,
+    with the ranks of the whole."""
     whole = results.whole
     found = sorted(whole.cells.groupby(GROUP, sort=True), key=lambda pair: (pair[0][0], -len(pair[1])))
     if not results.chosen:
@@ -49,13 +49,23 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Boar
         ranked = ranks.average(usual, column.over, results.answers)
         columns.append(_with(column, ranked, None))
         marks |= {(name, column.key): _average(ranked, name) for name in ranked.values}
-    measured, costs = _costs(results, group)
+    timed = part.timed.iloc[0]
+    measured, on, costs = _costs(results, group, timed)
     lines = [_line(name, own, columns, marks, costs) for name, own in part.groupby("model", sort=True)]
     lines.sort(key=_standing)
     race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
     points = tuple(picked(part, results, group[-1]))
     ours = tuple(columns), (*lines, *_rules(part, results.floors))
-    return Board(*group, *ours, measured, race, points, compared=usual.model.nunique())
+    tested, apart = _machines(usual)
+    differ = {"tested": tested, "apart": apart, "compared": usual.model.nunique()}
+    return Board(*group, *ours, measured, race, timed, on, points=points, **differ)
+
+
+def _machines(cells: pd.DataFrame) -> tuple[int, frozenset[tuple[str, str]]]:
+    """How many cells can tell whether machines score alike, and those where they do not (Holm over all of them)."""
+    known = cells[cells.apart.notna()]
+    differ = known[holm(known.apart.to_numpy(float)) < LEVEL] if len(known) else known
+    return len(known), frozenset(zip(differ.model, differ["row"], strict=True))
 
 
 def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:
@@ -179,16 +189,16 @@ def _floor(rule: Any, zero: float | None) -> Mark:
     )
 
 
-def _costs(results: Results, group: tuple[str, ...]) -> tuple[str | None, Costs]:
-    """(what was measured, model -> length -> Cost) of the sweep with most models in this group."""
-    points = results.points
-    conditions = np.logical_and.reduce([points[c] == v for c, v in zip(GROUP, group, strict=True)])
-    here = points[
-        conditions & (points["mode"] == "fixed") & (points.phase == "train") & points.length.isin(growth.TABLE_2)
-    ]
-    best = widest(here)
+def _costs(results: Results, group: tuple[str, ...], timed: str) -> tuple[str | None, str | None, Costs]:
+    """(what was measured, on what, model -> length -> Cost) of the sweep with most models in this group, on the machine
+    whose costs the cells have if there is one."""
+    points, (budget, machine, dtype) = results.points, group
+    here = points[(points.budget == budget) & (points.dtype == dtype) & points.length.isin(growth.TABLE_2)]
+    here = here[(here["mode"] == "fixed") & (here.phase == "train")]
+    best = widest(here[here.machine == timed])
+    best = widest(here) if best is None and not machine else best
     if best is None:
-        return None, {}
+        return None, None, {}
     first = best.iloc[0]
     changed = best[best.run_id.isin(results.runs.run_id[results.runs.edited.astype(bool)])]
     edited = set(zip(changed.model, changed.length, strict=True))
@@ -199,4 +209,5 @@ def _costs(results: Results, group: tuple[str, ...]) -> tuple[str | None, Costs]
         ratios = _known(p.relative_speed), _known(p.relative_memory)
         found = Cost(*ratios, "ok", bool(p.disturbed), (p.model, p.length) in edited)
         out.setdefault(p.model, {})[int(p.length)] = found
-    return f"{first.task}, batch {first.batch_size}, {first.threads} thread{'' if first.threads == 1 else 's'}", out
+    words = f"{first.task}, batch {first.batch_size}, {first.threads} thread{'' if first.threads == 1 else 's'}"
+    return words, first.machine, out

@@ -16,12 +16,14 @@ from lra.settings import identity
 REFERENCE = "transformer"
 GROUP = ["budget", "machine", "dtype"]
 CELL = [*GROUP, "row", "model"]
+# What is scored is the same on every machine, but for runs that are asked for by minutes; what it costs is not.
+JOINED = ["budget", "where", "dtype", "row", "model"]
 COLUMNS = (
     "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "active_parameters", "state_floats", "train_examples_per_second",
     "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
-    "stale", "ability",
+    "stale", "ability", "where",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy", "core_seconds")
 
@@ -31,7 +33,8 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
 
     file: of the record, below the results folder. answers: of the stored predictions, null without. exam: what
     tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok, FLOPs
-    of an example. ability: does it belong to lra.marks.abilities?
+    of an example. ability: does it belong to lra.marks.abilities? where: the machine of a run whose steps depend on it
+    (lra.runner.minutes), else empty.
     """
     r, stored = sheet.record, sheet.predictions
     cost = r.cost if r.cost.get("status") == "ok" else {}
@@ -75,7 +78,14 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         departs(r.config),
         exams.changed_since(r.task, r.model, r.config) if r.kind == "model" else None,
         r.kind == "model" and bool(r.score or exam.asks),  # one that failed has no score
+        (r.machine.get("name") or "unknown") if r.minutes or _by_minutes(r.config) else "",
     )
+
+
+def _by_minutes(config: Mapping[str, Any]) -> bool:
+    """Was a run that ended before it knew its steps asked for by minutes?"""
+    train = config.get("train")
+    return isinstance(train, Mapping) and train.get("core_minutes") is not None and train.get("steps") is None
 
 
 def _each(flops: int | None, examples: int | None) -> float | None:
@@ -97,6 +107,11 @@ def evaluations(r: Record) -> list[tuple[Any, ...]]:
         return []
     about = r.run_id, r.row, r.model, r.seed, r.status
     return [(*about, p["step"], p.get("valid_accuracy"), p.get("core_seconds")) for p in r.curve]
+
+
+def titled(budget: str, machine: str, dtype: str) -> str:
+    """A group in words; of all machines without one."""
+    return ", ".join(filter(None, (f"budget {budget}", machine, dtype)))
 
 
 def frame(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

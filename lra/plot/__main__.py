@@ -19,7 +19,8 @@ from lra import results
 from lra.console import line, say
 from lra.marks.query import FILTERS
 from lra.plot.choice import AXES
-from lra.plot.render import asked_for, stale
+from lra.plot.chosen import asked_for
+from lra.plot.render import stale
 from lra.record.place import config_dir, out, published, results_dirs
 
 

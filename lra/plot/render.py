@@ -9,12 +9,11 @@ Reads records only, without torch. The same records give the same bytes.
 
 from __future__ import annotations
 
-import html
-import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,14 @@ from lra import ledger
 from lra.cost import growth
 from lra.cost import points as costs
 from lra.marks import abilities, derived
+from lra.marks.cells import costed
 from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
-from lra.marks.query import FILTERS, Query
-from lra.marks.query import asked as chosen_by
-from lra.marks.runs import GROUP, REFERENCE
+from lra.marks.runs import GROUP, REFERENCE, titled
 from lra.plot import style
 from lra.plot.bubble import About, bubble
 from lra.plot.capacity import capacity
-from lra.plot.choice import DEFAULT, Choice, asked, with_choice
+from lra.plot.choice import DEFAULT, Choice, with_choice
 from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
@@ -95,7 +93,6 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
     """(name, figure) of everything of these kinds that the records of a results folder can show."""
     shown, points = results.cells, results.points
     usual = standard(shown)
-    summed = averaged(one_an_exam(usual))
     published = ledger.figure_3(results.published) if "bubble" in kinds else None
     looks = style.looks([*shown.model, *points.model])
     for values, part in usual.groupby(GROUP):
@@ -104,8 +101,9 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         if "bubble" in kinds:
             failed = [f"{c.model} on {c.row} ({style.said(c.status)})" for c in part[part.accuracy.isna()].itertuples()]
             lost = [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
-            told = [*lost, *group.left_out]
-            yield f"bubble-{group.name}", _bubble(group, summed, results, published, told, looks)
+            for own, machine in _timed(group, results):
+                told = [*lost, *own.left_out]
+                yield f"bubble-{own.name}", _bubble(own, machine, results, published, told, looks)
         order = ordered(part["row"], part.exam)
         if "accuracy" in kinds:
             title = f"Accuracy by task: {group.where}"
@@ -124,7 +122,7 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
 
 def _bubble(
     group: Group,
-    summed: pd.DataFrame,
+    machine: str,
     results: Results,
     published: pd.DataFrame | None,
     told: list[str],
@@ -133,9 +131,9 @@ def _bubble(
     dark: bool = False,
 ) -> Figure:
     """The bubble chart of a group; with published numbers beside it where its averages are over the same exams."""
-    conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True))
-    own, speed = charted(matching(summed, conditions), matching(results.whole.points, conditions))
+    conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True)) | {"machine": machine}
     cells = one_an_exam(group.cells)
+    own, speed = charted(averaged(cells), matching(results.whole.points, conditions))
     own = with_choice(own, cells, results, choice, conditions["dtype"])
     whole = all(cell.row == cell.exam.of for cell in cells.itertuples())
     best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max()
@@ -156,12 +154,26 @@ def _bubble(
 def chosen(results: Results, choice: Choice) -> Iterator[tuple[str, Figure]]:
     """The bubble charts of a choice, for light pages and for dark ones."""
     usual = standard(results.cells)
-    summed, looks = averaged(one_an_exam(usual)), style.looks(results.cells.model)
+    looks = style.looks(results.cells.model)
     for values, part in usual.groupby(GROUP):
         group = _group(dict(zip(GROUP, values, strict=True)), part, results)
-        for shade, dark in (("", False), ("-dark", True)):
-            name = f"{CHOSEN}-{slug(choice.name)}-{group.name}{shade}"
-            yield name, _bubble(group, summed, results, None, group.left_out, looks, choice, dark)
+        for (own, machine), (shade, dark) in product(_timed(group, results), (("", False), ("-dark", True))):
+            name = f"{CHOSEN}-{slug(choice.name)}-{own.name}{shade}"
+            yield name, _bubble(own, machine, results, None, own.left_out, looks, choice, dark)
+
+
+def _timed(group: Group, results: Results) -> Iterator[tuple[Group, str]]:
+    """Accuracies of all machines beside the costs of each that has some to be compared."""
+    budget, _, dtype = group.cells[GROUP].iloc[0]
+    first = group.cells.timed.iloc[0]
+    costs, globs = results.timed, results.chosen.machine
+    here = costs[(costs.budget == budget) & (costs.dtype == dtype) & costs["where"].isin(group.cells.machine)]
+    known = set(here.machine[here.relative_speed.notna() & here.model.isin(group.cells.model)])
+    for machine in [first, *sorted(known - {first})]:
+        if not globs or machine == first or results.chosen.place("machine", machine) < len(globs):
+            cells = costed(group.cells, costs, machine.__eq__)
+            name = slug(f"{budget}-{machine}-{dtype}")
+            yield replace(group, cells=cells, where=titled(budget, machine, dtype), name=name), machine
 
 
 def _abilities(cells: pd.DataFrame, kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
@@ -221,7 +233,7 @@ def _race(group: Group, results: Results, looks: dict[str, style.Look], order: A
 
 
 def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:
-    where = "budget {budget}, {machine}, {dtype}".format(**conditions)
+    where = titled(**conditions)
     overridden = len(matching(results.cells, conditions)) - len(part)
     left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
     unseen = [e.of for e in _first_average(results.exams.always()) if e.of not in {x.of for x in part.exam}]
@@ -290,39 +302,6 @@ def filed(drawn: Iterable[tuple[str, Figure]], words: Sequence[str] = ()) -> dic
         for name, figure in drawn
         for kind in ("png", "svg")
     }
-
-
-def asked_for(results: Results, words: Sequence[str], keep_names: bool = False) -> tuple[dict[str, bytes], list[str]]:
-    """Name below the results folder -> content, of what the words choose; and the words that are no choice.
-
-    Files of a choice are called so, but for `keep_names`, of a folder that is theirs alone.
-    """
-    axes, rest = asked(words)
-    query, rest = chosen_by(rest, FILTERS)
-    if axes is None and not query:
-        return render(results), rest
-    found = results.selected(query)
-    drawn = render(found) if axes is None else filed(chosen(found, axes), [*query.words, *axes.words])
-    if query and not keep_names:
-        drawn = {f"{FOLDER}/{called_by(query, Path(name))}": content for name, content in drawn.items()}
-    return drawn, rest
-
-
-def called_by(query: Query, file: Path) -> str:
-    return f"{CHOSEN}-{slug(f'{query} {file.stem.removeprefix(CHOSEN)}')}{file.suffix}"
-
-
-def carried(path: Path) -> list[str]:
-    """The words of the choice that the file of a figure carries; none where it is of all that there is."""
-    if path.suffix == ".svg":
-        found = re.search(r"<dc:description>(.*?)</dc:description>", path.read_text(errors="replace"), re.DOTALL)
-        text = html.unescape(found[1]) if found else ""
-    else:
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            text = str(picture.info.get("Description", ""))
-    return shlex.split(text.removeprefix(COMMAND)) if text.startswith(COMMAND) else []
 
 
 def charts(results: Results) -> dict[str, bytes]:

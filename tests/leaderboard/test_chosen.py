@@ -105,5 +105,5 @@ def test_a_choice_replaces_nothing_of_the_whole(folder: Path, run: Run, capsys: 
 def test_nothing_chosen_is_nothing_said(found: Results) -> None:
     shown = boards(found)
     assert found.select() is found and found.whole is found
-    assert csv.render(shown).splitlines()[0].endswith("active_parameters")
+    assert csv.render(shown).splitlines()[0].endswith(",timed")
     assert "Chosen to be shown" not in "".join((markdown.render(shown), latex.render(shown), page.render(shown, {})))
