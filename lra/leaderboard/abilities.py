@@ -11,7 +11,7 @@ import pandas as pd
 from lra import console
 from lra.marks import abilities, said
 from lra.marks.capacity import LEVEL, NAMES
-from lra.marks.query import Query, base
+from lra.marks.query import Query, base, called
 from lra.results import Results
 
 EXTENT = {"pairs": "how many pairs", "distance": "how far back", "tokens": "how many tokens"}
@@ -55,6 +55,9 @@ class Abilities:
         if not whole:
             return f"{said.learnt(cell, '/')} {said.brief(cell)}"
         return ", ".join((said.learnt(cell), said.score(cell), said.sequences(cell)))
+
+    def called(self, model: str) -> str:
+        return called(self.models)[model]
 
     def counts(self, model: str) -> str:
         """How many of its exams every seed has learnt: "9 of 12"."""

@@ -85,6 +85,7 @@ class Line:
     costs: Mapping[int, Cost] = field(default_factory=dict)
     ratio: float | None = None  # parameters to the Transformer's, the furthest from 1 over the columns
     local: bool = False
+    title: str = ""  # what tables call it, where that is not its name
 
     @property
     def out_of_line(self) -> bool:

@@ -82,7 +82,8 @@ def _abilities(board: Abilities) -> list[str]:
     asks = " & ".join(["", "", *(_stacked(c.asks, r"\scriptsize ") for c in columns)]) + r" \\"
     names = " & ".join(["Model", "Learnt", *(_stacked(c.title) for c in columns)]) + r" \\"
     rows = [
-        " & ".join([escaped(m), escaped(board.counts(m)), *(_able(board, m, c) for c in columns)]) + r" \\"
+        " & ".join([escaped(board.called(m)), escaped(board.counts(m)), *(_able(board, m, c) for c in columns)])
+        + r" \\"
         for m in board.models
     ]
     caption = (

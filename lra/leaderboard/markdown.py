@@ -112,5 +112,5 @@ def _abilities(board: Abilities) -> list[str]:
     """What each exam asks for stands in the head, above its name."""
     columns = (*board.columns, *board.extents)
     names = ["Model", "Learnt", *(c.title for c in columns)]
-    rows = [[m, board.counts(m), *(board.text(m, c) for c in columns)] for m in board.models]
+    rows = [[board.called(m), board.counts(m), *(board.text(m, c) for c in columns)] for m in board.models]
     return _table(["Asks for", "", *(c.asks for c in columns)], [names, *rows])

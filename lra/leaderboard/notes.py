@@ -65,7 +65,11 @@ def ratios(line: Line, unit: str = "x") -> list[str]:
 def name(line: Line) -> str:
     """The model's name as tables show it."""
     prefix = "floor: " if line.kind == "floor" else ""
-    return f"{prefix}{line.name}{f' {DAGGER}' if line.out_of_line else ''}"
+    return f"{prefix}{called(line)}{f' {DAGGER}' if line.out_of_line else ''}"
+
+
+def called(line: Line) -> str:
+    return line.title or line.name
 
 
 def beneath(board: Board) -> list[str]:
@@ -102,7 +106,7 @@ def beneath(board: Board) -> list[str]:
             " label's share beyond a one-sided 99 % limit, of all that ended."
         )
     if odd := [line for line in board.lines if line.out_of_line]:
-        listed = ", ".join(f"{line.name} {line.ratio:.3f}x" for line in odd)
+        listed = ", ".join(f"{called(line)} {line.ratio:.3f}x" for line in odd)
         out.append(
             f"{DAGGER} parameters differ from the Transformer's by more than {100 * OUT_OF_LINE:.0f} %: {listed}."
         )
@@ -165,9 +169,9 @@ def _contract(board: Board) -> list[str]:
         for column in board.columns:
             mark = line.mark(column.key)
             if mark.contract:
-                broken.append(f"{line.name} on {column.title} ({mark.contract})")
+                broken.append(f"{called(line)} on {column.title} ({mark.contract})")
             if mark.blind:
-                blind.append(f"{line.name} on {column.title} {100 * mark.blind:.1f} %")
+                blind.append(f"{called(line)} on {column.title} {100 * mark.blind:.1f} %")
     out = []
     if broken:
         out.append(
@@ -195,7 +199,7 @@ def _listed(board: Board, said: Callable[[str, Mark], str | None]) -> str:
     found: dict[str, list[str]] = {}
     for line in board.lines:
         for column in board.columns:
-            if text := said(line.name, line.mark(column.key)):
+            if text := said(called(line), line.mark(column.key)):
                 found.setdefault(text, []).append(column.title)
     return "; ".join(f"{what} ({', '.join(titles)})" for what, titles in found.items())
 
@@ -206,9 +210,9 @@ def _edited(board: Board) -> list[str]:
     for line in board.lines:
         for column in board.columns:
             if files := line.mark(column.key).edited:
-                out.append(f"{line.name} on {column.title}: edited after it was written ({', '.join(files)}).")
+                out.append(f"{called(line)} on {column.title}: edited after it was written ({', '.join(files)}).")
         if lengths := [str(n) for n, cost in sorted(line.costs.items()) if cost.edited]:
-            out.append(f"{line.name}, its cost at length {', '.join(lengths)}: edited after it was written.")
+            out.append(f"{called(line)}, its cost at length {', '.join(lengths)}: edited after it was written.")
     return out
 
 
@@ -230,7 +234,9 @@ def _ranks(board: Board) -> list[str]:
     if board.chosen:
         out.append(
             f"Chosen to be shown: {' '.join(board.chosen.words)}. Ranks, and what rests on them, are those among all"
-            f" {board.compared} models of the board, as they are without the choice."
+            f" {board.compared} models of the board"
+            + (", runs with overrides among them" if board.chosen.varied else "")
+            + ", whichever of them are shown."
         )
     if ranked:
         told = ", ".join(f"{100 * c.resolution:.1f} points ({c.title})" for c in ranked)
@@ -252,11 +258,11 @@ def _failures(board: Board) -> list[str]:
         for column in board.columns:
             mark = line.mark(column.key)
             if mark.accuracy is None and mark.status not in (None, "ok"):
-                out.append(f"{line.name} on {column.title}: {mark.status} ({mark.reason or 'no reason recorded'}).")
+                out.append(f"{called(line)} on {column.title}: {mark.status} ({mark.reason or 'no reason recorded'}).")
             elif mark.failed:
                 of = mark.seeds + mark.failed
-                out.append(f"{line.name} on {column.title}: {mark.failed} of {of} seeds failed ({mark.reason}).")
+                out.append(f"{called(line)} on {column.title}: {mark.failed} of {of} seeds failed ({mark.reason}).")
         lengths = [f"{n} ({c.status})" for n, c in sorted(line.costs.items()) if c.status != "ok"]
         if lengths:
-            out.append(f"{line.name} has no cost at length {', '.join(lengths)}.")
+            out.append(f"{called(line)} has no cost at length {', '.join(lengths)}.")
     return out

@@ -295,7 +295,7 @@ def _able_row(board: Abilities, model: str) -> str:
     count = board.counts(model)
     cells = "".join(_able(board, model, column) for column in (*board.columns, *board.extents))
     learnt = f'<td data-value="{count.split()[0]}">{escaped(count)}</td>'
-    return f'<tr><th scope="row">{escaped(model)}</th>{learnt}{cells}</tr>'
+    return f'<tr><th scope="row">{escaped(board.called(model))}</th>{learnt}{cells}</tr>'
 
 
 def _able(board: Abilities, model: str, column: abilities.Column) -> str:

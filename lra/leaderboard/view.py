@@ -15,6 +15,7 @@ from lra.leaderboard.chosen import narrowed, refused
 from lra.leaderboard.pick import picked
 from lra.marks import ranks
 from lra.marks.exams import Exam, averaged_row
+from lra.marks.query import called
 from lra.marks.race import raced
 from lra.marks.runs import GROUP, local_floors
 from lra.marks.skill import skill
@@ -38,13 +39,15 @@ def boards(results: Results) -> list[Board]:
     refused(results.chosen, (results.cells, results.abilities), sorted({n for e in exams for n in e.averages}))
     shown = dict(list(results.cells.groupby(GROUP)))
     return [
-        narrowed(_board(group, part, whole), shown[group], results.chosen) for group, part in found if group in shown
+        narrowed(_board(group, part, whole, results.chosen.varied), shown[group], results.chosen)
+        for group, part in found
+        if group in shown
     ]
 
 
-def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:
-    usual = part[~part.variant.astype(bool)]
-    columns, marks = _scored(part, _columns(part, results.exams.always()), results.answers)
+def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results, varied: bool = False) -> Board:
+    usual = part if varied else part[~part.variant.astype(bool)]  # what is compared
+    columns, marks = _scored(part, usual, _columns(part, results.exams.always()), results.answers)
     for column in _averages(columns, usual, results.exams.always()):
         ranked = ranks.average(usual, column.over, results.answers)
         columns.append(_with(column, ranked, None))
@@ -52,7 +55,8 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Boar
     timed = part.timed.iloc[0]
     measured, on, costs = _costs(results, group, timed)
     lines = [_line(name, own, columns, marks, costs) for name, own in part.groupby("model", sort=True)]
-    lines.sort(key=_standing)
+    titles = called(line.name for line in lines)
+    lines = sorted((replace(line, title=titles[line.name]) for line in lines), key=_standing)
     race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
     points = tuple(picked(part, results, group[-1]))
     ours = tuple(columns), (*lines, *_rules(part, results.floors))
@@ -68,12 +72,15 @@ def _machines(cells: pd.DataFrame) -> tuple[int, frozenset[tuple[str, str]]]:
     return len(known), frozenset(zip(differ.model, differ["row"], strict=True))
 
 
-def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:
+def _scored(
+    part: pd.DataFrame, usual: pd.DataFrame, columns: list[Column], answers: Answers
+) -> tuple[list[Column], Marks]:
     """The columns with what their ranks say of them, and every model's marks in them."""
     out, marks = [], {}
     for column in columns:
         here = part[part["row"] == column.key]
-        ranked = ranks.column(here[~here.variant.astype(bool)], answers) if len(here) else ranks.NONE
+        compared = usual[usual["row"] == column.key]
+        ranked = ranks.column(compared, answers) if len(here) else ranks.NONE
         counts = here["items"].dropna()
         out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
         marks |= {(c.model, column.key): _mark(c, ranked.ranks.get(c.model), answers) for c in here.itertuples()}

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -59,6 +60,11 @@ class Query:
     def __str__(self) -> str:
         """As it is typed in a shell."""
         return shlex.join(self.words)
+
+    @property
+    def varied(self) -> bool:
+        """Are runs with overrides to be ranked and drawn as models are?"""
+        return bool(self.variant) and self.variant != (NONE,)
 
     def of(self, frame: pd.DataFrame, families: Families) -> pd.DataFrame:
         """The rows of cells or points that are chosen, models in the order that they are named in."""
@@ -138,6 +144,20 @@ def base(name: str) -> str:
     return name.split(" ", 1)[0]
 
 
+def called(names: Iterable[str]) -> dict[str, str]:
+    """Name with the words that a run departs by -> the same told apart by what differs: "performer features=128" of
+    "performer model.mixer.features=128"; whole where another would be called so too."""
+    names = list(dict.fromkeys(names))
+    found = {name: " ".join([base(name), *(_brief(word) for word in name.split(" ")[1:])]) for name in names}
+    counts = Counter(found.values())
+    return {name: brief if counts[brief] == 1 else name for name, brief in found.items()}
+
+
+def _brief(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return f"{key.rpartition('.')[2]}{equals}{value}"
+
+
 def matches(glob: str, name: str) -> bool:
     return _matcher(glob)(name) is not None
 
@@ -154,7 +174,7 @@ def _names(frame: pd.DataFrame, key: str, families: Families) -> list[Names]:
     of: Callable[..., Names] = {
         "model": lambda model: (base(model),),
         "family": lambda model: (families[base(model)],) if base(model) in families else (),
-        "variant": lambda model: tuple(n for word in model.split(" ")[1:] for n in (word, word.rpartition(".")[2])),
+        "variant": lambda model: tuple(n for word in model.split(" ")[1:] for n in (word, _brief(word))),
         "budget": lambda budget: (base(budget),),
         "machine": lambda machine: (machine,) if isinstance(machine, str) else (),
         "task": lambda *names: tuple(dict.fromkeys(names)),

@@ -28,6 +28,7 @@ from lra.marks import abilities, derived
 from lra.marks.cells import costed
 from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
+from lra.marks.query import called as briefly
 from lra.marks.runs import GROUP, REFERENCE, titled
 from lra.plot import style
 from lra.plot.bubble import About, bubble
@@ -92,9 +93,10 @@ class Group:
 def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of everything of these kinds that the records of a results folder can show."""
     shown, points = results.cells, results.points
-    usual = standard(shown)
+    usual = drawn_of(results)
     published = ledger.figure_3(results.published) if "bubble" in kinds else None
-    looks = style.looks([*shown.model, *points.model])
+    names = briefly(shown.model)
+    looks = style.looks([*names.values(), *points.model])
     for values, part in usual.groupby(GROUP):
         conditions = dict(zip(GROUP, values, strict=True))
         group = _group(conditions, part, results)
@@ -107,10 +109,13 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
         order = ordered(part["row"], part.exam)
         if "accuracy" in kinds:
             title = f"Accuracy by task: {group.where}"
-            yield f"accuracy-{group.name}", accuracy(part, group.floors, title, group.left_out, looks, order)
+            named = part.assign(model=part.model.map(names))
+            yield f"accuracy-{group.name}", accuracy(named, group.floors, title, group.left_out, looks, order)
         steps = results.learning if "curves" in kinds else pd.DataFrame()
         if len(steps) and len(steps := steps[steps.run_id.isin({i for ids in part.run_ids for i in ids})]):
             title = f"Learning curves: {group.where}"
+            of_run = {run: names[cell.model] for cell in part.itertuples() for run in cell.run_ids}
+            steps = steps.assign(model=steps.run_id.map(of_run))
             yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
         if "race" in kinds:
             yield from _race(group, results, looks, order)
@@ -118,6 +123,11 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
     yield from _costs(points, results.whole.points, looks, kinds)
     if "treated" in kinds and not results.chosen and len(results.derived):
         yield from _treated(derived.places(results.derived))
+
+
+def drawn_of(results: Results) -> pd.DataFrame:
+    """Cells of runs as the budget has them; of those with overrides too where a choice asks for some."""
+    return results.cells if results.chosen.varied else standard(results.cells)
 
 
 def _bubble(
@@ -153,8 +163,8 @@ def _bubble(
 
 def chosen(results: Results, choice: Choice) -> Iterator[tuple[str, Figure]]:
     """The bubble charts of a choice, for light pages and for dark ones."""
-    usual = standard(results.cells)
-    looks = style.looks(results.cells.model)
+    usual = drawn_of(results)
+    looks = style.looks(briefly(results.cells.model).values())
     for values, part in usual.groupby(GROUP):
         group = _group(dict(zip(GROUP, values, strict=True)), part, results)
         for (own, machine), (shade, dark) in product(_timed(group, results), (("", False), ("-dark", True))):
@@ -172,6 +182,7 @@ def _timed(group: Group, results: Results) -> Iterator[tuple[Group, str]]:
     for machine in [first, *sorted(known - {first})]:
         if not globs or machine == first or results.chosen.place("machine", machine) < len(globs):
             cells = costed(group.cells, costs, machine.__eq__)
+            cells = cells.assign(model=cells.model.map(briefly(results.cells.model)))
             name = slug(f"{budget}-{machine}-{dtype}")
             yield replace(group, cells=cells, where=titled(budget, machine, dtype), name=name), machine
 

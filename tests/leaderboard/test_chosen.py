@@ -10,9 +10,11 @@ import pytest
 
 from lra.errors import UserError
 from lra.leaderboard import __main__ as door
-from lra.leaderboard import abilities, csv, files, latex, markdown, page, verify
+from lra.leaderboard import abilities, csv, files, latex, markdown, page, terminal, verify
 from lra.leaderboard.view import boards
+from lra.marks.query import called
 from lra.plot import __main__ as plot
+from lra.plot.render import drawn_of, figures
 from lra.results import Results, load
 from tests.help import answered, scored, synthetic
 
@@ -107,3 +109,31 @@ def test_nothing_chosen_is_nothing_said(found: Results) -> None:
     assert found.select() is found and found.whole is found
     assert csv.render(shown).splitlines()[0].endswith(",timed")
     assert "Chosen to be shown" not in "".join((markdown.render(shown), latex.render(shown), page.render(shown, {})))
+
+
+def test_variants_are_told_apart_ranked_and_drawn_where_asked(tmp_path: Path) -> None:
+    answered.run(tmp_path, "transformer", 0.5)
+    answered.run(tmp_path, "performer", 0.5)
+    for n in (64, 128, 256):
+        word = [f"model.mixer.features={n}"]
+        answered.run(tmp_path, "performer", 0.5 + n / 1000, variant=word, config_hash=f"{n:016x}")
+    found = load(tmp_path)
+    [plain], [asked] = boards(found), boards(found.select(variant="features=*", model="performer"))
+    titles = [f"performer features={n}" for n in (256, 128, 64)]
+    assert [line.title for line in plain.of("variant")] == [line.title for line in asked.of("variant")] == titles
+    assert all(line.mark("listops").rank is None for line in plain.of("variant")) and plain.compared == 2
+    ranks = {line.title: line.mark("listops").rank for line in asked.lines}
+    assert asked.compared == 5 and ranks["performer features=256"][0] == 1 and max(r[1] for r in ranks.values()) == 5
+    [few] = boards(found.select(variant="features=64", model="performer"))  # of the same family
+    assert few.of("variant")[0].mark("listops") == asked.of("variant")[-1].mark("listops")
+    text = terminal.render([asked], 80)
+    assert all(title in text for title in titles) and "runs with overrides among them" in " ".join(text.split())
+    names = drawn_of(found.select(variant="*")).model
+    assert len(names) == 5 and len(drawn_of(found)) == 2
+    [figure] = [f for n, f in figures(found.select(variant="*"), ("accuracy",)) if n.startswith("accuracy")]
+    assert {*titles} <= {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
+
+
+def test_names_say_what_differs() -> None:
+    names = ["a", "a model.mixer.dim=8 seed=1", "a model.x=1", "a size.x=1", "b ~model.y"]
+    assert list(called(names).values()) == ["a", "a dim=8 seed=1", "a model.x=1", "a size.x=1", "b y"]
