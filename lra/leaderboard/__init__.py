@@ -6,6 +6,8 @@ chosen    the part of a board that somebody chose
 abilities the same of a board of abilities, and what stands beneath it
 notes     what a reader must know beneath the table
 terminal, markdown, latex, csv, page      a format each: boards in, text out
+paper     a table for a paper
+methods   what its text must say, from the records
 columns   further columns of the page, a file each
 race      what is learnt per minute, in words
 predict   do abilities predict?

@@ -8,6 +8,9 @@
                        a part of them, by model, task, family, budget, machine, variant; columns=, sort=. Written to
                        out alone, with the choice in each file, so that --check can repeat it. Ranks stay those of all.
 
+    python -m lra.leaderboard model=mine,per* out=table.tex width=column|page [ours=mine] [label=tab:lra]
+                       a table for a paper, its settings, and a paragraph of methods
+
 Reads records only: neither torch nor the data are needed. How sure the numbers are: lra.marks.stats.
 """
 
@@ -20,6 +23,8 @@ from pathlib import Path
 from lra import results
 from lra.console import line, say
 from lra.errors import UserError
+from lra.leaderboard import paper
+from lra.leaderboard.paper import Paper
 from lra.marks.query import KEYS, Query, asked
 from lra.plot.forked import ahead
 from lra.record.place import config_dir, out, published, results_dirs
@@ -30,18 +35,27 @@ CHECK = "--check"
 
 def main() -> int:
     place, words = out([w for w in sys.argv[1:] if w != CHECK])
+    for_paper, words = paper.asked(words)
     chosen, rest = asked(words)
-    folders, own = results_dirs(rest, (*KEYS, "out")), config_dir(rest)
+    folders, own = results_dirs(rest, (*KEYS, *paper.KEYS, "out")), config_dir(rest)
     if CHECK in sys.argv:
         from lra.leaderboard.verify import check
 
         if chosen:
             raise UserError(f"{CHECK}: takes the choice from the files; name their folder: out=FOLDER")
         return check(results.load(folders, own), place)
-    return write(folders, own, chosen, place)
+    if for_paper is not None and place is None:
+        raise UserError("width, ours, label: are of a table for a paper; say where it goes, as out=table.tex")
+    return write(folders, own, chosen, place, for_paper)
 
 
-def write(folders: list[Path], own: Path | None = None, chosen: Query | None = None, place: Path | None = None) -> int:
+def write(
+    folders: list[Path],
+    own: Path | None = None,
+    chosen: Query | None = None,
+    place: Path | None = None,
+    for_paper: Paper | None = None,
+) -> int:
     """The table to the terminal; every format to the first results folder, or to `place`, to which alone a choice
     goes; what cannot be shown to stderr."""
     from lra.leaderboard import abilities, files, predict, terminal
@@ -56,6 +70,7 @@ def write(folders: list[Path], own: Path | None = None, chosen: Query | None = N
         drawn = begin(found.charted()) if kept else dict
         shown, able = boards(found), abilities.boards(found)
         given = files.files(shown, drawn(), able, () if found.chosen else predict.tables(found)) if kept else {}
+        given = files.paper(found, shown, for_paper) if for_paper else given
     folder = place or found.folder
     if place is not None and place.suffix:
         given, folder = files.one(given, place), place.parent

@@ -41,6 +41,7 @@ class Mark:
     skill: float | None = None
     floor: str | None = None
     rank: tuple[int, int] | None = None
+    best: bool = False  # of all that are compared, or equal to it as printed and not told apart from it
     above_chance: tuple[int, int] | None = None
     steps: int | None = None
     parameters: int | None = None

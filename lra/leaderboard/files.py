@@ -12,10 +12,15 @@ from pathlib import Path
 
 from lra.errors import UserError
 from lra.leaderboard import csv, latex, markdown, page, terminal
+from lra.leaderboard import paper as papers
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.board import Board
 from lra.leaderboard.chosen import COMMAND
+from lra.leaderboard.paper import Paper, files_of
 from lra.leaderboard.predict import Table
+from lra.marks.about import abouts
+from lra.record import sheet
+from lra.results import Results
 
 NAMES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
 
@@ -51,6 +56,17 @@ def files(
         page.render(shown, drawn, able, predicted, command),
     )
     return {name: text.encode() for name, text in zip(NAMES, texts, strict=True)}
+
+
+def paper(found: Results, shown: Sequence[Board], asked: Paper) -> dict[str, bytes]:
+    """The table for a paper, with settings and methods from the records of what is shown."""
+    records = {}
+    for file in files_of(shown):
+        path = Path(file) if len(found.folders) > 1 and not (found.folder / file).exists() else found.folder / file
+        records[file] = sheet.read(path)
+    command = shlex.join([*COMMAND.split(), *found.chosen.words, *asked.words])
+    text = papers.render(shown, abouts(found.config_dir), records, asked, command)
+    return {"paper.tex": text.encode()}
 
 
 def one(given: Mapping[str, bytes], path: Path) -> dict[str, bytes]:

@@ -50,11 +50,9 @@ def _scores(board: Board) -> list[str]:
         if i and line.kind != board.lines[i - 1].kind:
             rows.append(r"\midrule")
         rows.append(" & ".join([_name(line), *(_score(line, c) for c in columns)]) + r" \\")
-    head = " & ".join(["Model", *map(_heading, columns)]) + r" \\"
-    caption = (
-        rf"Test accuracy (\%) $\pm$ half of its 95\,\% interval; {escaped(board.title)}. Bold: not told apart from"
-    )
-    caption += " the best of its column (paired tests, Holm)."
+    head = " & ".join(["Model", *map(heading, columns)]) + r" \\"
+    caption = rf"Test accuracy (\%) $\pm$ half of its 95\,\% interval; {escaped(board.title)}. Bold: best of its"
+    caption += " column, or equal to it by its mean and not told apart from it (paired tests, Holm)."
     if not all(c.standard for c in columns if not board.empty(c)):
         caption += " Headings in brackets are stand-ins for the standard exams."
     if any(line.out_of_line for line in board.lines):
@@ -110,12 +108,14 @@ def _able(board: Abilities, model: str, column: abilities.Column) -> str:
     return rf"\shortstack[r]{{{first}\\{{\scriptsize {below}}}}}"
 
 
-def _heading(column: Column) -> str:
-    """What departs from the standard exam stands small on a second line."""
+def heading(column: Column, narrow: bool = False) -> str:
+    """What departs from the standard exam stands small on a second line, in a narrow table each part on one."""
     first, bracket, rest = column.title.partition(" (")
     if not bracket:
         return escaped(first)
-    return rf"\shortstack[r]{{{escaped(first)}\\{{\scriptsize ({escaped(rest)}}}}}"
+    parts = f"({rest}".replace(", ", ",\n").split("\n") if narrow else [f"({rest}"]
+    below = r"\\".join(rf"{{\scriptsize {escaped(part)}}}" for part in parts)
+    return rf"\shortstack[r]{{{escaped(first)}\\{below}}}"
 
 
 def _name(line: Line) -> str:
@@ -128,7 +128,7 @@ def _score(line: Line, column: Column) -> str:
         return escaped(notes.score(mark)).replace("-", "--")
     signs = notes.marked(mark)
     text = notes.score(mark, r"\,$\pm$\,").removesuffix(signs) + escaped(signs)
-    return rf"\textbf{{{text}}}" if mark.rank and mark.rank[0] == 1 else text
+    return rf"\textbf{{{text}}}" if mark.best else text
 
 
 def _table(shape: str, head: str, rows: Sequence[str], caption: str) -> list[str]:

@@ -163,9 +163,8 @@ def _cell(line: Line, column: Column, board: Board) -> str:
         text = notes.score(mark)
         kind = "none" if text == "-" else "failure"
         return f'<td class="{kind}" title="{escaped(_conditions(mark, column, board))}">{_linked(text, mark)}</td>'
-    best = mark.rank is not None and mark.rank[0] == 1
     number = _linked(notes.percent(mark.accuracy), mark)
-    parts = [f"<b>{number}</b>" if best else number]
+    parts = [f"<b>{number}</b>" if mark.best else number]
     if mark.half is not None:
         parts.append(f"<small> ±{notes.percent(mark.half)}</small>")
     if signs := notes.marked(mark):

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lra import console
 from lra.errors import UserError
-from lra.leaderboard import abilities, files, predict
+from lra.leaderboard import abilities, files, paper, predict
 from lra.leaderboard.view import boards
 from lra.marks import runs
 from lra.marks.abilities import CELL
@@ -197,7 +197,11 @@ def _again(results: Results, picture: bool, words: list[str]) -> dict[str, bytes
         drawn, query = chosen.asked_for(results, words, True)[0], asked(words)[0]
         plain = {Path(name).name: content for name, content in drawn.items()}
         return plain | {chosen.called_by(query, Path(name)): content for name, content in plain.items()}
+    for_paper, words = paper.asked(words)
     found = results.selected(asked(words)[0])
+    if for_paper is not None:
+        given = files.paper(found, boards(found), for_paper)
+        return given | {".tex": given["paper.tex"]}
     given = files.files(boards(found), render.charts(found), abilities.boards(found))
     return given | {Path(name).suffix: content for name, content in given.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -51,7 +52,8 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results, varied:
     for column in _averages(columns, usual, results.exams.always()):
         ranked = ranks.average(usual, column.over, results.answers)
         columns.append(_with(column, ranked, None))
-        marks |= {(name, column.key): _average(ranked, name) for name in ranked.values}
+        top = _best(ranked.values, ranked)
+        marks |= {(name, column.key): _average(ranked, name, name in top) for name in ranked.values}
     timed = part.timed.iloc[0]
     measured, on, costs = _costs(results, group, timed)
     lines = [_line(name, own, columns, marks, costs) for name, own in part.groupby("model", sort=True)]
@@ -83,8 +85,19 @@ def _scored(
         ranked = ranks.column(compared, answers) if len(here) else ranks.NONE
         counts = here["items"].dropna()
         out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
-        marks |= {(c.model, column.key): _mark(c, ranked.ranks.get(c.model), answers) for c in here.itertuples()}
+        top = _best({c.model: c.accuracy for c in compared.itertuples()}, ranked)
+        marks |= {
+            (c.model, column.key): _mark(c, ranked.ranks.get(c.model), c.model in top, answers)
+            for c in here.itertuples()
+        }
     return out, marks
+
+
+def _best(accuracies: Mapping[str, float], ranked: ranks.Ranked) -> set[str]:
+    """Those that no model is told to be better than, with the highest mean as it is printed."""
+    first = {name: round(100 * accuracies[name], 1) for name, (best, _) in ranked.ranks.items() if best == 1}
+    most = max((round(100 * a, 1) for a in accuracies.values() if pd.notna(a)), default=None)
+    return {name for name, printed in first.items() if printed == most}
 
 
 def _rules(part: pd.DataFrame, floors: pd.DataFrame) -> list[Line]:
@@ -140,12 +153,12 @@ def _known(value: Any) -> Any:
     return None if value is None or (np.isscalar(value) and pd.isna(value)) else value
 
 
-def _mark(cell: Any, rank: tuple[int, int] | None, answers: Answers) -> Mark:
-    names = [f.name for f in fields(Mark) if f.name not in ("rank", "above_chance")]
+def _mark(cell: Any, rank: tuple[int, int] | None, best: bool, answers: Answers) -> Mark:
+    names = [f.name for f in fields(Mark) if f.name not in ("rank", "best", "above_chance")]
     values = {n: _known(getattr(cell, n)) for n in names}
     for name in ("items", "steps", "parameters", "active_parameters", "step_peak_bytes", "seeds", "failed"):
         values[name] = None if values[name] is None else int(values[name])
-    return Mark(**values, rank=rank, above_chance=_above_chance(cell, answers))
+    return Mark(**values, rank=rank, best=best, above_chance=_above_chance(cell, answers))
 
 
 def _above_chance(cell: Any, answers: Answers) -> tuple[int, int] | None:
@@ -157,9 +170,10 @@ def _above_chance(cell: Any, answers: Answers) -> tuple[int, int] | None:
     return above_chance(each.mean(-1), each.shape[-1], constant), cell.seeds
 
 
-def _average(ranked: ranks.Ranked, name: str) -> Mark:
+def _average(ranked: ranks.Ranked, name: str, best: bool) -> Mark:
     low, high = ranked.intervals.get(name, (None, None))
-    return Mark(accuracy=ranked.values[name], low=low, high=high, status="ok", rank=ranked.ranks.get(name))
+    rank = ranked.ranks.get(name)
+    return Mark(accuracy=ranked.values[name], low=low, high=high, status="ok", rank=rank, best=best)
 
 
 def _line(name: str, own: pd.DataFrame, columns: list[Column], marks: Marks, costs: Costs) -> Line:
