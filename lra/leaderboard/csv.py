@@ -27,13 +27,14 @@ HEAD = (
 
 def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
     """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
-    overrides), floor, cost (a training step at `length`, relative to the Transformer's), and ability (of seeds
-    `learnt_seeds` have learnt the exam, half of them within `sequences`, ">160000" where they have not;
-    rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`;
-    state_floats are what the mixers keep of the tokens, all layers together; capacity of `capacity_of`, "pairs" or
-    "distance", is where s falls on the way to more difficult answers, ">=16" where it never does, and sight the same by
-    the model's Jacobian; lengths are s at other lengths). Of a race: minutes of a core or of a
-    device, and those until the best local floor was reached on valid, ">20" where it was not.
+    overrides), pixels (a model that knows the rows and columns of images), floor, cost (a training step at `length`,
+    relative to the Transformer's), and ability (of seeds `learnt_seeds` have learnt the exam, half of them within
+    `sequences`, ">160000" where they have not; rates_below and rates_above say why an end of the learning rates that
+    learn is open; core_seconds are of `machine`; state_floats are what the mixers keep of the tokens, all layers
+    together; capacity of `capacity_of`, "pairs" or "distance", is where s falls on the way to more difficult answers,
+    ">=16" where it never does, and sight the same by the model's Jacobian; lengths are s at other lengths). Of a race:
+    minutes of a core or of a device, and those until the best local floor was reached on valid, ">20" where it was
+    not.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")

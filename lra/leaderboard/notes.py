@@ -64,7 +64,7 @@ def ratios(line: Line, unit: str = "x") -> list[str]:
 
 def name(line: Line) -> str:
     """The model's name as tables show it."""
-    prefix = "floor: " if line.kind == "floor" else ""
+    prefix = {"floor": "floor: ", "pixels": "2-D: "}.get(line.kind, "")
     return f"{prefix}{line.name}{f' {DAGGER}' if line.out_of_line else ''}"
 
 
@@ -106,6 +106,11 @@ def beneath(board: Board) -> list[str]:
         out.append(
             f"Above chance, on {' and '.join(c.title for c in left)}: seeds whose accuracy is above the commonest"
             " label's share beyond a one-sided 99 % limit, of all that ended."
+        )
+    if known := board.of("pixels"):
+        out.append(
+            "2-D: knows the rows and columns of an image, which the others are not told; in no rank and no average with"
+            f" them: {', '.join(line.name for line in known)}."
         )
     if odd := [line for line in board.lines if line.out_of_line]:
         listed = ", ".join(f"{line.name} {line.ratio:.3f}x" for line in odd)

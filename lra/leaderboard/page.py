@@ -122,7 +122,8 @@ def _scores(board: Board) -> str:
     head = [("Model", "sort by name"), *((_broken(c.title), _about(c)) for c in board.columns)]
     extras = columns.found()
     head += [(_broken(each.title), each.about) for each in extras]
-    bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in ("model", "variant", "floor")]
+    kinds = ("model", "variant", "pixels", "floor")
+    bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in kinds]
     return _table("Test accuracy, %: ± half of its 95 % interval, rank, skill", head, bodies)
 
 

@@ -68,8 +68,8 @@ def _wrapped(note: str, width: int) -> list[str]:
 
 
 def _name(line: Line) -> str:
-    """A floor's name stands under the heading "floors"."""
-    return _cut(escaped(line.name if line.kind == "floor" else notes.name(line)))
+    """What its kind puts in front of a name stands in a heading."""
+    return _cut(escaped(line.name if line.kind == "floor" else notes.name(line).removeprefix("2-D: ")))
 
 
 def _cut(name: str) -> str:
@@ -118,7 +118,8 @@ def _table(corner: str, head: Sequence[str], rows: list[list[str]], kinds: Seque
         out.append("-" * used)
         for k, row in enumerate(rows):
             if k and kinds[k] != kinds[k - 1]:
-                out.append({"floor": "floors", "variant": "with overrides"}[kinds[k]])
+                heading = {"floor": "floors", "variant": "with overrides", "pixels": "2-D, of images alone"}
+                out.append(heading[kinds[k]])
             out.append(gap.join([row[0].ljust(first), *(row[i + 1].rjust(widths[i]) for i in here)]).rstrip())
         start = stop
     return out

@@ -14,6 +14,7 @@ from lra.cost.points import widest
 from lra.leaderboard.pick import picked
 from lra.marks import ranks
 from lra.marks.exams import Exam, averaged_row
+from lra.marks.means import of_sequences, standard
 from lra.marks.race import Race, raced
 from lra.marks.runs import GROUP, local_floors
 from lra.marks.skill import skill
@@ -89,7 +90,7 @@ class Cost:
 @dataclass(frozen=True)
 class Line:
     name: str
-    kind: str  # model | variant | floor
+    kind: str  # model | variant | pixels (knows rows and columns) | floor
     marks: Mapping[str, Mark] = field(default_factory=dict)
     costs: Mapping[int, Cost] = field(default_factory=dict)
     ratio: float | None = None  # parameters to the Transformer's, the furthest from 1 over the columns
@@ -109,7 +110,7 @@ class Board:
     machine: str
     dtype: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]  # models, best first, then runs with overrides, then floors
+    lines: tuple[Line, ...]  # models, best first, runs with overrides, those that know rows and columns, floors
     measured: str | None  # what the costs were measured on; null without a cost sweep
     race: Race | None = None  # of a budget of minutes
     points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
@@ -137,7 +138,7 @@ def boards(results: Results) -> list[Board]:
 
 
 def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:
-    usual = part[~part.variant.astype(bool)]
+    usual = of_sequences(standard(part))
     columns, marks = _scored(part, _columns(part, results.exams.always()), results.answers)
     for column in _averages(columns, usual, results.exams.always()):
         ranked = ranks.average(usual, column.over, results.answers)
@@ -156,7 +157,7 @@ def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tupl
     out, marks = [], {}
     for column in columns:
         here = part[part["row"] == column.key]
-        ranked = ranks.column(here[~here.variant.astype(bool)], answers) if len(here) else ranks.NONE
+        ranked = ranks.column(of_sequences(standard(here)), answers) if len(here) else ranks.NONE
         counts = here["items"].dropna()
         out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
         marks |= {(c.model, column.key): _mark(c, ranked.ranks.get(c.model), answers) for c in here.itertuples()}
@@ -242,7 +243,7 @@ def _line(name: str, own: pd.DataFrame, columns: list[Column], marks: Marks, cos
     ratios = own.parameters_ratio.dropna()
     furthest = max(ratios, key=lambda r: abs(np.log(r))) if len(ratios) else None
     mine = {c.key: marks[name, c.key] for c in columns if (name, c.key) in marks}
-    kind = "variant" if own.variant.astype(bool).all() else "model"
+    kind = "pixels" if own.uses_2d.all() else "variant" if own.variant.astype(bool).all() else "model"
     return Line(name, kind, mine, costs.get(name, {}), None if furthest is None else float(furthest))
 
 
@@ -251,7 +252,7 @@ def _standing(line: Line) -> tuple:
     rows = [m.accuracy for key, m in line.marks.items() if not key.startswith("avg") and m.accuracy is not None]
     average = line.mark("avg6").accuracy, line.mark("avg5").accuracy
     return (
-        line.kind == "variant",
+        ("model", "variant", "pixels").index(line.kind),
         *(-(a if a is not None else -1) for a in average),
         -len(rows),
         -float(np.mean(rows)) if rows else 0.0,

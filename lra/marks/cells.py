@@ -17,7 +17,7 @@ FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
     "skill", "floor", "parameters", "active_parameters", "state_floats", "steps", "examples_per_second",
     "step_peak_bytes", "train_flops", "run_ids", "files", "answers", "exam", "edited", "contract", "blind", "departs",
-    "stale",
+    "stale", "uses_2d",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     contract, blind     what is broken of the contract; the share of positions that cannot move an answer
     stale               whether the numbers of the model or the exam have changed since
     departs             what the model's own file sets otherwise than the exam's sizes
+    uses_2d             whether the model knows the rows and columns of images
 
     A run with overrides is a row of its own, named with them (`variant`). What exams of abilities say is elsewhere
     (lra.marks.abilities).
@@ -97,6 +98,7 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "blind": _over(max, [r.blind for r in kept]),
         "departs": last.departs,
         "stale": last.stale if isinstance(last.stale, str) else None,
+        "uses_2d": bool(last.uses_2d),
     }
 
 

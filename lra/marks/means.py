@@ -40,7 +40,7 @@ def averaged(shown: pd.DataFrame) -> pd.DataFrame:
 
     skill: mean over the same tasks, in each cut at CUT; not a number where one has none. cut: is any?
     low, high: 95 % interval of the mean accuracy, the tasks' intervals taken as independent.
-    of: how many tasks any model of the group has.
+    of: how many tasks any model of the group has. uses_2d: does it know the rows and columns of images?
     """
 
     skills = shown.skill.astype(float)
@@ -58,6 +58,7 @@ def averaged(shown: pd.DataFrame) -> pd.DataFrame:
         skill=("skill", "mean"),
         skills=("known", "count"),
         cut=("cut", "any"),
+        uses_2d=("uses_2d", "any"),
         half=("variance", lambda v: float(np.sqrt(v.sum(min_count=1)))),
     )
     out["half"] /= out.tasks.where(out.tasks > 0)
@@ -65,6 +66,11 @@ def averaged(shown: pd.DataFrame) -> pd.DataFrame:
     out["of"] = out.groupby(GROUP).tasks.transform("max")
     out["skill"] = out.skill.where(out.skills == out.tasks)
     return out.drop(columns=["half", "skills"])
+
+
+def of_sequences(shown: pd.DataFrame) -> pd.DataFrame:
+    """Those of models that take an image for a sequence: of others nothing is ranked, averaged or beaten."""
+    return shown[~shown.uses_2d.astype(bool)]
 
 
 def standard(shown: pd.DataFrame) -> pd.DataFrame:

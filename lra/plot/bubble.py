@@ -58,7 +58,8 @@ def bubble(
 
     points: model, the columns of the choice, tasks and of (how many of how many it is over) and, if known, low and high
     (95 % interval of accuracy). A model that lacks some of the tasks is drawn hollow with its count, because its mean
-    is over other tasks than its neighbours', and has no part in the Pareto front.
+    is over other tasks than its neighbours', and has no part in the Pareto front; so is one that knows the rows and
+    columns of images (uses_2d), named as such.
     """
     page = style.DARK if dark else style.LIGHT
     page.begin()
@@ -66,6 +67,7 @@ def bubble(
     axes = choice.axes
     columns = [axis.column for axis in axes]
     shown = published is not None and published[columns].notna().all(axis=1).any()
+    points = points.assign(uses_2d=points.get("uses_2d", pd.Series(False, points.index)).astype(bool))
     drawn = points.dropna(subset=columns)
     tasks = int(points.of.max()) if len(points) else 0
     told = [*_told(points, drawn, choice, about), *notes, *(_unmeasured(published, columns) if shown else ())]
@@ -77,7 +79,7 @@ def bubble(
     panels[0].set_ylabel(_up(choice, tasks, about))
     colours = {name: looks[name].colour for name in drawn.model}
     colours = {name: page.ink if own == style.BLACK else own for name, own in colours.items()}
-    _bubbles(panels[0], drawn.assign(whole=drawn.tasks == drawn.of), colours, choice, page)
+    _bubbles(panels[0], drawn.assign(whole=(drawn.tasks == drawn.of) & ~drawn.uses_2d), colours, choice, page)
     _floor(panels[0], axes[1], about.floor, page)
     if shown:
         rows = published.dropna(subset=columns).assign(whole=True)
@@ -236,7 +238,8 @@ def _legend(axes: Any, largest: float, scale: float, unit: tuple[str, float], wh
 
 def _label(point: Any, choice: Choice, gap: str = " ") -> str:
     name = f"{point.model} ↓" if choice.y == "skill" and point.cut else point.model
-    return name if point.tasks == point.of else f"{name}{gap}({point.tasks} of {point.of})"
+    about = ["2-D"] * point.uses_2d + [f"{point.tasks} of {point.of}"] * (point.tasks != point.of)
+    return f"{name}{gap}({', '.join(about)})" if about else name
 
 
 def _names(
@@ -280,6 +283,8 @@ def _told(points: pd.DataFrame, drawn: pd.DataFrame, choice: Choice, about: Abou
             "Partial: hollow is a mean over fewer tasks (how many of how many beside the name): "
             f"{style.listed(short.model)}."
         )
+    if len(known := points[points.uses_2d & (points.tasks > 0)]):
+        notes.append(f"2-D: hollow knows the rows and columns of images: {style.listed(known.model)}.")
     missing = sorted(set(points.model) - set(drawn.model))
     if missing:
         want = "an accuracy or a cost" if choice == DEFAULT else "a number on an axis"

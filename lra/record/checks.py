@@ -179,7 +179,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
             **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
             "asks": TITLE,
         },
-        "about": dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)),
+        "about": {**dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)), "uses_2d": _or_null(TRUTH)},
     },
     "data": {"fingerprint": _or_null(TITLE)},
     "machine": {
