@@ -215,6 +215,15 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "reach": _or_null(Check(_each(REACH), f"a list, each {REACH.words}")),
         "seconds": _or_null(NOT_NEGATIVE),
     },
+    "pretraining": {
+        **dict.fromkeys(("objective", "use"), _or_null(NAME)),
+        "share": _or_null(FRACTION),
+        "steps": SOME,
+        **dict.fromkeys(("batch_size", "examples", "tokens"), _or_null(COUNT)),
+        **dict.fromkeys(("learning_rate", "pace"), _or_null(POSITIVE)),
+        **dict.fromkeys(("seconds", "core_seconds", "loss_valid", "near_valid"), _or_null(NOT_NEGATIVE)),
+        "accuracy_valid": _or_null(FRACTION),
+    },
     "score": {
         "valid": _or_null(S),
         "on_valid": _with(**LEVELS),

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters
-SCHEMA = 8
+# 9: pretraining
+SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
 OUTSIDE = (1, 2, 3, 9, 14, 15)  # signals that come from elsewhere: what they end may go well another time
@@ -54,6 +55,7 @@ class Record:
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
     checkpoint: str | None = None
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
+    pretraining: Mapping[str, Any] = field(default_factory=dict)  # before training, its cost apart (lra.treatments)
     parameters: int | None = None
     active_parameters: int | None = None  # that a token meets; fewer than all where it has a choice of experts
     state_floats: int | None = None  # numbers that the mixers keep of `length` tokens (lra.models)
