@@ -31,7 +31,7 @@ th[aria-sort=descending] button::after { content: " \\25BC"; font-size: .7em; }
 small { color: var(--soft); font-size: .8125rem; }
 .more { display: block; }
 tbody tr:hover td, tbody tr:hover th { background: var(--band); }
-tbody.floor th, tbody.variant th, tbody.pixels th { font-weight: 400; } tbody.floor { color: var(--soft); }
+tbody.floor th, tbody.variant th { font-weight: 400; } tbody.floor { color: var(--soft); }
 tbody + tbody tr:first-child > * { border-top: 2px solid var(--soft); }
 .none { color: var(--soft); text-align: center; } .failure, .failure a { color: var(--bad); font-weight: 600; }
 .heat { background: color-mix(in srgb, var(--heat) calc(var(--s) * 40%), transparent); }

@@ -15,6 +15,13 @@ BLIND = "§"  # beside accuracies of a model that cannot see the whole of the ex
 DISTURBED = "~"  # beside costs measured on a busy machine
 
 
+PRETRAINED = (
+    "Pretrained on the inputs of the training split alone, then trained on the labels; core-minutes of both, apart."
+    " From scratch is the same model without, with its other overrides where that is on record. In no rank and no"
+    " average with the others."
+)
+
+
 def percent(value: float | None) -> str:
     """Accuracy in %, without the sign."""
     return "-" if value is None else f"{100 * value:.1f}"
@@ -112,6 +119,8 @@ def beneath(board: Board) -> list[str]:
             "2-D: knows the rows and columns of an image, which the others are not told; in no rank and no average with"
             f" them: {', '.join(line.name for line in known)}."
         )
+    if board.pretrained:
+        out.append(PRETRAINED)
     if odd := [line for line in board.lines if line.out_of_line]:
         listed = ", ".join(f"{line.name} {line.ratio:.3f}x" for line in odd)
         out.append(

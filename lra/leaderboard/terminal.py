@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lra.console import line as escaped
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, notes
+from lra.leaderboard import abilities, notes, pretrained
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
@@ -38,6 +38,9 @@ def _board(board: Board, width: int) -> str:
         lines = [line for line in board.lines if line.costs]
         rows = [[_name(line), *notes.ratios(line, "")] for line in lines]
         out += ["", *_table("relative cost", head, rows, [line.kind for line in lines], width)]
+    if board.pretrained:
+        rows = [[_cut(escaped(row[0])), *row[1:]] for row in pretrained.rows(board)]
+        out += ["", *_table("pretrained", pretrained.HEAD[1:], rows, ["model"] * len(rows), width)]
     out.append("")
     if without:
         out += _wrapped(f"No run yet: {', '.join(without)}.", width)

@@ -69,6 +69,9 @@ class Mark:
     blind: float | None = None  # share of the positions that cannot move an answer
     stale: str | None = None  # whether the numbers of the model or the exam have changed since
     departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
+    core_seconds: float | None = None  # of training
+    pretraining: str | None = None
+    pretraining_core_seconds: float | None = None
 
     @property
     def half(self) -> float | None:
@@ -90,7 +93,7 @@ class Cost:
 @dataclass(frozen=True)
 class Line:
     name: str
-    kind: str  # model | variant | pixels (knows rows and columns) | floor
+    kind: str  # model | variant | pixels (knows rows and columns) | pretrained | floor
     marks: Mapping[str, Mark] = field(default_factory=dict)
     costs: Mapping[int, Cost] = field(default_factory=dict)
     ratio: float | None = None  # parameters to the Transformer's, the furthest from 1 over the columns
@@ -113,6 +116,7 @@ class Board:
     lines: tuple[Line, ...]  # models, best first, runs with overrides, those that know rows and columns, floors
     measured: str | None  # what the costs were measured on; null without a cost sweep
     race: Race | None = None  # of a budget of minutes
+    pretrained: tuple[Line, ...] = ()  # in a table of their own, beside what was trained from scratch
     points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
 
     @property
@@ -149,7 +153,9 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Boar
     lines.sort(key=_standing)
     race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
     points = tuple(picked(part, results, group[-1]))
-    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured, race, points)
+    ahead = tuple(line for line in lines if line.kind == "pretrained")
+    lines = [line for line in lines if line.kind != "pretrained"]
+    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured, race, ahead, points)
 
 
 def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:
@@ -243,7 +249,8 @@ def _line(name: str, own: pd.DataFrame, columns: list[Column], marks: Marks, cos
     ratios = own.parameters_ratio.dropna()
     furthest = max(ratios, key=lambda r: abs(np.log(r))) if len(ratios) else None
     mine = {c.key: marks[name, c.key] for c in columns if (name, c.key) in marks}
-    kind = "pixels" if own.uses_2d.all() else "variant" if own.variant.astype(bool).all() else "model"
+    kind = "variant" if own.variant.astype(bool).all() else "model"
+    kind = "pretrained" if own.pretraining.notna().any() else "pixels" if own.uses_2d.all() else kind
     return Line(name, kind, mine, costs.get(name, {}), None if furthest is None else float(furthest))
 
 
@@ -252,7 +259,7 @@ def _standing(line: Line) -> tuple:
     rows = [m.accuracy for key, m in line.marks.items() if not key.startswith("avg") and m.accuracy is not None]
     average = line.mark("avg6").accuracy, line.mark("avg5").accuracy
     return (
-        ("model", "variant", "pixels").index(line.kind),
+        ("model", "variant", "pixels", "pretrained").index(line.kind),
         *(-(a if a is not None else -1) for a in average),
         -len(rows),
         -float(np.mean(rows)) if rows else 0.0,

@@ -73,6 +73,27 @@ def of_sequences(shown: pd.DataFrame) -> pd.DataFrame:
     return shown[~shown.uses_2d.astype(bool)]
 
 
+def scratch(name: str) -> tuple[str, str]:
+    """What a pretrained model may be called from scratch: with its other overrides, else as the budget has it."""
+    words = name.split(" ")
+    return " ".join(word for word in words if not word.startswith("treatment")), words[0]
+
+
+def pretrained(points: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """Points of one group, as `averaged` gives them, and those of its pretrained cells over the same rows of records,
+    each where the same model from scratch is (`scratch`), whose step is its own, but for what it scores."""
+    at, out = points.set_index("model"), []
+    for name, own in shown[shown.accuracy.notna()].groupby("model", sort=True):
+        base = next((b for b in scratch(name) if b in at.index and pd.notna(at.accuracy[b])), None)
+        if base is None:
+            continue
+        halves = ((own.high - own.low) / 2).astype(float)
+        mean, half = float(own.accuracy.mean()), float(np.sqrt((halves**2).sum()) / len(own))
+        more = {"accuracy": mean, "low": mean - half, "high": mean + half, "tasks": len(own), "scratch": base}
+        out.append({**at.loc[base].to_dict(), "model": name, **more})
+    return pd.concat([points, pd.DataFrame(out)], ignore_index=True) if out else points
+
+
 def standard(shown: pd.DataFrame) -> pd.DataFrame:
     """Cells of runs as the budget has them: an override is another exam and has no place in a chart."""
     return shown[~shown.variant.astype(bool)]
