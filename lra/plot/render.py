@@ -24,7 +24,7 @@ from lra.cost import growth
 from lra.cost import points as costs
 from lra.marks import abilities, derived
 from lra.marks.exams import Exam, ordered
-from lra.marks.means import averaged, one_an_exam, standard
+from lra.marks.means import averaged, one_an_exam, pretrained, standard
 from lra.marks.runs import GROUP, REFERENCE
 from lra.plot import style
 from lra.plot.bubble import About, bubble
@@ -131,6 +131,10 @@ def _bubble(
     own, speed = charted(matching(summed, conditions), matching(results.points, conditions))
     cells = one_an_exam(group.cells)
     own = with_choice(own, cells, results, choice, conditions["dtype"])
+    if choice == DEFAULT:
+        same = matching(results.cells, conditions)
+        ahead = same[same.pretraining.notna() & same["row"].isin(cells["row"])]
+        own = pretrained(own, ahead)
     whole = all(cell.row == cell.exam.of for cell in cells.itertuples())
     best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max()
     known = set(cells["row"]) <= set(best.index)

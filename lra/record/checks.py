@@ -180,7 +180,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
             **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
             "asks": TITLE,
         },
-        "about": dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)),
+        "about": {**dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)), "uses_2d": _or_null(TRUTH)},
     },
     "data": {"fingerprint": _or_null(TITLE)},
     "machine": {
@@ -215,6 +215,15 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "blind": _or_null(FRACTION),
         "reach": _or_null(Check(_each(REACH), f"a list, each {REACH.words}")),
         "seconds": _or_null(NOT_NEGATIVE),
+    },
+    "pretraining": {
+        **dict.fromkeys(("objective", "use"), _or_null(NAME)),
+        "share": _or_null(FRACTION),
+        "steps": SOME,
+        **dict.fromkeys(("batch_size", "examples", "tokens"), _or_null(COUNT)),
+        **dict.fromkeys(("learning_rate", "pace"), _or_null(POSITIVE)),
+        **dict.fromkeys(("seconds", "core_seconds", "loss_valid", "near_valid"), _or_null(NOT_NEGATIVE)),
+        "accuracy_valid": _or_null(FRACTION),
     },
     "score": {
         "valid": _or_null(S),

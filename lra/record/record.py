@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters;
-# 9: kept, parent, treatment, derived
+# 9: kept, parent, treatment, derived, pretraining
 SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
@@ -56,6 +56,7 @@ class Record:
     checkpoint: str | None = None  # file of the best weights
     kept: Mapping[str, Any] | None = None  # the same beside the record, where it was asked for: file, its SHA-256
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
+    pretraining: Mapping[str, Any] = field(default_factory=dict)  # before training, its cost apart (lra.treatments)
     parameters: int | None = None
     active_parameters: int | None = None  # that a token meets; fewer than all where it has a choice of experts
     state_floats: int | None = None  # numbers that the mixers keep of `length` tokens (lra.models)

@@ -86,6 +86,7 @@ class Draft:
     cost: Mapping[str, Any] = field(default_factory=dict)
     minutes: Mapping[str, Any] = field(default_factory=dict)
     contract: Mapping[str, Any] = field(default_factory=dict)
+    pretraining: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     active_parameters: int | None = None
     state_floats: int | None = None
@@ -113,6 +114,16 @@ class Draft:
         if self.minutes:
             return asked.within(self.minutes["steps"])
         return asked if asked.steps is None else asked.of_steps(asked.steps)
+
+    @property
+    def ahead(self) -> int:
+        """Steps that come before those of training."""
+        return self.pretraining.get("steps", 0)
+
+    @property
+    def steps_in_all(self) -> int | None:
+        """The most that the run takes; null where its steps are not known yet."""
+        return None if (steps := self.train.steps_in_all) is None else steps + self.ahead
 
     @property
     def seconds(self) -> float:
@@ -191,6 +202,7 @@ class Draft:
             checkpoint=self.checkpoint,
             kept=self.kept,
             contract=self.contract,
+            pretraining=self.pretraining,
             parameters=self.parameters,
             active_parameters=self.active_parameters,
             state_floats=self.state_floats,
@@ -210,7 +222,7 @@ class Draft:
 
     def _segments(self) -> list[Mapping[str, Any]]:
         """Of a run that was done in one go nothing beyond its other conditions is to be said."""
-        return [*self.segments, self.unfinished.segment(self.taken)] if self.segments else []
+        return [*self.segments, self.unfinished.segment(self.taken + self.ahead)] if self.segments else []
 
     def save(self, status: str, reason: str | None) -> Path:
         """Write the record, and tell where it lies. Raises UserError if no place holds it (lra.runner.rescue)."""
