@@ -128,7 +128,7 @@ class Classifier(nn.Module):
             raise ValueError(
                 "answers: at positions they need one document and model.pooling=mean, which is then unused"
             )
-        self.answers = answers
+        self.answers, self.dim = answers, dim
         self.documents, self.position, self.pooling, self.max_len = documents, position, pooling, max_len
         positions = max_len + (pooling == "cls")
         if pixels is None:
@@ -190,8 +190,12 @@ class Classifier(nn.Module):
             return None
         return sum(m.state_floats(length) for m in mixers)
 
-    def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, L), (B, L) -> (B, D), or (B, L, D) where answers stand at positions."""
+    def states(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, L), (B, L) -> what the stack leaves at each token, (B, L, D)."""
+        return self.through(tokens, mask)[0][:, int(self.cls is not None) :]
+
+    def through(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L), (B, L) -> what the stack leaves and where it is real, with the vector in front if there is one."""
         x = self.embedding(tokens)
         if self.cls is not None:
             x = torch.cat((self.cls.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
@@ -204,10 +208,13 @@ class Classifier(nn.Module):
             if length > len(table):
                 table = sinusoids(length, x.shape[-1], x.dtype, x.device)
             x = x + table[:length].to(x.dtype)
+        return self.stack(self.dropout(x), mask), mask
+
+    def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, L), (B, L) -> (B, D), or (B, L, D) where answers stand at positions."""
+        x, mask = self.through(tokens, mask)
         if self.answers != "sequence":
-            x = self.stack(self.dropout(x), mask)
             return x if self.answers == "token" else read_at(x, mask, self.answers)
-        x = self.stack(self.dropout(x), mask)
         return pool(x, mask, self.pooling) if self.pma is None else self.pma(x, mask)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:

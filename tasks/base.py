@@ -184,6 +184,7 @@ class Task:
     symbols: Sequence[str]  # what ids 1, 2, ... stand for
     kinds: Sequence[str] = ()  # of answers, that are reported apart
     test_len: Sequence[int] = ()  # lengths of twins (`twin(length)`) that a model is tested at too
+    grid: tuple[int, int] | None = None  # rows and columns of an image, whose tokens are its pixels row by row
     local_rules: Sequence[str] = ("majority",)  # of all rules, those blind to long-range structure
 
     def __init__(

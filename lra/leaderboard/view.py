@@ -14,6 +14,7 @@ from lra.cost.points import widest
 from lra.leaderboard.pick import picked
 from lra.marks import ranks
 from lra.marks.exams import Exam, averaged_row
+from lra.marks.means import of_sequences, standard
 from lra.marks.race import Race, raced
 from lra.marks.runs import GROUP, local_floors
 from lra.marks.skill import skill
@@ -68,6 +69,9 @@ class Mark:
     blind: float | None = None  # share of the positions that cannot move an answer
     stale: str | None = None  # whether the numbers of the model or the exam have changed since
     departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
+    core_seconds: float | None = None  # of training
+    pretraining: str | None = None
+    pretraining_core_seconds: float | None = None
 
     @property
     def half(self) -> float | None:
@@ -89,7 +93,7 @@ class Cost:
 @dataclass(frozen=True)
 class Line:
     name: str
-    kind: str  # model | variant | floor
+    kind: str  # model | variant | pixels (knows rows and columns) | pretrained | floor
     marks: Mapping[str, Mark] = field(default_factory=dict)
     costs: Mapping[int, Cost] = field(default_factory=dict)
     ratio: float | None = None  # parameters to the Transformer's, the furthest from 1 over the columns
@@ -109,9 +113,10 @@ class Board:
     machine: str
     dtype: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]  # models, best first, then runs with overrides, then floors
+    lines: tuple[Line, ...]  # models, best first, runs with overrides, those that know rows and columns, floors
     measured: str | None  # what the costs were measured on; null without a cost sweep
     race: Race | None = None  # of a budget of minutes
+    pretrained: tuple[Line, ...] = ()  # in a table of their own, beside what was trained from scratch
     points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
 
     @property
@@ -137,7 +142,7 @@ def boards(results: Results) -> list[Board]:
 
 
 def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:
-    usual = part[~part.variant.astype(bool)]
+    usual = of_sequences(standard(part))
     columns, marks = _scored(part, _columns(part, results.exams.always()), results.answers)
     for column in _averages(columns, usual, results.exams.always()):
         ranked = ranks.average(usual, column.over, results.answers)
@@ -148,7 +153,9 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Boar
     lines.sort(key=_standing)
     race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
     points = tuple(picked(part, results, group[-1]))
-    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured, race, points)
+    ahead = tuple(line for line in lines if line.kind == "pretrained")
+    lines = [line for line in lines if line.kind != "pretrained"]
+    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured, race, ahead, points)
 
 
 def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:
@@ -156,7 +163,7 @@ def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tupl
     out, marks = [], {}
     for column in columns:
         here = part[part["row"] == column.key]
-        ranked = ranks.column(here[~here.variant.astype(bool)], answers) if len(here) else ranks.NONE
+        ranked = ranks.column(of_sequences(standard(here)), answers) if len(here) else ranks.NONE
         counts = here["items"].dropna()
         out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
         marks |= {(c.model, column.key): _mark(c, ranked.ranks.get(c.model), answers) for c in here.itertuples()}
@@ -243,6 +250,7 @@ def _line(name: str, own: pd.DataFrame, columns: list[Column], marks: Marks, cos
     furthest = max(ratios, key=lambda r: abs(np.log(r))) if len(ratios) else None
     mine = {c.key: marks[name, c.key] for c in columns if (name, c.key) in marks}
     kind = "variant" if own.variant.astype(bool).all() else "model"
+    kind = "pretrained" if own.pretraining.notna().any() else "pixels" if own.uses_2d.all() else kind
     return Line(name, kind, mine, costs.get(name, {}), None if furthest is None else float(furthest))
 
 
@@ -251,7 +259,7 @@ def _standing(line: Line) -> tuple:
     rows = [m.accuracy for key, m in line.marks.items() if not key.startswith("avg") and m.accuracy is not None]
     average = line.mark("avg6").accuracy, line.mark("avg5").accuracy
     return (
-        line.kind == "variant",
+        ("model", "variant", "pixels", "pretrained").index(line.kind),
         *(-(a if a is not None else -1) for a in average),
         -len(rows),
         -float(np.mean(rows)) if rows else 0.0,

@@ -17,7 +17,8 @@ FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
     "skill", "floor", "parameters", "active_parameters", "state_floats", "steps", "examples_per_second",
     "step_peak_bytes", "train_flops", "run_ids", "files", "answers", "exam", "edited", "contract", "blind", "departs",
-    "stale",
+    "stale", "uses_2d", "core_seconds", "pretraining",
+    "pretraining_core_seconds",
 )  # fmt: skip
 
 
@@ -33,6 +34,9 @@ def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
     contract, blind     what is broken of the contract; the share of positions that cannot move an answer
     stale               whether the numbers of the model or the exam have changed since
     departs             what the model's own file sets otherwise than the exam's sizes
+    uses_2d             whether the model knows the rows and columns of images
+    pretraining         what it was, null of a model that was trained from scratch; its core-seconds are not among
+                        `core_seconds`, those of training
 
     A run with overrides is a row of its own, named with them (`variant`). What exams of abilities say is elsewhere
     (lra.marks.abilities).
@@ -97,6 +101,10 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "blind": _over(max, [r.blind for r in kept]),
         "departs": last.departs,
         "stale": last.stale if isinstance(last.stale, str) else None,
+        "uses_2d": bool(last.uses_2d),
+        "core_seconds": _over(np.median, [r.training_core_seconds for r in kept]),
+        "pretraining": last.pretraining if isinstance(last.pretraining, str) else None,
+        "pretraining_core_seconds": _over(np.median, [r.pretraining_core_seconds for r in kept]),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,16 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
         standard = _standard(*usual, *with_budget) if not folders else _of_budget([*usual, *with_budget], folders)
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
         if own["treatment"]:
-            own["variant"].append(f"treatment={choices.treatment}")
+            own["variant"] += [f"treatment={choices.treatment}", *of_treatment(own["treatment"], words)]
     OmegaConf.clear_cache(cfg)
     return checked(typed(_one_budget(own, words)))
+
+
+def of_treatment(own: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    """What is said of a treatment besides which it is, by the values as they came out."""
+    said = (word.lstrip("+").partition("=")[0].partition(".") for word in words)
+    keys = sorted({key for group, _, key in said if group == "treatment" and key in own})
+    return [f"treatment.{key}={identity.word(own[key])}" for key in keys]
 
 
 def departs(word: str) -> bool:

@@ -79,7 +79,7 @@ class Pathfinder(Task):
                 f"task.path: the release has no images of {resolution}x{resolution}; take "
                 f"task.resolution=32 task.contour_length=14 (or another of its folders), or leave the path out"
             )
-        self.standard_len = resolution * resolution
+        self.standard_len, self.grid = resolution * resolution, (resolution, resolution)
         max_len = self.standard_len if max_len is None else max_len
         super().__init__(name, max_len, **common)
         if max_len != self.standard_len:

@@ -10,11 +10,10 @@ from lra.check.card import ask, points
 from lra.check.growth import growth
 from lra.check.subject import Subject
 from lra.settings.compose import config
-from lra.settings.words import choices
 from tests.help.composed import settings
-from tests.help.few import FEW, others_slow
+from tests.help.few import FEW, others_slow, sequence_models
 
-MODELS = choices("model")
+MODELS = sequence_models()
 # Long enough for two segments of 512, several blocks of every kind, and none of them whole.
 LENGTH = 600
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]

@@ -19,8 +19,8 @@ from lra.models.stack import ResidualStack
 from lra.models.synthesizer import KINDS, Synthesizer
 from lra.models.transformer import FullAttention
 from lra.settings.schema import Settings
-from lra.settings.words import choices
 from tests.help import composed
+from tests.help.few import sequence_models
 
 LONGEST, LENGTHS = 150, [150, 61, 97, 5]
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=2", "size.dropout=0.2"]
@@ -43,7 +43,7 @@ MORE = {
         for kind in KINDS
     },
 }
-NAMES = [*choices("model"), *MORE]
+NAMES = [*sequence_models(), *MORE]
 
 
 @cache

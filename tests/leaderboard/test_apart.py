@@ -1,0 +1,114 @@
+"""What stands in a section of its own: models that know the rows and columns of images, and pretrained ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from lra.leaderboard import csv as as_csv
+from lra.leaderboard import latex, markdown, notes, page, pretrained, terminal
+from lra.leaderboard.pick import picked
+from lra.leaderboard.view import Board, boards
+from lra.marks import means
+from lra.plot.bubble import bubble
+from lra.plot.render import figures
+from lra.results import Results, load
+from tests.help import answered
+
+KNOWS = {"about": {"uses_2d": True}}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    for row, scores in {"image": (0.4, 0.5, 0.9), "pathfinder": (0.6, 0.7, 0.95)}.items():
+        for model, accuracy in zip(("transformer", "linear", "vit"), scores, strict=True):
+            config = KNOWS if model == "vit" else {}
+            answered.run(tmp_path, model, accuracy, row, config=config)
+    return load(tmp_path)
+
+
+def board(results: Results) -> Board:
+    (found,) = boards(results)
+    return found
+
+
+def test_what_knows_rows_and_columns_is_in_no_rank(results: Results) -> None:
+    found = board(results)
+    assert [(line.name, line.kind) for line in found.lines] == [
+        ("linear", "model"), ("transformer", "model"), ("vit", "pixels"),
+    ]  # fmt: skip
+    marks = {line.name: line.mark("image") for line in found.lines}
+    assert marks["vit"].accuracy == 0.9 and marks["vit"].rank is None and marks["linear"].rank is not None
+    (column,) = (c for c in found.columns if c.key == "image")
+    assert column.unranked == ()
+
+
+def test_every_format_sets_it_apart(results: Results) -> None:
+    found = [board(results)]
+    says = "2-D: knows the rows and columns of an image"
+    assert "| 2-D: vit |" in markdown.render(found) and says in markdown.render(found)
+    text = terminal.render(found, 100).splitlines()
+    at = text.index("2-D, of images alone")
+    assert text[at + 1].startswith("vit ") and any(line.startswith("2-D: knows") for line in text)
+    lines = latex.render(found).splitlines()
+    assert lines[next(i for i, line in enumerate(lines) if line.startswith("2-D: vit")) - 1] == r"\midrule"
+    assert r"\textbf" not in next(line for line in lines if line.startswith("2-D: vit"))
+    assert '<tbody class="pixels">' in page.render(found, {})
+    rows = [r for r in csv.DictReader(io.StringIO(as_csv.render(found))) if r["model"] == "vit"]
+    assert {r["kind"] for r in rows} == {"pixels"} and all(not r["rank_best"] for r in rows)
+
+
+def test_its_bubble_is_hollow_and_beats_nobody(results: Results) -> None:
+    points = means.averages_of(results.cells)
+    (axes,) = bubble(points, "t").axes
+    dots = next(c for c in axes.collections if len(c.get_sizes()) == 3)
+    hollow = [face[3] == 0 for face in dots.get_facecolors()]
+    assert sum(hollow) == 1
+    words = " ".join(t.get_text() for t in [*axes.figure.texts, *axes.texts])
+    assert "vit\n(2-D)" in words and "2-D: hollow knows the rows and columns of images: vit." in words
+    (front,) = (line for line in axes.lines if line.get_label() == "front")
+    assert max(front.get_ydata()) == pytest.approx(100 * points.accuracy[points.model == "linear"].item())
+    assert {p["model"] for p in picked(results.cells, results, "float32")} == {"transformer", "linear"}
+
+
+AHEAD = {"objective": "masked", "use": "finetune", "steps": 9, "core_seconds": 90.0}
+
+
+@pytest.fixture
+def ahead(tmp_path: Path) -> Results:
+    for row, scores in {"image": (0.4, 0.5, 0.6), "pathfinder": (0.6, 0.5, 0.7)}.items():
+        for model, accuracy in zip(("transformer", "linear", "transformer"), scores, strict=True):
+            more = {"variant": ["treatment=pretrain"], "pretraining": AHEAD} if accuracy in (0.6, 0.7) else {}
+            more = more if (row, model, accuracy) != ("pathfinder", "transformer", 0.6) else {}
+            config = {"treatment": {"steps": 9}} if more else {}
+            answered.run(tmp_path, model, accuracy, row, config=config, training={"core_seconds": 60.0}, **more)
+    return load(tmp_path)
+
+
+def test_pretrained_stands_beside_from_scratch_and_in_no_column_with_it(ahead: Results) -> None:
+    found = board(ahead)
+    assert {line.name for line in found.lines} == {"transformer", "linear"}
+    expected = ("transformer treatment=pretrain", "Image", "masked, finetune")
+    (first, _) = pretrained.rows(found)
+    assert first[:3] == expected and first[3].startswith("40.0 ±") and first[5].startswith("60.0 ±")
+    assert (first[4], *first[6:]) == ("1", "1.5", "1")
+    for text in (markdown.render([found]), page.render([found], {}), latex.render([found])):
+        assert "from scratch" in text and "transformer treatment=pretrain" in text
+    assert "pretrained" in terminal.render([found], 200) and notes.PRETRAINED in markdown.render([found])
+    rows = list(csv.DictReader(io.StringIO(as_csv.render([found]))))
+    spent = [(r["kind"], r["core_seconds"]) for r in rows if "pretrain" in r["model"] and r["row"] == "image"]
+    assert spent == [("pretrained", "60"), ("pretraining", "90")]
+
+
+def test_their_bubbles_are_joined(ahead: Results) -> None:
+    (figure,) = (f for name, f in figures(ahead, ("bubble",)))
+    (axes,) = figure.axes[:1]
+    (line,) = (x for x in axes.lines if x.get_label() == "joined")
+    assert list(line.get_ydata()) == pytest.approx([50.0, 65.0]) and len(set(line.get_xdata())) == 1
+    words = " ".join(t.get_text() for t in [*figure.texts, *axes.texts])
+    assert "transformer\npretrained" in words and "Joined to its model from scratch" in words
+    (front,) = (x for x in axes.lines if x.get_label() == "front")
+    assert max(front.get_ydata()) == pytest.approx(50.0), "it beats nobody"
