@@ -28,8 +28,8 @@ def treated(points: pd.DataFrame, title: str, notes: Iterable[str] = (), dark: b
     rows = sorted(points["row"].unique())
     told = [
         "Solid: as it was trained. Hollow: what was made of it; an arrow leads from one to the other. Speeds and peaks"
-        " of a child are its ratios to its parent, measured in turns, times the parent's. Options that are only imitated"
-        " have none, and are not drawn."
+        " of a child are its ratios to its parent, measured in turns, times the parent's. Options that are only"
+        " imitated have none, and are not drawn."
     ]
     figure, panels = style.sheet(len(rows), COLUMNS, PANEL, (0.6, 0.3, 1.0), title, [*told, *notes])
     for axes, row in zip(panels, rows, strict=False):
