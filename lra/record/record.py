@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters
-# 9: pretraining, noted
+# 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters;
+# 9: kept, parent, treatment, derived, pretraining, noted
 SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
@@ -26,7 +26,7 @@ class Record:
 
     run_id: str
     started_utc: str
-    kind: str  # model | floor | cost
+    kind: str  # model | floor | cost | derived
     status: str
     task: str
     model: str
@@ -54,7 +54,8 @@ class Record:
     score: Mapping[str, Any] = field(default_factory=dict)  # from the exam's floor to its ceiling (lra.runner.score)
     noted: Mapping[str, Any] = field(default_factory=dict)  # numbers of the answers on test, besides right and wrong
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
-    checkpoint: str | None = None
+    checkpoint: str | None = None  # file of the best weights
+    kept: Mapping[str, Any] | None = None  # the same beside the record, where it was asked for: file, its SHA-256
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
     pretraining: Mapping[str, Any] = field(default_factory=dict)  # before training, its cost apart (lra.treatments)
     parameters: int | None = None
@@ -72,6 +73,9 @@ class Record:
     dirty: bool | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
     segments: list[Mapping[str, Any]] = field(default_factory=list)  # of a run that was stopped and went on
+    parent: str | None = None  # of a derived record, the run that it was made from
+    treatment: Mapping[str, Any] = field(default_factory=dict)  # by which: name, words, settings, sources
+    derived: Mapping[str, Any] = field(default_factory=dict)  # what it is beside its parent (lra.treat)
     schema: int = SCHEMA
     digest: str | None = field(default=None, compare=False)  # of all the rest; null before schema 2
 

@@ -20,7 +20,7 @@ from lra.train.batches import by_length, loader
 class Score:
     """Accuracy and mean loss over all answers that are asked for, of which there are `items`.
 
-    predictions, labels (N,): in the split's order. clusters (N,): the item that each answer belongs to, null
+    predictions, labels, losses (N,): in the split's order. clusters (N,): the item that each answer belongs to, null
     where every item has one. noted: what the exam tells of the answers besides (`Task.noted`, `of_answers`).
     """
 
@@ -30,6 +30,7 @@ class Score:
     predictions: np.ndarray
     labels: np.ndarray
     clusters: np.ndarray | None = None
+    losses: np.ndarray | None = None
     noted: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -65,4 +66,4 @@ def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: An
     where = None if alone else clusters[order]
     means = {name: float(np.concatenate([each[name] for each in noted]).mean()) for name in (noted or [{}])[0]}
     told = means | exam.of_answers(predictions, labels)
-    return Score(float(right.mean()), float(losses.mean()), len(labels), predictions, labels, where, told)
+    return Score(float(right.mean()), float(losses.mean()), len(labels), predictions, labels, where, losses, told)
