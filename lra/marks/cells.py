@@ -102,7 +102,7 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "departs": last.departs,
         "stale": last.stale if isinstance(last.stale, str) else None,
         "uses_2d": bool(last.uses_2d),
-        "core_seconds": _over(np.median, [r.core_seconds for r in kept]),
+        "core_seconds": _over(np.median, [r.training_core_seconds for r in kept]),
         "pretraining": last.pretraining if isinstance(last.pretraining, str) else None,
         "pretraining_core_seconds": _over(np.median, [r.pretraining_core_seconds for r in kept]),
     }

@@ -21,7 +21,7 @@ COLUMNS = (
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "active_parameters", "state_floats", "train_examples_per_second",
     "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
-    "stale", "ability", "uses_2d", "core_seconds",
+    "stale", "ability", "uses_2d", "training_core_seconds",
     "pretraining", "pretraining_core_seconds",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy", "core_seconds")
@@ -33,7 +33,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
     file: of the record, below the results folder. answers: of the stored predictions, null without. exam: what
     tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok, FLOPs
     of an example. ability: does it belong to lra.marks.abilities? uses_2d: does the model know rows and columns?
-    core_seconds: of training, all learning rates together. pretraining: what it was, null without.
+    training_core_seconds: all learning rates together. pretraining: what it was, null without.
     """
     r, stored = sheet.record, sheet.predictions
     cost = r.cost if r.cost.get("status") == "ok" else {}
