@@ -47,7 +47,8 @@ def score(
         begin = time.perf_counter()
         test = exam.split("test")
         asked = test.labels >= 0  # where answers stand at positions, those that are asked for
-        right = (rule(exam.split("train"), test) == test.labels)[asked].mean()
+        answers = rule(exam.split("train"), test)[asked]
+        right = (answers == test.labels[asked]).mean()
         config = identity.portable(plain(settings))
         entry = Record(
             run_id=run_id,
@@ -63,6 +64,7 @@ def score(
             config_hash=identity.digest([config["task"], name]),
             data=facts or data_facts(exam),
             accuracy_test=float(right),
+            noted=exam.of_answers(answers, test.labels[asked]),
             local=name in exam.local_rules,
             items_test=int(asked.sum()),
             versions=versions(),
@@ -73,6 +75,10 @@ def score(
         store.write(settings.results_dir, entry)
         done.append(entry)
     return done
+
+
+def _noted(r: Record) -> list[str]:
+    return [f"{name} {value:.1f}" for name, value in r.noted.items() if value is not None]
 
 
 def data_facts(exam: Any) -> dict[str, Any]:
@@ -120,7 +126,13 @@ def main() -> int:
             continue
         print(f"{exam.row} ({rows[0].items_test} test items)" if rows else f"{exam.row}: no rules")
         lines = [
-            [r.model, percent(r.accuracy_test), "local" if r.local else "", duration(r.wall_seconds["total"])]
+            [
+                r.model,
+                percent(r.accuracy_test),
+                *_noted(r),
+                "local" if r.local else "",
+                duration(r.wall_seconds["total"]),
+            ]
             for r in sorted(rows, key=lambda r: r.accuracy_test)
         ]
         print(table(lines) + "\n", flush=True)

@@ -21,7 +21,8 @@ COLUMNS = (
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "active_parameters", "state_floats", "train_examples_per_second",
     "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
-    "stale", "ability", "uses_2d", "training_core_seconds", "pretraining", "pretraining_core_seconds",
+    "stale", "ability", "uses_2d", "training_core_seconds",
+    "pretraining", "pretraining_core_seconds",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy", "core_seconds")
 

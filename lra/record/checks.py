@@ -150,6 +150,10 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("steps_done", "steps_budget", "best_step", "state_floats"), _or_null(COUNT)),
     "variant": TEXTS,
     "ladder": Check(_each(RUNG), f"a list, each {RUNG.words}"),
+    "noted": Check(
+        lambda v: type(v) is dict and all(map(line, v)) and all(n is None or number(n) for n in v.values()),
+        "a mapping of numbers, or null",
+    ),
     "score": Check(_score, f"{SCORE.words}, the floor below the ceiling; or an empty one"),
 }
 FIELDS: tuple[tuple[str, Check], ...] = tuple(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters;
-# 9: kept, parent, treatment, derived, pretraining
+# 9: kept, parent, treatment, derived, pretraining, noted
 SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
@@ -52,6 +52,7 @@ class Record:
     curve: list[Mapping[str, Any]] = field(default_factory=list)
     ladder: list[Mapping[str, Any]] = field(default_factory=list)  # of learning rates: how far each came
     score: Mapping[str, Any] = field(default_factory=dict)  # from the exam's floor to its ceiling (lra.runner.score)
+    noted: Mapping[str, Any] = field(default_factory=dict)  # numbers of the answers on test, besides right and wrong
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
     checkpoint: str | None = None  # file of the best weights
     kept: Mapping[str, Any] | None = None  # the same beside the record, where it was asked for: file, its SHA-256

@@ -96,6 +96,7 @@ class Draft:
     taken: int = 0  # steps of training, of all learning rates that were tried
     ladder: list[Mapping[str, Any]] = field(default_factory=list)
     score: Mapping[str, Any] = field(default_factory=dict)
+    noted: Mapping[str, Any] = field(default_factory=dict)
     steps_done: int | None = None
     best_step: int | None = None
     accuracy_valid: float | None = None
@@ -198,6 +199,7 @@ class Draft:
             curve=self.curve,
             ladder=self.ladder,
             score=self.score,
+            noted=self.noted,
             predictions=self.predictions,
             checkpoint=self.checkpoint,
             kept=self.kept,

@@ -314,7 +314,7 @@ def test(draft: Draft) -> None:
         draft.scored = True
     draft.accuracy_test, draft.items_test, draft.loss_test = score.accuracy, score.items, score.loss
     draft.answers = packed(score.predictions, score.labels, score.clusters, trainee.exam.asked_kinds("test"))
-    draft.score = scored(draft, score)
+    draft.score, draft.noted = scored(draft, score), score.noted
 
 
 def keep(draft: Draft) -> None:

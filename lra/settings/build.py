@@ -22,6 +22,8 @@ def model(settings: Settings, exam: Any) -> Any:
     """The model that `settings.model` describes, sized by what the task knows of itself."""
     # Handed on only where it departs from the usual, so that a model that knows of sequences alone is built too.
     asked = {} if exam.answers == "sequence" else {"answers": exam.answers}
+    if getattr(exam, "aux", None) is not None:
+        asked["aux"] = exam.aux
     if settings.about.get("uses_2d"):
         asked["grid"] = grid(settings, exam)
     return instantiate(

@@ -27,7 +27,7 @@ TOLD = ("task.sizes", "task.seed", "task.test_len")  # which the row of an abili
 LATER: Mapping[str, Any] = {
     "FullAttention.conv_kernel": None, "FullAttention.causal": False, "FullAttention.persistent": 0,
     "LinearAttention.conv_kernel": None, "LinearAttention.causal": False,
-    "Classifier.pixels": None,
+    "Classifier.pixels": None, "Pathfinder.aux": None, "Pathfinder.aux_weight": 1.0,
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ model is one too, in `after`: that is a row with a reason.
 examples     what a treatment learns from; which linear layers a model calls
 importance   what a head or a neuron does for the loss
 ranges       the grids of a quantiser and what they are fitted by
+inputs       the inputs of an exam as an exam, for pretraining
 """
 
 from __future__ import annotations

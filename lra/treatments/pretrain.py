@@ -91,6 +91,8 @@ class Pretrain:
             raise UserError(f"treatment: pretrain asks for the states of tokens, which model={name} does not give")
         if trainee.acc.num_processes > 1:
             raise UserError("treatment: pretrain runs in one process")
+        if self.use == "probe" and getattr(exam, "aux", None) is not None:
+            raise UserError(f"treatment.use: probe tells a label alone, and task.aux={exam.aux} asks for more")
         if self.use == "probe" and (exam.documents != 1 or exam.answers not in ("sequence", "token")):
             raise UserError(
                 f"treatment.use: probe reads one document as a whole or token by token, not task={exam.name}"

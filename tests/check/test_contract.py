@@ -21,7 +21,7 @@ POINTS = {name: point for name, point in points().items() if name != "reach"}  #
 # Quadratic by their definition, L^1.5, one layer more with every doubling, or with a logarithm of Fourier transforms.
 FOURIER = ("s4d", "s4d_block", "sgconv", "longconv", "hyena", "fnet", "lambda_global")
 QUADRATIC = ("transformer", "synthesizer", "chordmixer", "blockwise", "compressed", "evolved", "gau", "kvt", "lsra")
-QUADRATIC += ("span_conv", "switch_transformer", "transformer_sanm")
+QUADRATIC += ("hard_match", "span_conv", "switch_transformer", "transformer_sanm")
 ROOT = ("sparse", "axial", "routing")
 FULL_LATER = ("sparse", "chordmixer")  # what they look at still grows at 512
 BOUNDS = {**dict.fromkeys(QUADRATIC), **dict.fromkeys(ROOT, 1.6), **dict.fromkeys(FOURIER, 1.25)}
