@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from lra.cite import bibliography, cited
 from lra.list import listed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +54,8 @@ def _head(text: str) -> Iterator[str]:
 def page(group: str, name: str, told: Mapping[str, Any]) -> str:
     """The page of a model or an exam."""
     shown = told["about" if group == "model" else "exam"]
-    parts = [f"# {shown['title']}", f"`{group}={name}`", markdown(told["head"])]
+    sources = ", ".join(map(source, cited(group, name))) or "of this suite"
+    parts = [f"# {shown['title']}", f"`{group}={name}`", markdown(told["head"]), f"Source: {sources}."]
     if group == "model":
         parts.append(_of_model(told))
     classes = list(_classes(group, name))
@@ -62,13 +64,17 @@ def page(group: str, name: str, told: Mapping[str, Any]) -> str:
         doc = ast.get_docstring(ast.parse(path.read_text())) or ""
         parts += [f"## {path.relative_to(ROOT)}", markdown(doc)]
         parts += [_class(path, of) for place, of in classes if place == path]
-    parts += ["## Results on record", results(group, name, shown), "## Its file", fenced(told["text"], "yaml")]
+    parts += ["## Results on record", results(group, name, shown)]
+    found, _ = bibliography([(group, name)])
+    if papers := [entry for entry in found if "{lra," not in entry]:
+        parts += ["## To cite", fenced("\n\n".join(papers), "bibtex")]
+    parts += ["## Its file", fenced(told["text"], "yaml")]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _of_model(told: Mapping[str, Any]) -> str:
     about, claims = told["about"], told.get("claims") or {}
-    rows = [("family", about["family"]), ("source", source(about.get("cite", "")) or "ours")]
+    rows = [("family", about["family"])]
     rows += [(f"claimed growth of {what}", f"length to the power of {power:g}") for what, power in claims.items()]
     return table(("", ""), rows)
 
@@ -77,7 +83,7 @@ def source(cite: str) -> str:
     """ "arXiv 2009.14794" as a link."""
     kind, _, what = cite.partition(" ")
     place = {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}.get(kind)
-    return f"[{cite}]({place}{what})" if place else cite
+    return f"[{cite}]({place}{what})" if place else f"<{what}>"
 
 
 def _classes(group: str, name: str) -> Iterator[tuple[Path, str]]:

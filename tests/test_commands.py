@@ -28,6 +28,8 @@ from lra.sweep.dry import of_run
 from tests.help.tiny import ROOT
 from tests.help.told import PAGES, Command, commands, written
 
+# Doors that read files and records alone.
+ROOMS = ("lra.leaderboard", "lra.plot", "lra.cost", "lra.ledger", "lra.sweep", "lra.record", "lra.list", "lra.cite")
 SHELL = ("python3 -m venv .venv", "source .venv/bin/activate", ".venv/bin/python -m pytest -n auto")
 
 
@@ -115,9 +117,8 @@ def first_of(group: str, asked: str) -> str:
 
 
 def test_doors_that_read_records(there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    rooms = ("lra.leaderboard", "lra.plot", "lra.cost", "lra.ledger", "lra.sweep", "lra.record", "lra.list")
-    asked = [(door, words) for door, words, _ in DOORS if door in rooms]
-    assert {door for door, _ in asked} == set(rooms)
+    asked = [(door, words) for door, words, _ in DOORS if door in ROOMS]
+    assert {door for door, _ in asked} == set(ROOMS)
     for door, words in sorted(asked, key=lambda a: (a[0], "--check" in a[1], a[1])):
         main = door_of(door)
         monkeypatch.setattr(sys, "argv", [door, *words])
@@ -160,9 +161,6 @@ def test_doors_that_take_long_know_their_words(there: Path, monkeypatch: pytest.
             assert rest == []
         else:
             assert door in ("lra", *ROOMS), f"{door}: not known to a test"
-
-
-ROOMS = ("lra.leaderboard", "lra.plot", "lra.cost", "lra.ledger", "lra.sweep", "lra.record", "lra.list")
 
 
 def named(words: list[str], group: str) -> list[str]:
