@@ -256,7 +256,10 @@ def linked(text: str, up: str) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """The names of generated pages, below the two headings that stand for them."""
+    """The names of generated pages, below the two headings that stand for them; pages that no heading names, last."""
+    named = str(config.nav)
+    if more := [p.name for p in sorted((ROOT / "docs").glob("*.md")) if p.name not in named]:
+        config.nav.append({"More": more})
     for heading in config.nav:
         for title, first in list(heading.items()):
             if isinstance(first, str) and first.endswith("/index.md"):

@@ -30,7 +30,12 @@ from tests.help.told import PAGES, Command, commands, written
 
 # Doors that read files and records alone.
 ROOMS = ("lra.leaderboard", "lra.plot", "lra.cost", "lra.ledger", "lra.sweep", "lra.record", "lra.list", "lra.cite")
-SHELL = ("python3 -m venv .venv", "source .venv/bin/activate", ".venv/bin/python -m pytest -n auto")
+SHELL = (
+    "python3 -m venv .venv",
+    "source .venv/bin/activate",
+    ".venv/bin/python -m pytest -n auto",
+    "source <(python -m lra.complete bash)",
+)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +162,10 @@ def test_doors_that_take_long_know_their_words(there: Path, monkeypatch: pytest.
                 patch.chdir(there if folder == "." else ROOT / folder)
                 assert set(named(rest, "model")) <= set(choices("model", own))
                 assert set(named(rest, "task")) <= set(choices("task", own))
+        elif door == "lra.treat":
+            assert set(named(rest, "treatment")) <= set(choices("treatment", own)) and (
+                rest == ["table"] or rest[0].startswith("record=")
+            )
         elif door in ("lra.ceilings",):
             assert rest == []
         else:
@@ -182,7 +191,7 @@ def test_what_is_no_command_of_ours() -> None:
         elif words[0] == "python":
             assert words[1:2] == ["-m"] or (ROOT / command.folder / words[1]).is_file(), command
         else:
-            assert shlex.join(words) in SHELL, command
+            assert " ".join(words) in SHELL, command
 
 
 def test_python_of_the_docs_is_python_and_knows_lra() -> None:

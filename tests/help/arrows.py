@@ -19,6 +19,7 @@ FLOORS = (
     ("__main__", "leaderboard"),
     ("plot", "search"),
     ("sweep",),
+    ("treat",),
     ("results", "runner"),
     ("check",),
     ("measure", "ceilings", "ledger", "cost"),
@@ -40,6 +41,7 @@ PROCESSES = {
     ("lra.ceilings", "lra.ceilings"),
     ("lra.runner.keeper", "lra.runner.child"),
     ("lra.runner.elsewhere", "lra"),
+    ("lra.treat.derive", "lra.treat.child"),
 }
 
 
