@@ -23,7 +23,7 @@ FLOORS = (
     ("results", "runner"),
     ("check",),
     ("measure", "ceilings", "ledger", "cost"),
-    ("treatments", "floors", "marks", "list"),
+    ("treatments", "floors", "marks", "list", "cite", "complete"),
     ("record", "train", "data"),
     ("settings", "machine"),
     ("errors", "console", "names", "uncompiled"),
