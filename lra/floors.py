@@ -15,7 +15,7 @@ from lra.machine.facts import commit as commit_of
 from lra.machine.facts import versions
 from lra.record import store
 from lra.record.record import Record
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
 
@@ -68,6 +68,7 @@ def score(
             versions=versions(),
             commit=commit,
             dirty=dirty,
+            command=again.rules(settings),
             wall_seconds={"total": round(time.perf_counter() - begin, 3)},
         )
         store.write(settings.results_dir, entry)

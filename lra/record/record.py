@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters
-SCHEMA = 8
+# 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters;
+# 9: command
+SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
 OUTSIDE = (1, 2, 3, 9, 14, 15)  # signals that come from elsewhere: what they end may go well another time
@@ -69,6 +70,7 @@ class Record:
     dirty: bool | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
     segments: list[Mapping[str, Any]] = field(default_factory=list)  # of a run that was stopped and went on
+    command: str | None = None  # that repeats it (lra.settings.again)
     schema: int = SCHEMA
     digest: str | None = field(default=None, compare=False)  # of all the rest; null before schema 2
 

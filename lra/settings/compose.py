@@ -11,7 +11,7 @@ from typing import Any
 
 from lra.errors import UserError
 from lra.root import CONFIGS
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.explain import explained
 from lra.settings.ranges import checked
 from lra.settings.schema import EXPERIMENT, Settings, kind_of
@@ -59,6 +59,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
         if own["treatment"]:
             own["variant"].append(f"treatment={choices.treatment}")
+    own["words"] = again.words(words, choices, folders)
     OmegaConf.clear_cache(cfg)
     return checked(typed(_one_budget(own, words)))
 

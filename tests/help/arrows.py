@@ -18,7 +18,7 @@ FLOORS = (
     ("__init__",),
     ("__main__", "leaderboard"),
     ("plot", "search"),
-    ("sweep",),
+    ("sweep", "repeat"),
     ("results", "runner"),
     ("check",),
     ("measure", "ceilings", "ledger", "cost"),
