@@ -3,6 +3,7 @@
     python -m lra.plot [results_dir=results[,more]] [--config-dir DIR]
     python -m lra.plot x=core_seconds y=skill area=parameters [to=0.4]      the bubble chart of that alone
                        x: speed, core_seconds, flops; y: accuracy, skill, reach, learnt; area: memory, parameters, state
+    --dry-run                                                which files would be new, changed or removed
 
 Writes figures/*.png and *.svg there, of several folders in the first. Reads records only, without torch. The same
 records give the same bytes.
@@ -16,17 +17,24 @@ from lra import results
 from lra.console import line, say
 from lra.plot.choice import asked
 from lra.plot.render import chosen, filed, render, stale
-from lra.record.place import config_dir, published, results_dirs
+from lra.record.place import config_dir, published, results_dirs, unpublished
+from lra.settings.words import dry as dry_of
 
 
 def main() -> int:
-    choice, words = asked(sys.argv[1:])
+    dry, given = dry_of(sys.argv[1:])
+    choice, words = asked(given)
     folders = results_dirs(words)
     found = results.load(folders, config_dir(words))
     folder = found.folder
     drawn = render(found) if choice is None else filed(chosen(found, choice))
     for remark in found.remarks():
         say(line(remark))
+    if dry:
+        print(unpublished(folder, drawn))
+        for path in stale(folder, drawn) if choice is None else ():
+            print(f"would be removed, no record gives it any more: {path}")
+        return 0
     published("results_dir", folder, drawn)
     for path in stale(folder, drawn) if choice is None else ():
         path.unlink()

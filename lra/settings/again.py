@@ -83,7 +83,7 @@ def rules(settings: Settings) -> str | None:
     if not settings.words:
         return None
     given = [w for w in settings.words if key_of(w).split(".")[0] in ("--config-dir", "task", "budget")]
-    return shlex.join(["python", "-m", "lra.floors", *(word for word in given if not word.startswith(HANDED))])
+    return " ".join(["python -m lra.floors", shlex.join(word for word in given if not word.startswith(HANDED))])
 
 
 def _called(settings: Settings, given: Sequence[str]) -> str:
