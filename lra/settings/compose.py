@@ -35,14 +35,14 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
         return settled(_hydra(words, folders), folders)
 
 
-def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
+def settled(cfg: Any, folders: Sequence[str] = (), words: Sequence[str] | None = None) -> Settings:
     """The settings of a configuration as Hydra composed it, its own part `hydra` among it; `folders`: where
-    besides configs/ it found files."""
+    besides configs/ it found files; words: those of the run, where a sweep's were composed with them."""
     from omegaconf import OmegaConf
 
     refuse_old_places(folders)
     choices = cfg.hydra.runtime.choices
-    words = list(cfg.hydra.overrides.task)
+    words = list(cfg.hydra.overrides.task if words is None else words)
     refuse_what_does_nothing(words, folders)
     refuse_without_recipe(choices, folders)
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
