@@ -40,6 +40,7 @@ PROCESSES = {
     ("lra.ceilings", "lra.ceilings"),
     ("lra.runner.keeper", "lra.runner.child"),
     ("lra.runner.elsewhere", "lra"),
+    ("lra.sweep.callbacks", "lra.plot"),
 }
 
 
