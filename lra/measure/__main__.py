@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 from lra.errors import guarded
+from lra.settings.schema import Settings
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
     return 0 if result.ok else 1
 
 
-def said(settings: Any) -> int:
+def said(settings: Settings) -> int:
     """What would be measured, of a model that is built without its weights."""
     from lra.settings import build
 

@@ -132,7 +132,7 @@ def drawn(table: pd.DataFrame, key: str, title: str, looks: dict[str, style.Look
     room = max(0.35 + style.text_width(name, style.SMALL - 0.5) for name in table.model.unique())
     figure, panels = style.sheet(len(PANELS), len(PANELS), PANEL, (0.62, room, 0.5), title, notes)
     for axes, (column, label, scale) in zip(panels, PANELS, strict=True):
-        ends = []
+        ends, top = [], 0.0
         for name, own in table.groupby("model", sort=True):
             own = own.assign(x=own.value.map(at)).sort_values("x").dropna(subset=[column])
             if own.empty:
@@ -142,13 +142,14 @@ def drawn(table: pd.DataFrame, key: str, title: str, looks: dict[str, style.Look
             if column == "accuracy":
                 low, high = (scale * own[side].to_numpy(float) for side in ("low", "high"))
                 axes.vlines(x, low, high, color=look.colour, linewidth=1.0)
+            top = max(top, float(y.max()))
             ends.append((float(x[-1]), float(y[-1]), name, look.colour))
         if numbers and min(at.values()) > 0 and max(at.values()) >= WIDE * min(at.values()):
             axes.set_xscale("log", base=2)
             axes.minorticks_off()
         axes.set_xticks(list(at.values()), list(at))
         if column != "accuracy":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * top or 1.0)
         axes.set_xlabel(key)
         axes.set_ylabel(label)
         labels.at_ends(axes, ends, style.SMALL - 0.5, page.ink)
@@ -163,7 +164,8 @@ def _order(value: str) -> tuple[int, float, str]:
 
 
 def _seeds(table: pd.DataFrame) -> str:
-    least, most = int(table.seeds.min()), int(table.seeds.max())
+    seeds = table.seeds[table.seeds > 0]
+    least, most = (int(seeds.min()), int(seeds.max())) if len(seeds) else (0, 0)
     return f"{least if least == most else f'{least} to {most}'} seed{'s' * (most != 1)}"
 
 
