@@ -9,6 +9,7 @@
 
     results = lra.load("results")                                  .cells .floors .points: pandas frames
     lra.boards(results), lra.figures(results)
+    lra.derive(record.run_id, "treatment=bf16")                    something done to a trained model, measured beside it
     lra.compare("performer", "transformer", task="listops")        on the same items and over seeds
 
 Words are those of the command line. Importing this loads nothing heavy. What the user can mend raises
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from lra.sweep.abilities import AbilityCard
 
 __version__ = "0.1.0"
-__all__ = ["abilities", "audit", "boards", "build", "compare", "figures", "load", "run"]
+__all__ = ["abilities", "audit", "boards", "build", "compare", "derive", "figures", "load", "run"]
 
 Mixer = Callable[..., Any]
 
@@ -112,6 +113,15 @@ def abilities(
         mixer, words = None, (mixer, *words)
     with asked(words, config_dir, mixer, name) as what:
         return taken(what)
+
+
+def derive(record: str | Path, *words: str, config_dir: str | Path | None = None) -> Record:
+    """What `python -m lra.treat record=RECORD WORDS` leaves: a treatment done to a trained model that kept its weights,
+    and measured beside it. record: an id, or the path of a record. A failure of the treatment is a record too."""
+    from lra.treat.asked import asked
+    from lra.treat.derive import derived
+
+    return derived(asked([f"record={record}", *words], config_dir))[0]
 
 
 def load(folder: str | Path = "results") -> Results:

@@ -19,7 +19,7 @@ import pandas as pd
 from lra import ledger
 from lra.cost import points
 from lra.errors import UserError
-from lra.marks import abilities, cells, race, runs
+from lra.marks import abilities, cells, derived, race, runs
 from lra.marks.exams import Exams
 from lra.record import store
 from lra.record.answers import Answers
@@ -54,6 +54,7 @@ class Results:
     _learning: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _scores: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _racing: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
+    _derived: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{n} {kind}" for kind, n in self.runs.kind.value_counts().items())
@@ -95,6 +96,11 @@ class Results:
         return race.frame(self._racing)
 
     @cached_property
+    def derived(self) -> pd.DataFrame:
+        """A row a derived record: lra.marks.derived.frame."""
+        return derived.frame(self._derived, self.runs)
+
+    @cached_property
     def published(self) -> pd.DataFrame:
         """What papers print, a row a cell: lra.ledger.load. Raises UserError for a bad ledger."""
         return ledger.load(ledger.place(self.folder))
@@ -127,6 +133,8 @@ class Results:
         self._learning += runs.evaluations(sheet.record)
         self._scores += abilities.scored(sheet.record, file)
         self._racing += race.rows(sheet.record)
+        if sheet.record.kind == "derived":
+            self._derived.append(derived.row(sheet.record, sheet.edited))
         own = f"runs/{sheet.record.task}/{sheet.record.model}/{sheet.record.run_id}.json"
         if sheet.path.relative_to(self._folder(sheet.path)).as_posix() != own:
             self.misplaced.append((file, own))

@@ -197,6 +197,37 @@ def mcnemar(only_a: Any, only_b: Any) -> Any:
     return np.where(2 * fewer == total, 1.0, up_to + below)[()]
 
 
+def beside(a: Any, b: Any, level: float = LEVEL) -> tuple[float, float, float]:
+    """(difference, low, high): accuracy of one trained model less another's, right (N,) each on the same items, or as
+    `by_sequence` gives them.
+
+    The interval is the adjusted Wald's of Bonett and Price (2012, J. Educ. Behav. Stat. 37, 479): two items more, of
+    which each model alone gets one right. So two models that agree everywhere are told to be equal only as far as the
+    number of items allows, which is what a claim of equality is to rest on.
+    """
+    apart = np.asarray(a, float) - np.asarray(b, float)
+    items = len(apart) + 2
+    middle = apart.sum() / items
+    margin = -ndtri(level / 2) * np.sqrt(((np.square(apart).sum() + 2) / items - middle**2) / items)
+    return float(apart.mean()), float(middle - margin), float(middle + margin)
+
+
+def change(apart: Any, level: float = LEVEL) -> tuple[float, float, float]:
+    """(mean, low, high) of paired differences (N,), by Student's t; the ends are the mean of a single one's."""
+    apart = np.asarray(apart, float)
+    if len(apart) < 2:
+        return (float(apart.mean()),) * 3
+    margin = -stdtrit(len(apart) - 1, level / 2) * apart.std(ddof=1) / np.sqrt(len(apart))
+    return float(apart.mean()), float(apart.mean() - margin), float(apart.mean() + margin)
+
+
+def ratio(a: Any, b: Any, level: float = LEVEL) -> tuple[float, float, float]:
+    """(a / b, low, high) of positive numbers (R,) that were measured in R rounds, a and b in each: the geometric mean,
+    with Student's interval of the logarithms."""
+    middle, low, high = change(np.log(np.asarray(a, float)) - np.log(np.asarray(b, float)), level)
+    return float(np.exp(middle)), float(np.exp(low)), float(np.exp(high))
+
+
 def holm(p: Any) -> np.ndarray:
     """P-values (..., M) adjusted for M comparisons (Holm 1979): what stays below 0.05 holds with at
     most 5 % chance of any error among all of them."""

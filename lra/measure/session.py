@@ -32,8 +32,10 @@ def quiet(config: Mapping[str, Any]) -> Iterator[None]:
 class Session:
     """A child that measures `config` in turns; use as a context manager, which ends it.
 
-    timeout: seconds that the preparation and all turns may take together.
+    timeout: seconds that the preparation and all turns may take together. module: what the child runs.
     """
+
+    module = "lra.measure.child"
 
     def __init__(self, config: dict[str, Any], timeout: float) -> None:
         self.config, self.timeout = config, timeout
@@ -44,7 +46,7 @@ class Session:
     def __enter__(self) -> Session:
         # What a model prints is no answer: it goes nowhere, and of its complaints the end is kept.
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        self.process, self.channel = started("lra.measure.child", [str(self.timeout)], **pipes)
+        self.process, self.channel = started(self.module, [str(self.timeout)], **pipes)
         self.said, self.kills = Tail(self.process.stderr), Kills()
         return self
 
@@ -67,12 +69,16 @@ class Session:
 
     def finish(self) -> Cost:
         """The answer."""
+        return self.lost() or Cost.of(self.answer)
+
+    def lost(self) -> Cost | None:
+        """Asks for the answer; why there is none, null if there is one."""
         if not self.failed and self.answer is None:
             self._ask(None)
         if self.failed:
             return self.failed
         if self.answer is not None:
-            return Cost.of(self.answer)
+            return None
         try:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -141,7 +141,7 @@ def _bubbles(
     dots.set_edgecolor([colours[p.model] for p in points.itertuples()])
     _front(axes, points[points.whole], x, page)
     _frame(axes, points, x, y)
-    _legend(axes, largest, scale, unit or _unit(choice.area, largest), area.words, page)
+    size_legend(axes, largest, scale, unit or _unit(choice.area, largest), area.words, page)
 
 
 def _front(axes: Any, points: pd.DataFrame, x: Axis, page: style.Page) -> None:
@@ -176,7 +176,7 @@ def _frame(axes: Any, points: pd.DataFrame, x: Axis, y: Axis) -> None:
     axes.set_ylim(_room(bounds.min().min(), bounds.max().max(), y.log, (0.14, y.least)))
     for scale, axis, limits in ((x, axes.xaxis, axes.get_xlim()), (y, axes.yaxis, axes.get_ylim())):
         if scale.log:
-            _log_ticks(axis, limits, scale.tick)
+            log_ticks(axis, limits, scale.tick)
         else:
             axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=scale.column == "learnt"))
 
@@ -189,7 +189,7 @@ def _room(low: float, high: float, log: bool, pad: tuple[float, float]) -> tuple
     return (10 ** (low - more), 10 ** (high + more)) if log else (low - more, high + more)
 
 
-def _log_ticks(axis: Any, limits: tuple[float, float], tick: str) -> None:
+def log_ticks(axis: Any, limits: tuple[float, float], tick: str) -> None:
     first, last = limits
     mantissas = (1,) if last / first > 1e4 else (1, 2, 5) if last / first > 15 else (1, 1.5, 2, 3, 5, 7)
     powers = range(int(np.floor(np.log10(first))), int(np.ceil(np.log10(last))) + 1)
@@ -216,7 +216,7 @@ def _unit(area: str, largest: float) -> tuple[str, float]:
     return next((name, size) for name, size, least in UNITS[area] if largest >= least)
 
 
-def _legend(axes: Any, largest: float, scale: float, unit: tuple[str, float], what: str, page: style.Page) -> None:
+def size_legend(axes: Any, largest: float, scale: float, unit: tuple[str, float], what: str, page: style.Page) -> None:
     """Two sizes, so that area can be read."""
     name, count = unit
     magnitude = 2.0 ** np.floor(np.log2(largest / count / 1.5))

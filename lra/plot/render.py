@@ -2,7 +2,8 @@
 
 For each budget, machine and precision the bubble chart, accuracy by task and learning curves; for each budget and
 precision a heat map of abilities, capacity over state, accuracy over distance and s over length, for light pages and
-for dark ones, as are accuracies over the minutes of a race; for each cost sweep the curves of time and memory.
+for dark ones, as are accuracies over the minutes of a race and what treatments do; for each cost
+sweep the curves of time and memory.
 Reads records only, without torch. The same records give the same bytes.
 """
 
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure
 from lra import ledger
 from lra.cost import growth
 from lra.cost import points as costs
-from lra.marks import abilities
+from lra.marks import abilities, derived
 from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, standard
 from lra.marks.runs import GROUP, REFERENCE
@@ -36,11 +37,12 @@ from lra.plot.lengths import cost, throughput
 from lra.plot.places import FOLDER, slug
 from lra.plot.profiles import reach, twins
 from lra.plot.race import race
+from lra.plot.treated import treated
 from lra.results import Results
 
 HALVES = (
     ("bubble", "cost", "throughput"),
-    ("curves", "accuracy", "race", "abilities", "capacity", "reach", "twins"),
+    ("curves", "accuracy", "race", "abilities", "capacity", "reach", "twins", "treated"),
 )  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
 CHOSEN = "chosen"  # how the files of charts begin that somebody chose, which nobody expects
@@ -110,6 +112,8 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
             yield from _race(group, results, looks, order)
     yield from _abilities(results.abilities, kinds)
     yield from _costs(points, looks, kinds)
+    if "treated" in kinds and len(results.derived):
+        yield from _treated(derived.places(results.derived))
 
 
 def _bubble(
@@ -176,6 +180,13 @@ def _abilities(cells: pd.DataFrame, kinds: Collection[str]) -> Iterator[tuple[st
         for kind, (shown, draw) in drawn.items():
             for shade, dark in (("", False), ("-dark", True)) if kind in kinds and len(shown) else ():
                 yield f"{kind}-{slug(f'{budget}-{dtype}')}{shade}", draw(shown, dark=dark)
+
+
+def _treated(points: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    for (budget, machine, dtype), part in points.groupby(GROUP):
+        title = f"What treatments do: budget {budget}, {machine}, {dtype}"
+        for shade, dark in (("", False), ("-dark", True)):
+            yield f"treated-{slug(f'{budget}-{machine}-{dtype}')}{shade}", treated(part, title, dark=dark)
 
 
 def ablated(model: str) -> bool:
@@ -251,7 +262,7 @@ def matching(table: pd.DataFrame, conditions: dict[str, Any]) -> pd.DataFrame:
 def render(results: Results) -> dict[str, bytes]:
     """Path below the results folder -> content, of every figure that its records give."""
     first, second = HALVES
-    results.cells, results.abilities, results.points, results.floors  # noqa: B018  worked out once, before there are two processes
+    results.cells, results.abilities, results.points, results.floors, results.derived  # noqa: B018  worked out once, before there are two processes
     with side_by_side(rendered, results, second) as rest:
         return rendered(results, first) | rest()
 

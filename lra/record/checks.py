@@ -15,7 +15,7 @@ from typing import Any
 from lra.console import UNSEEN
 from lra.record.record import STATUSES, Record
 
-KINDS = ("model", "floor", "cost")
+KINDS = ("model", "floor", "cost", "derived")
 MOST = 1e300  # of a number: what is beyond is infinite in the next product
 WHOLE = 2**63
 LONGEST = 200  # characters of a name, and of whatever stands in a heading
@@ -141,6 +141,7 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("run_id", "task", "model"), NAME),
     **dict.fromkeys(("budget", "row", "config_hash", "started_utc"), TITLE),
     **dict.fromkeys(("dtype", "commit", "checkpoint", "digest"), _or_null(TITLE)),
+    "parent": _or_null(NAME),
     "reason": _or_null(TEXT),
     "command": _or_null(Check(lambda v: string(v) and len(v) <= LONGEST_COMMAND, "str: a command of a shell's")),
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
@@ -224,6 +225,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "kinds": Check(lambda v: type(v) is dict and all(map(line, v)) and all(map(KIND.good, v.values())), KIND.words),
     },
     "predictions": {"file": NAME, "sha256": _or_null(LINE), "items": _or_null(COUNT)},
+    "kept": {"file": NAME, "sha256": LINE},
 }
 STEP = {"step": COUNT, **dict.fromkeys(("train_loss", "valid_loss", "seconds"), _or_null(NUMBER))}
 STEP["core_seconds"] = _or_null(NOT_NEGATIVE)

@@ -19,8 +19,8 @@ class Merged:
 
 
 def merge(into: Path, source: Path, dry: bool = False) -> Merged:
-    """Copy every whole record of `source`, predictions first, that `into` does not have. Nothing is ever replaced: a
-    record of the same name with another content is a conflict, and stays where it is. dry: only count.
+    """Copy every whole record of `source`, what lies beside it first, that `into` does not have. Nothing is ever
+    replaced: a record of the same name with another content is a conflict, and stays where it is. dry: only count.
 
     Raises UserError if `source` holds no records or `into` cannot be written.
     """
@@ -51,13 +51,14 @@ def _taken(into: Path, opened: sheet.Sheet, out: Merged, dry: bool) -> None:
             out.refused.append((path, f"is another record than {target}, which has its name"))
     else:
         answers = opened.predictions
-        if answers is not None:
-            if not answers.is_file():
-                out.refused.append((path, f"its predictions {answers.name} are not there"))
-                return
-            if not (dry or (target.parent / answers.name).exists()):
-                store.write_once(target.parent / answers.name, answers.read_bytes())
+        if answers is not None and not answers.is_file():
+            out.refused.append((path, f"its predictions {answers.name} are not there"))
+            return
         if not dry:
+            # Who gives records away may keep the weights.
+            for beside in (answers, opened.weights):
+                if beside is not None and beside.is_file() and not (target.parent / beside.name).exists():
+                    store.write_once(target.parent / beside.name, beside.read_bytes())
             store.write_once(target, content)
         out.copied += 1
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters;
-# 9: command
+# 9: command, kept, parent, treatment, derived
 SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
@@ -26,7 +26,7 @@ class Record:
 
     run_id: str
     started_utc: str
-    kind: str  # model | floor | cost
+    kind: str  # model | floor | cost | derived
     status: str
     task: str
     model: str
@@ -53,7 +53,8 @@ class Record:
     ladder: list[Mapping[str, Any]] = field(default_factory=list)  # of learning rates: how far each came
     score: Mapping[str, Any] = field(default_factory=dict)  # from the exam's floor to its ceiling (lra.runner.score)
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
-    checkpoint: str | None = None
+    checkpoint: str | None = None  # file of the best weights
+    kept: Mapping[str, Any] | None = None  # the same beside the record, where it was asked for: file, its SHA-256
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
     parameters: int | None = None
     active_parameters: int | None = None  # that a token meets; fewer than all where it has a choice of experts
@@ -71,6 +72,9 @@ class Record:
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
     segments: list[Mapping[str, Any]] = field(default_factory=list)  # of a run that was stopped and went on
     command: str | None = None  # that repeats it (lra.settings.again)
+    parent: str | None = None  # of a derived record, the run that it was made from
+    treatment: Mapping[str, Any] = field(default_factory=dict)  # by which: name, words, settings, sources
+    derived: Mapping[str, Any] = field(default_factory=dict)  # what it is beside its parent (lra.treat)
     schema: int = SCHEMA
     digest: str | None = field(default=None, compare=False)  # of all the rest; null before schema 2
 

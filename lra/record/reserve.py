@@ -11,7 +11,7 @@ from pathlib import Path
 from lra.machine.alive import is_gone, me
 from lra.record.sheet import Damaged, read
 
-ENDING = ".reserve"
+ENDING, ANSWERS, WEIGHTS = ".reserve", ".predictions.npz", ".safetensors"
 RECORD, ANSWER = 256 * 1024, 16  # bytes of a record, of a stored answer, at most
 OWNER = 4096  # bytes of the file's head that are read to see whose it is
 STALE = 3600.0  # seconds after which a draft or a probe is nobody's: they live for moments
@@ -50,7 +50,7 @@ class Reserve:
 
 def tidy(results: Path) -> list[Path]:
     """Remove what killed runs have left below a results folder: reserves whose owner is gone, with the stored
-    answers of their runs where no record names them, and drafts and probes that are old. What was removed.
+    answers and weights of their runs where no record names them, and drafts and probes that are old. What was removed.
 
     Owners on other hosts cannot be seen from here, and their files stay. Records are never touched.
     """
@@ -71,22 +71,23 @@ def _left(folder: Path) -> list[Path]:
         if path.suffix in (".draft", ".probe") and now - entry.stat().st_mtime > STALE:
             found.append(path)
         elif path.suffix == ENDING and _ownerless(path):
-            answers = f"{path.name[1 : -len(ENDING)]}.predictions.npz"
+            name = path.name[1 : -len(ENDING)]
             found.append(path)
-            if not _named(folder / f"{answers.split('.')[0]}.json", answers):
-                found.append(folder / answers)
+            named, beside = _named(folder / f"{name.split('.')[0]}.json"), {name + ANSWERS, name + WEIGHTS}
+            found += [folder / file for file in sorted(beside - named if named is not None else ())]
     return found
 
 
-def _named(record: Path, answers: str) -> bool:
-    """Does the record hold on to these answers? One that cannot be read might."""
+def _named(record: Path) -> set[str] | None:
+    """The files beside it that a record holds on to; null of one that cannot be read, or that says nothing of its
+    answers: it might hold on to any."""
     if not record.exists():
-        return False
+        return set()
     try:
-        predictions = read(record).predictions
+        r = read(record)
     except Damaged:
-        return True
-    return predictions is None or predictions["file"] == answers
+        return None
+    return None if r.predictions is None else {each["file"] for each in (r.predictions, r.kept) if each}
 
 
 def _ownerless(path: Path) -> bool:

@@ -54,6 +54,11 @@ class Sheet:
         stored = self.record.predictions
         return self.path.parent / stored["file"] if stored else None
 
+    @property
+    def weights(self) -> Path | None:
+        """Where the kept weights lie, if any were; in the record's own folder too."""
+        return self.path.parent / self.record.kept["file"] if self.record.kept else None
+
 
 def opened(path: str | Path) -> Sheet:
     """The record in a file, checked. Raises Damaged."""
@@ -127,8 +132,9 @@ def _together(raw: Mapping[str, Any]) -> str | None:
     """What is wrong with fields beside one another."""
     if any("step" not in point for point in raw.get("curve", ())):
         return "curve has a point without its step"
-    if (stored := raw.get("predictions")) and "file" not in stored:
-        return "predictions.file is missing; allowed the name of a file beside the record"
+    for name in ("predictions", "kept"):
+        if (stored := raw.get(name)) and "file" not in stored:
+            return f"{name}.file is missing; allowed the name of a file beside the record"
     cost = raw.get("cost") or {}
     for phase in ("train", "inference"):
         times = cost.get(phase) or {}

@@ -17,6 +17,8 @@ TOLD = ("seed", "choices", "sources", "variant", "words", "revision", "device", 
 
 def worked_out(record: Record, config_dir: str | None = None) -> str:
     """Raises UserError, in a line, where what composes today is another run."""
+    if record.kind not in ("model", "floor", "cost"):
+        raise UserError(f"{record.run_id}: is a {record.kind} record, which holds no command; see python -m lra.treat")
     start = [f"task={record.task}", f"budget={record.budget}"]
     if record.kind == "floor":
         return _of_rules(record, start, config_dir)

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lra.console import line
+from lra.console import line, say
 from lra.machine import facts
 from lra.record import store
 from lra.record.checks import LONGEST_LINE
 from lra.record.claim import Claim, Held, Overtaken
 from lra.record.record import Record
-from lra.record.reserve import Reserve
+from lra.record.reserve import WEIGHTS, Reserve
 from lra.record.unfinished import states
 from lra.runner.known import Known
 from lra.runner.rescue import written
@@ -73,6 +73,7 @@ class Draft:
     fit: Any = None  # what training has left so far
     mirror: Any = None
     answers: bytes | None = None  # packed predictions of the test items
+    weights: bytes | None = None  # that are to lie beside the record
     code: tuple[str | None, bool | None] | None = None  # commit, and whether the code differs from it
     wall: dict[str, float] = field(default_factory=dict)  # seconds of each phase
     began: float = field(default_factory=time.perf_counter)
@@ -102,6 +103,7 @@ class Draft:
     items_test: int | None = None
     loss_test: float | None = None
     checkpoint: str | None = None
+    kept: Mapping[str, Any] | None = None
     predictions: Mapping[str, Any] | None = None
 
     @property
@@ -187,6 +189,7 @@ class Draft:
             score=self.score,
             predictions=self.predictions,
             checkpoint=self.checkpoint,
+            kept=self.kept,
             contract=self.contract,
             parameters=self.parameters,
             active_parameters=self.active_parameters,
@@ -239,8 +242,23 @@ class Draft:
             store.write_once(folder / name, self.answers)
             digest = hashlib.sha256(self.answers).hexdigest()
             self.predictions = {"file": name, "sha256": digest, "items": self.items_test}
+        self._keep(folder)
         try:
             return store.write(results, self.record(status, reason))
         except FileExistsError as error:
-            (folder / name).unlink(missing_ok=True)
+            for own in (name, f"{self.name}{WEIGHTS}"):
+                (folder / own).unlink(missing_ok=True)
             raise Overtaken(f"{self.run_id} has been recorded by another process") from error
+
+    def _keep(self, folder: Path) -> None:
+        """The weights beside the record. A disk that is too full for them costs them, with a line, and no score."""
+        self.kept, name = None, f"{self.name}{WEIGHTS}"
+        if self.weights is None:
+            return
+        try:
+            store.write_once(folder / name, self.weights)
+        except OSError as error:
+            say(f"results_dir: {folder} cannot hold the weights ({error.strerror or error}); the record goes without")
+            return
+        self.checkpoint = name
+        self.kept = {"file": name, "sha256": hashlib.sha256(self.weights).hexdigest()}

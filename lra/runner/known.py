@@ -41,6 +41,7 @@ class Entry:
     code: tuple[Any, ...]  # empty of a status that holds for any
     fingerprint: str | None
     bound: float | None
+    kept: bool
 
     @classmethod
     def of(cls, path: Path, r: Record) -> Entry:
@@ -58,6 +59,7 @@ class Entry:
             code(r.commit, r.dirty, r.versions) if r.status == "failed" else (),
             r.data.get("fingerprint"),
             bound_of(r),
+            r.kept is not None,
         )
 
 
@@ -121,10 +123,13 @@ def concluded(e: Entry, here: tuple[Any, ...]) -> bool:
 
 def meets(e: Entry, settings: Settings) -> bool:
     """Was a run made under the conditions asked for? Device and precision as they resolve here; threads
-    where a number of them is asked for; the rest as configured."""
+    where a number of them is asked for; the rest as configured. One without the weights that are to be kept counts as
+    not done."""
     device = resolve_device(settings.device)
     if e.device != device or e.dtype != resolve_dtype(settings.dtype, device):
         return False
     if settings.threads is not None and e.threads != settings.threads:
+        return False
+    if settings.keep == "best" and e.status == "ok" and not e.kept:
         return False
     return e.conditions == identity.conditions(plain(settings))

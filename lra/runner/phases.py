@@ -287,8 +287,8 @@ def test(draft: Draft) -> None:
 
 
 def keep(draft: Draft) -> None:
-    """The best weights, on disk with what they belong to. They are not what a run is for: a disk that is full
-    costs the checkpoint, with a line, and not the score."""
+    """The best weights, with what they belong to: for a while, or to lie beside the record. They are not what a run is
+    for: a disk that is full costs the checkpoint, with a line, and not the score."""
     from lra.train import checkpoint
 
     if not (draft.main and draft.fit.best_state):
@@ -301,6 +301,9 @@ def keep(draft: Draft) -> None:
         "config_hash": identity.identity(draft.config),
         "step": str(draft.fit.best_step),
     }
+    if settings.keep == "best":
+        draft.weights = checkpoint.packed(draft.fit.best_state, facts)
+        return
     try:
         path = checkpoint.save(place / f"{draft.run_id}.safetensors", draft.fit.best_state, facts)
     except OSError as error:

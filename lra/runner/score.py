@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import first_line
+from lra.settings.schema import Settings
 
 LEARNT = 0.98
 STEPS_TO = (0.9, LEARNT)  # scores on valid of which it is told when they were reached
@@ -52,19 +53,19 @@ def scored(draft: Any, test: Any) -> dict[str, Any]:
         "valid": None if best is None else on_valid(best),
         "learnt": found >= LEARNT,
         "reached": reached,
-        "lengths": [at_length(draft, length) for length in exam.test_len],
+        "lengths": [at_length(draft.trainee, draft.settings, length) for length in exam.test_len],
         "kinds": kinds(exam, test),
     }
 
 
-def at_length(draft: Any, length: int) -> dict[str, Any]:
+def at_length(trainee: Any, settings: Settings, length: int) -> dict[str, Any]:
     """The trained model on the exam's twin of that length. What keeps it from an answer is no failure of the run."""
     from lra.train.evaluate import evaluate
 
-    trainee, row = draft.trainee, {"length": length, "accuracy": None, "test": None, "refused": None}
+    row = {"length": length, "accuracy": None, "test": None, "refused": None}
     try:
-        twin = draft.exam.twin(length)
-        found = evaluate(trainee.model, twin, "test", draft.settings, trainee.acc)
+        twin = trainee.exam.twin(length)
+        found = evaluate(trainee.model, twin, "test", settings, trainee.acc)
     except Exception as error:
         return row | {"refused": first_line(error)[:300]}
     levels = twin.levels("test")

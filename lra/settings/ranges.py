@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from lra.errors import UserError
-from lra.settings.schema import COST_MODES, DEVICES, DTYPES, RERUN, RESUME, SCHEDULES, WANDB_MODES, Settings, Train
+from lra.settings.schema import (
+    COST_MODES,
+    DEVICES,
+    DTYPES,
+    KEEP,
+    RERUN,
+    RESUME,
+    SCHEDULES,
+    WANDB_MODES,
+    Settings,
+    Train,
+)
 
 MOST_THREADS = 1024
 MOST_MINUTES = 1_000_000
@@ -47,6 +58,7 @@ def checked(settings: Settings) -> Settings:
     _ladder(settings)
     one_of(RERUN, "rerun")
     one_of(RESUME, "resume")
+    one_of(KEEP, "keep")
     one_of(SCHEDULES, "train.schedule")
     one_of(DTYPES, "dtype")
     one_of(DEVICES, "device")

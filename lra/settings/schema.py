@@ -23,6 +23,7 @@ DTYPES = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 RERUN = ("no", "failed", "all")
 RESUME = ("yes", "anyway", "no")
+KEEP = ("no", "best")
 COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
 COMPUTED = ("choices", "sources", "variant", "words")  # while composing: nobody sets them
@@ -201,6 +202,7 @@ class Settings:
     checkpoint: str | None = of(EXPERIMENT, None)
     rerun: str = of(INCIDENTAL, "no")  # in a sweep, what is recorded already is run again: no | failed | all
     resume: str = of(INCIDENTAL, "yes")  # from where an interrupted run stopped: yes | anyway | no
+    keep: str = of(INCIDENTAL, "no")  # beside the record, the weights that were best on valid: no | best
     checkpoint_every: float = of(INCIDENTAL, 300.0)  # seconds of training that an interruption may cost, and a step
     minutes: float | None = of(INCIDENTAL, None)  # of a sweep: do what fits into them
     dry_run: bool = of(INCIDENTAL, False)  # say what would be done, and do nothing

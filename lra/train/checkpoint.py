@@ -15,11 +15,23 @@ def save(path: Path, state: dict[str, Any], facts: dict[str, str]) -> Path:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    save_file({k: v.contiguous().clone() for k, v in state.items()}, str(draft), metadata=facts)
+    save_file(_own(state), str(draft), metadata=facts)
     with draft.open("rb") as handle:
         os.fsync(handle.fileno())
     draft.rename(path)
     return path
+
+
+def packed(state: dict[str, Any], facts: dict[str, str]) -> bytes:
+    """What `save` writes."""
+    from safetensors.torch import save as dumped
+
+    return dumped(_own(state), metadata=facts)
+
+
+def _own(state: dict[str, Any]) -> dict[str, Any]:
+    """Each tensor with a storage of its own, which the format asks for."""
+    return {k: v.contiguous().clone() for k, v in state.items()}
 
 
 def load(path: str | Path, model: Any, vocabulary: str) -> dict[str, str]:

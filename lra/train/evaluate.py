@@ -19,7 +19,7 @@ from lra.train.batches import by_length, loader
 class Score:
     """Accuracy and mean loss over all answers that are asked for, of which there are `items`.
 
-    predictions, labels (N,): in the split's order. clusters (N,): the item that each answer belongs to, null
+    predictions, labels, losses (N,): in the split's order. clusters (N,): the item that each answer belongs to, null
     where every item has one.
     """
 
@@ -29,6 +29,7 @@ class Score:
     predictions: np.ndarray
     labels: np.ndarray
     clusters: np.ndarray | None = None
+    losses: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -60,4 +61,4 @@ def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: An
     alone = exam.answers == "sequence"
     right = predictions == labels
     where = None if alone else clusters[order]
-    return Score(float(right.mean()), float(losses.mean()), len(labels), predictions, labels, where)
+    return Score(float(right.mean()), float(losses.mean()), len(labels), predictions, labels, where, losses)

@@ -19,6 +19,7 @@ FLOORS = (
     ("__main__", "leaderboard"),
     ("plot", "search"),
     ("sweep", "repeat"),
+    ("treat",),
     ("results", "runner"),
     ("check",),
     ("measure", "ceilings", "ledger", "cost"),
@@ -41,6 +42,7 @@ PROCESSES = {
     ("lra.runner.keeper", "lra.runner.child"),
     ("lra.runner.elsewhere", "lra"),
     ("lra.sweep.callbacks", "lra.plot"),
+    ("lra.treat.derive", "lra.treat.child"),
 }
 
 

@@ -232,3 +232,31 @@ def test_solve_rate_counts_seeds_above_chance() -> None:
 def test_other_test_sets_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="items: 3 and 4"):
         stats.difference(np.ones((1, 3), bool), np.ones((1, 4), bool))
+
+
+def test_beside_holds_the_difference_of_two_models_on_the_same_items() -> None:
+    """By its law: of models that differ on few items, on none in nearly every draw, and on many."""
+    draw = np.random.default_rng(7)
+    for only_a, only_b, least in ((0.01, 0.002, 0.93), (0.002, 0.002, 0.95), (0.2, 0.1, 0.93)):
+        inside = 0
+        for _ in range(1000):
+            u = draw.random(300)
+            low, high = stats.beside(u < only_a + 0.5, (u > only_a) & (u < only_a + 0.5 + only_b))[1:]
+            inside += low <= only_a - only_b <= high
+        assert inside / 1000 >= least
+    same = np.ones(500, bool)
+    value, low, high = stats.beside(same, same)
+    assert value == 0 and low == -high and 0.004 < high < 0.007  # agreement on 500 items proves no more
+
+
+def test_a_ratio_of_rounds_is_of_what_both_met() -> None:
+    """A machine that slows down by a half moves neither the ratio nor, as it moves both, its interval."""
+    draw, inside = np.random.default_rng(3), 0
+    for _ in range(400):
+        slow = 1 + draw.random(8)
+        a, b = (slow * s * np.exp(0.05 * draw.normal(size=8)) for s in (2.0, 1.0))
+        _, low, high = stats.ratio(a, b)
+        inside += low <= 2 <= high
+        assert high / low < 1.5
+    assert 0.92 < inside / 400 < 0.98
+    assert stats.ratio([3.0], [2.0]) == pytest.approx((1.5, 1.5, 1.5))

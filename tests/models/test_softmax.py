@@ -71,7 +71,8 @@ def test_equals_the_formula(shape: tuple, masked: bool, scores: int, monkeypatch
     """Beyond a block in queries, heads and examples."""
     monkeypatch.setattr(softmax, "SCORES", scores)
     if scores < 1000:
-        monkeypatch.setattr(softmax, "FEWEST_QUERIES", 7)
+        monkeypatch.setattr(softmax, "QUERIES", 7)
+        monkeypatch.setattr(softmax, "FEWEST_QUERIES", 3)
     x = inputs(*shape)
     keys = None
     if masked:
@@ -88,7 +89,8 @@ def test_equals_the_formula(shape: tuple, masked: bool, scores: int, monkeypatch
 def test_a_table_is_added(own: bool, products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """One for all examples or one each, with products or alone, and its gradient."""
     monkeypatch.setattr(softmax, "SCORES", 3000)
-    monkeypatch.setattr(softmax, "FEWEST_QUERIES", 16)
+    monkeypatch.setattr(softmax, "QUERIES", 16)
+    monkeypatch.setattr(softmax, "FEWEST_QUERIES", 8)
     batch, heads, length = 3, 2, 40
     q, k, v = inputs(batch, heads, length, length, 6)
     table = torch.randn(batch if own else 1, heads, length, length, dtype=torch.float64, requires_grad=True)
@@ -108,9 +110,35 @@ def test_who_sees_nothing_gets_nothing() -> None:
     assert y[0].any() and all(torch.isfinite(g).all() for g in gradients)
 
 
-def test_large_scores_neither_overflow_nor_vanish() -> None:
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_large_scores_neither_overflow_nor_vanish(masked: bool, causal: bool) -> None:
+    """Some whose exponentials would be beyond float32, and what hides keys among them."""
     x = [(t * 40).detach().requires_grad_() for t in inputs(2, 2, 50, 50, 8)]
-    assert_both(attend(*x, None, drops_of(2, 2, 50, 50)), slow(*x, None, 8**-0.5), x)
+    keys = None
+    if masked:
+        keys = torch.rand(2, 1, 1, 50) < 0.7
+        keys[..., 0] = True
+    exact = slow(*x, keys, 8**-0.5, causal=causal)
+    assert_both(attend(*x, keys, drops_of(2, 2, 50, 50), causal=causal), exact, x)
+    low = attend(*(t.detach().float() for t in x), keys, drops_of(2, 2, 50, 50), causal=causal)
+    assert distance(low, exact) < 1e-5
+
+
+def test_what_nobody_sees_may_be_of_any_size() -> None:
+    """Neither the answer nor a gradient is moved by it, and it does not tell how the softmax is made."""
+    x = inputs(2, 2, 40, 40, 8)
+    keys = torch.arange(40) < torch.tensor([40, 23]).view(2, 1, 1, 1)
+    loud = [t.detach().clone() for t in x]
+    for t in loud[1:]:
+        t[1, :, 23:] = 1e6
+    loud = [t.requires_grad_() for t in loud]
+    drops = drops_of(2, 2, 40, 40)
+    y, other = attend(*x, keys, drops), attend(*loud, keys, drops)
+    assert torch.equal(y, other)
+    for a, b in zip(torch.autograd.grad(y.sin().sum(), x), torch.autograd.grad(other.sin().sum(), loud), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.autograd.grad(attend(*loud, keys, drops).sin().sum(), loud)[1][1, :, 23:].any()
 
 
 @pytest.mark.parametrize("how", ["float32", "bfloat16", "autocast"])

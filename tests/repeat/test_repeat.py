@@ -144,6 +144,8 @@ def test_a_record_without_a_command_gets_its_own() -> None:
         older.worked_out(replace(old, config=edited))
     with pytest.raises(UserError, match="today's settings refuse its own: model: 'gone'"):
         older.worked_out(replace(old, model="gone"))
+    with pytest.raises(UserError, match="is a derived record, which holds no command"):
+        older.worked_out(replace(old, kind="derived"))
 
 
 def test_the_record_that_is_meant(tmp_path: Path) -> None:

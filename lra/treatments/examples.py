@@ -1,0 +1,91 @@
+"""What a treatment learns from: training examples, one at a time and so without padding, and the layers they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from lra.tasks.base import collate
+from lra.train.batches import stream
+
+
+def alone(trainee: Any, count: int) -> Iterator[Any]:
+    """Batches of one training example each, the first `count` that the run's own seed deals out: no position of them
+    is padding but, of two documents, the end of the shorter."""
+    split = trainee.exam.split("train")
+    found = next(stream(split.lengths, count, trainee.seed, endless=getattr(split, "endless", False)))
+    for index in found.tolist():
+        yield collate([split[index]]).to(trainee.acc.device)
+
+
+@torch.no_grad()
+def called(trainee: Any, batch: Any) -> None:
+    with trainee.acc.autocast():
+        trainee.model(batch.tokens, batch.mask)
+
+
+def linears(trainee: Any) -> dict[str, nn.Linear]:
+    """The linear layers that the model calls as such, by name, in its order. One whose weights alone are read by
+    somebody else has no input of its own. Raises ValueError if there are none."""
+    met: set[nn.Module] = set()
+    known = {name: m for name, m in trainee.model.named_modules() if type(m) is nn.Linear}
+    hooks = [m.register_forward_hook(lambda m, *_: met.add(m)) for m in known.values()]
+    trainee.model.eval()
+    try:
+        called(trainee, next(alone(trainee, 1)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = {name: m for name, m in known.items() if m in met}
+    if not found:
+        raise ValueError("the model calls no linear layer")
+    return found
+
+
+def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """`new` wherever `old` stands."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if child is old:
+                setattr(module, name, new)
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Of all parameters, as they stand."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def covered(model: nn.Module, layers: dict[str, nn.Linear]) -> float:
+    """The share of the model's parameters that are weights of these layers."""
+    return sum(m.weight.numel() for m in layers.values()) / sum(p.numel() for p in model.parameters())
+
+
+def in_bits(model: nn.Module, layers: dict[str, nn.Linear], bits: float, more: int = 0) -> int:
+    """Bytes of all parameters if the weights of these layers had `bits` each, and `more` bytes of tables."""
+    numbers = sum(m.weight.numel() for m in layers.values())
+    held = sum(m.weight.numel() * m.weight.element_size() for m in layers.values())
+    return weight_bytes(model) - held + int(numbers * bits / 8) + more
+
+
+def share_of(name: str, value: float) -> float:
+    """Raises ValueError if it is not in (0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise ValueError(f"treatment.{name}: {value!r} is not in (0, 1)")
+    return float(value)
+
+
+def at_least_one(name: str, value: int) -> int:
+    """Raises ValueError if it is not a whole number, 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"treatment.{name}: {value!r} is not a whole number, 1 or more")
+    return value
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """Raises ValueError if it is none of them."""
+    if value not in allowed:
+        raise ValueError(f"treatment.{name}: {value!r} is not one of {', '.join(allowed)}")
+    return value
