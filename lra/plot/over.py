@@ -108,10 +108,13 @@ def places(values: Sequence[str]) -> tuple[dict[str, float], bool]:
 
 def figures(table: pd.DataFrame, key: str) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of each exam and group, for light pages and for dark ones."""
-    looks = style.looks(table.model)
     for (row, *group), own in table.groupby(["row", *GROUP], sort=True):
         budget, machine, dtype = group
-        title = f"{row} over {key}: budget {budget}, {machine}, {dtype}"
+        names = own.model.str.split(" ")
+        shared = [word for word in names.iloc[0][1:] if all(word in each for each in names)]
+        own = own.assign(model=[" ".join(word for word in each if word not in shared) for each in names])
+        looks = style.looks(own.model)
+        title = " ".join([f"{row} over {key}: budget {budget}, {machine}, {dtype}", *shared])
         for shade, dark in (("", False), ("-dark", True)):
             name = slug(f"over-{key}-{row}-{budget}-{machine}-{dtype}")
             yield f"{name}{shade}", drawn(own, key, title, looks, dark)
