@@ -2,6 +2,7 @@
 
 python -m lra.floors task=listops          the task's rules, recorded
 python -m lra.floors task=all              every task whose data are at hand
+    --dry-run                              which rules there are, without looking at data
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from lra.machine.facts import commit as commit_of
 from lra.machine.facts import versions
 from lra.record import store
 from lra.record.record import Record
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
 
@@ -70,6 +71,7 @@ def score(
             versions=versions(),
             commit=commit,
             dirty=dirty,
+            command=again.rules(settings),
             wall_seconds={"total": round(time.perf_counter() - begin, 3)},
         )
         store.write(settings.results_dir, entry)
@@ -100,8 +102,10 @@ def main() -> int:
     from lra.errors import UserError
     from lra.settings import build, compose
     from lra.settings.words import choices, split
+    from lra.settings.words import dry as dry_of
 
-    words, folder = split(sys.argv[1:])
+    dry, given = dry_of(sys.argv[1:])
+    words, folder = split(given)
     chosen = [w.partition("=")[2] for w in words if w.startswith("task=")] or ["all"]
     rest = [w for w in words if not w.startswith("task=")]
     names = choices("task", folder) if chosen == ["all"] else chosen[0].split(",")
@@ -109,6 +113,10 @@ def main() -> int:
     for name in names:
         settings = compose.config([f"task={name}", *rest], folder)
         exam = build.task(settings)
+        if dry:
+            names_of = [*exam.rules(), *exam.learned_rules()]
+            print(f"{name}: nothing was scored; {len(names_of)} rules, less what is recorded: {', '.join(names_of)}")
+            continue
         try:
             # A copy of CIFAR-10 that turns out to be JPEG is the exam image_jpeg under either name: the
             # fingerprint comes first because the row knows of it once the data are read.

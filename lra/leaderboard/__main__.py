@@ -3,6 +3,7 @@
     python -m lra.leaderboard [results_dir=results[,more]] [--config-dir DIR]
                                                                the table, and leaderboard.{md,csv,tex,html} there
     python -m lra.leaderboard [results_dir=results[,more]] --check    is what is published there what the records give?
+    python -m lra.leaderboard [results_dir=results[,more]] --dry-run  which of those files would be new or changed
 
 Reads records only: neither torch nor the data are needed. How sure the numbers are: lra.marks.stats.
 """
@@ -17,24 +18,25 @@ from lra import results
 from lra.console import line, say
 from lra.errors import UserError
 from lra.plot.forked import ahead
-from lra.record.place import config_dir, published, results_dirs
+from lra.record.place import config_dir, published, results_dirs, unpublished
 from lra.record.unfinished import left
+from lra.settings.words import dry as dry_of
 
 CHECK = "--check"
 
 
 def main() -> int:
     words = sys.argv[1:]
-    rest = [w for w in words if w != CHECK]
+    dry, rest = dry_of([w for w in words if w != CHECK])
     folders, own = results_dirs(rest), config_dir(rest)
     if CHECK in words:
         from lra.leaderboard.verify import check
 
         return check(results.load(folders, own))
-    return write(folders, own)
+    return write(folders, own, dry)
 
 
-def write(folders: list[Path], own: Path | None = None) -> int:
+def write(folders: list[Path], own: Path | None = None, dry: bool = False) -> int:
     """The table to the terminal, every format to the first results folder; what cannot be shown to stderr."""
     from lra.leaderboard import abilities, files, predict, terminal
     from lra.leaderboard.view import boards
@@ -47,6 +49,9 @@ def write(folders: list[Path], own: Path | None = None) -> int:
         shown, able = boards(found), abilities.boards(found)
         given = files.files(shown, drawn(), able, predict.tables(found))
     folder = found.folder
+    if dry:
+        print(unpublished(folder, given))
+        return 0
     published("results_dir", folder, given)
     print(terminal.render(shown, able=able))
     print("\n".join(unfinished(folders)))

@@ -20,6 +20,7 @@ MOST = 1e300  # of a number: what is beyond is infinite in the next product
 WHOLE = 2**63
 LONGEST = 200  # characters of a name, and of whatever stands in a heading
 LONGEST_LINE = 2000
+LONGEST_COMMAND = 20_000
 HALF = re.compile("[\ud800-\udfff]")
 NO_NAME = re.compile(r"[/\\]|^\.|^~|^-|^\s|\s$")
 
@@ -142,6 +143,7 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("dtype", "commit", "checkpoint", "digest"), _or_null(TITLE)),
     "parent": _or_null(NAME),
     "reason": _or_null(TEXT),
+    "command": _or_null(Check(lambda v: string(v) and len(v) <= LONGEST_COMMAND, "str: a command of a shell's")),
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
     **dict.fromkeys(
         ("items_test", "items_valid", "parameters", "active_parameters", "length", "batch_size"), _or_null(SOME)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters;
-# 9: kept, parent, treatment, derived, pretraining, noted
+# 9: command, kept, parent, treatment, derived, pretraining, noted
 SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
@@ -73,6 +73,7 @@ class Record:
     dirty: bool | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
     segments: list[Mapping[str, Any]] = field(default_factory=list)  # of a run that was stopped and went on
+    command: str | None = None  # that repeats it (lra.settings.again)
     parent: str | None = None  # of a derived record, the run that it was made from
     treatment: Mapping[str, Any] = field(default_factory=dict)  # by which: name, words, settings, sources
     derived: Mapping[str, Any] = field(default_factory=dict)  # what it is beside its parent (lra.treat)

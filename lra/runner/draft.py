@@ -20,7 +20,7 @@ from lra.record.reserve import WEIGHTS, Reserve
 from lra.record.unfinished import states
 from lra.runner.known import Known
 from lra.runner.rescue import written
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.schema import Settings, Train
 from lra.settings.typed import plain
 
@@ -219,8 +219,15 @@ class Draft:
             commit=self.code[0],
             dirty=self.code[1],
             segments=self._segments(),
+            command=self._command(),
             wall_seconds={k: round(v, 3) for k, v in self.wall.items()},
         )
+
+    def _command(self) -> str | None:
+        """With what was chosen on this machine."""
+        here = {"device": self.machine.get("device"), "dtype": self.dtype, "threads": self.machine.get("threads")}
+        steps = self.train.steps if self.minutes else None
+        return again.command(self.settings, here, steps, self.machine.get("processes", 1))
 
     def _segments(self) -> list[Mapping[str, Any]]:
         """Of a run that was done in one go nothing beyond its other conditions is to be said."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from lra.errors import UserError
 from lra.root import CONFIGS
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.explain import explained
 from lra.settings.ranges import checked
 from lra.settings.schema import EXPERIMENT, Settings, kind_of
@@ -35,14 +35,14 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
         return settled(_hydra(words, folders), folders)
 
 
-def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
+def settled(cfg: Any, folders: Sequence[str] = (), words: Sequence[str] | None = None) -> Settings:
     """The settings of a configuration as Hydra composed it, its own part `hydra` among it; `folders`: where
-    besides configs/ it found files."""
+    besides configs/ it found files; words: those of the run, where a sweep's were composed with them."""
     from omegaconf import OmegaConf
 
     refuse_old_places(folders)
     choices = cfg.hydra.runtime.choices
-    words = list(cfg.hydra.overrides.task)
+    words = list(cfg.hydra.overrides.task if words is None else words)
     refuse_what_does_nothing(words, folders)
     refuse_without_recipe(choices, folders)
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
@@ -59,6 +59,7 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
         if own["treatment"]:
             own["variant"] += [f"treatment={choices.treatment}", *of_treatment(own["treatment"], words)]
+    own["words"] = again.words(words, choices, folders)
     OmegaConf.clear_cache(cfg)
     return checked(typed(_one_budget(own, words)))
 

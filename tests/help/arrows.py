@@ -18,7 +18,7 @@ FLOORS = (
     ("__init__",),
     ("__main__", "leaderboard"),
     ("plot", "search"),
-    ("sweep",),
+    ("sweep", "repeat"),
     ("treat",),
     ("results", "runner"),
     ("check",),
@@ -41,6 +41,7 @@ PROCESSES = {
     ("lra.ceilings", "lra.ceilings"),
     ("lra.runner.keeper", "lra.runner.child"),
     ("lra.runner.elsewhere", "lra"),
+    ("lra.sweep.callbacks", "lra.plot"),
     ("lra.treat.derive", "lra.treat.child"),
 }
 
