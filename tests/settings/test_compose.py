@@ -99,7 +99,10 @@ def test_what_was_published_stands_in_the_ledger() -> None:
     cells = ledger.load(tiny.ROOT / "results" / "published")
     known = set(zip(cells.ours, cells.task, strict=True))
     asked = {(p.parts[-2], p.stem) for p in RECIPES}
-    assert asked - known == {("mega_s4d", "image")}, "printed on validation alone"
+    unread = {
+        (model, task) for model, task in asked if model == "longconv"
+    }  # their configs are public, their table not
+    assert asked - known - unread == {("mega_s4d", "image")}, "printed on validation alone"
 
 
 def test_published_models_have_the_sizes_that_are_printed() -> None:
@@ -140,7 +143,7 @@ def test_build_from_a_notebook() -> None:
         (["+epochs=3"], ["epochs", "train.steps"]),
         (
             ["budget=published"],
-            ["budget", "model=transformer on task=listops", "chordmixer, mega_block, s4d_block, s5_block"],
+            ["budget", "model=transformer on task=listops", "chordmixer, longconv, mega_block, s4d_block, s5_block"],
         ),
         (["scale=quick-listops"], ["scale", "scale/quick-listops.yaml"]),
         (["treatment=int8"], ["treatment", "'int8'", "none"]),
