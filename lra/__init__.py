@@ -9,6 +9,7 @@
 
     results = lra.load("results")                                  .cells .floors .points: pandas frames
     lra.boards(results), lra.figures(results)
+    lra.boards(results.select(model="mine,perf*"))     a part of them; ranks stay those of all
     lra.derive(record.run_id, "treatment=bf16")                    something done to a trained model, measured beside it
     lra.compare("performer", "transformer", task="listops")        on the same items and over seeds
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lra.check.card import Card
-    from lra.leaderboard.view import Board
+    from lra.leaderboard.board import Board
     from lra.record.record import Record
     from lra.results import Results
     from lra.sweep.abilities import AbilityCard

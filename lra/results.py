@@ -2,6 +2,7 @@
 
     results = lra.results.load("results")
     results.cells[["row", "model", "accuracy", "low", "high"]]
+    results.select(model="performer,lin*", task="listops").cells
 
 Neither torch nor the data are needed. Frames are worked out when first asked for.
 """
@@ -9,6 +10,7 @@ Neither torch nor the data are needed. Frames are worked out when first asked fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +21,9 @@ import pandas as pd
 from lra import ledger
 from lra.cost import points
 from lra.errors import UserError
-from lra.marks import abilities, cells, derived, race, runs
+from lra.marks import abilities, about, cells, derived, race, runs
 from lra.marks.exams import Exams
+from lra.marks.query import Query, query
 from lra.record import store
 from lra.record.answers import Answers
 from lra.record.record import digest_of
@@ -38,16 +41,21 @@ class Results:
     damaged    (file below the folder, what is wrong with it), of what is no record
     misplaced  (file, where it says it is)
     conflicts  (file, what it is in conflict with): of one name in two folders, and not the same
+    config_dir where, besides our configs, models and exams may be declared
+    chosen     what of it is shown; whole: all that it was chosen from
     """
 
     folder: Path
     folders: tuple[Path, ...] = ()
+    config_dir: Path | None = None
     exams: Exams = field(default_factory=Exams)
     answers: Answers = field(default_factory=Answers)
     damaged: list[tuple[str, str]] = field(default_factory=list)
     misplaced: list[tuple[str, str]] = field(default_factory=list)
     conflicts: list[tuple[str, str]] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)  # files that an earlier folder has too
+    chosen: Query = field(default_factory=Query)
+    _whole: Results | None = field(default=None, repr=False)
     _seen: dict[str, tuple[Path, str]] = field(default_factory=dict, repr=False)
     _runs: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _points: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -67,13 +75,48 @@ class Results:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """A row for each budget, machine, precision, task row and model: lra.marks.cells.cells."""
-        return cells.cells(self.runs, self.answers)
+        """A row for each budget, precision, task row and model, over all machines: lra.marks.cells.cells."""
+        return cells.cells(self.runs, self.answers, self.timed)
+
+    @cached_property
+    def timed(self) -> pd.DataFrame:
+        """What the same cost, a row for each machine too: lra.marks.cells.timed."""
+        return cells.timed(self.runs)
 
     @cached_property
     def abilities(self) -> pd.DataFrame:
         """A row for each budget, precision, row of an exam of an ability and model: lra.marks.abilities.cells."""
         return abilities.cells(self.runs, abilities.frame(self._scores), self.answers)
+
+    @property
+    def whole(self) -> Results:
+        """All that this was chosen from; itself where nothing was."""
+        return self._whole or self
+
+    def select(self, **choice: str | Sequence[str] | None) -> Results:
+        """The same with those cells, abilities and points alone that are chosen: model=, task=, family=, budget=,
+        machine=, variant= as lra.marks.query has them; columns= and sort= count where tables are made of it.
+
+        Ranks are those of the whole board, whatever is chosen. Raises UserError for a choice that is empty.
+        """
+        return self.selected(query(**choice))
+
+    def selected(self, chosen: Query) -> Results:
+        if not chosen:
+            return self
+        known, whole = about.families(self.config_dir), self.whole
+        if chosen.machine:  # whose costs are shown
+            costs = cells.costed(
+                whole.cells, whole.timed, lambda name: chosen.place("machine", name) < len(chosen.machine)
+            )
+            whole = copy(whole)
+            vars(whole).update(cells=costs)
+        frames = {name: getattr(whole, name) for name in ("cells", "abilities", "points")}
+        chosen.check(list(frames.values()), known)
+        out = copy(whole)
+        vars(out).update({name: chosen.of(frame, known) for name, frame in frames.items()})
+        out.chosen, out._whole = chosen, whole
+        return out
 
     @cached_property
     def floors(self) -> pd.DataFrame:
@@ -119,8 +162,10 @@ class Results:
     def charted(self) -> Results:
         """The same with the frames that charts of models show and without the rows they are made of, which are
         many: to be handed to another process."""
-        out = Results(self.folder, self.folders, self.exams)
-        vars(out).update(cells=self.cells, points=self.points, floors=self.floors)
+        out = Results(self.folder, self.folders, self.config_dir, self.exams)
+        vars(out).update(cells=self.cells, points=self.points, floors=self.floors, timed=self.timed)
+        if self._whole is not None:
+            out.chosen, out._whole = self.chosen, self._whole.charted()
         return out
 
     def take(self, sheet: Sheet) -> None:
@@ -171,7 +216,7 @@ def load(folder: str | Path | Sequence[str | Path], config_dir: Path | None = No
     folders = [Path(f) for f in ([folder] if isinstance(folder, (str, Path)) else folder)]
     if not folders:
         raise UserError("results_dir: no folder is named")
-    results = Results(folders[0], tuple(folders), Exams(config_dir))
+    results = Results(folders[0], tuple(folders), config_dir, Exams(config_dir))
     for each in folders:
         for sheet in store.sheets(each, results.refuse):
             results.take(sheet)

@@ -14,7 +14,7 @@ from lra.leaderboard import terminal
 from lra.leaderboard.view import boards
 from lra.marks import means, stats
 from lra.marks.cells import cells
-from lra.marks.runs import GROUP
+from lra.marks.runs import GROUP, titled
 from lra.plot.bubble import bubble
 from lra.results import load
 
@@ -33,11 +33,11 @@ print(terminal.render(boards(results)))
 # %% [markdown]
 # ## The chart
 #
-# One group only: numbers of different budgets, machines or precisions never share an axis.
+# One group only: numbers of different budgets or precisions never share an axis, nor do costs of several machines.
 
 # %%
 group = dict(zip(GROUP, results.cells[GROUP].value_counts().index[0], strict=True))
-title = "budget {budget}, {machine}, {dtype}".format(**group)
+title = titled(**group)
 
 
 def of_group(frame):

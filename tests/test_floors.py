@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,3 +79,14 @@ def test_a_task_without_data_does_not_end_the_others(command: Any, capsys: pytes
     code, rows = command({"text": broken, "image": exam("image", "f")}, "task=text,image")
     assert code == 1 and [r.row for r in rows] == ["image"]
     assert capsys.readouterr().err == "text: task.path: not there\n"
+
+
+def test_an_exam_of_ones_own_has_its_floors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine" / "task").mkdir(parents=True)
+    sizes = "max_len: 60, path: null, sizes: [60, 40, 40], min_length: 10, max_depth: 4, max_args: 4"
+    text = f"# @package _global_\ntask: {{_target_: lra.tasks.listops.ListOps, name: mine, {sizes}}}\n"
+    (tmp_path / "mine" / "task" / "mine.yaml").write_text(text + "exam: {of: mine, title: Mine, order: 50}\n")
+    words = ["task=mine", f"--config-dir={tmp_path / 'mine'}", f"results_dir={tmp_path}", f"data_dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["lra.floors", *words])
+    assert floors.main() == 0
+    assert {r.task for _, r in store.find(tmp_path)} == {"mine"} and len(list(store.find(tmp_path))) == 5

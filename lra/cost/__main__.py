@@ -1,6 +1,7 @@
 """Exponents, crossings, ratios from the records of `python -m lra sweep=cost`.
 
     python -m lra.cost [results_dir=results[,more]] [--repeats]
+    python -m lra.cost model=performer,lin* machine=Intel*       those alone, by model, task, family, budget, machine
 
 Reads records only: neither torch nor the data are needed.
 """
@@ -17,8 +18,12 @@ from lra.cost.growth import repeats
 from lra.cost.points import GROUP, frame, rows
 from lra.cost.table import as_table
 from lra.errors import UserError
+from lra.marks.about import families
+from lra.marks.query import FILTERS, asked
 from lra.record.place import results_dirs
 from lra.record.store import sheets
+
+BY = tuple(key for key in FILTERS if key != "variant")
 
 
 def read(folders: list[Path]) -> pd.DataFrame:
@@ -38,15 +43,17 @@ def read(folders: list[Path]) -> pd.DataFrame:
 
 
 def main() -> int:
-    words = [w for w in sys.argv[1:] if w != "--repeats"]
-    points = read(results_dirs(words))
+    chosen, words = asked([w for w in sys.argv[1:] if w != "--repeats"], BY)
+    points = read(results_dirs(words, BY))
     if points.empty:
         raise UserError("no cost points there; measure some with python -m lra sweep=cost")
+    known = families()
+    chosen.check([points], known)
     if "--repeats" in sys.argv:
-        found = repeats(points)
+        found = repeats(chosen.of(points, known))
         print(found.drop(columns=GROUP).to_string(index=False) if len(found) else "no point was measured by two sweeps")
         return 0 if len(found) else 1
-    print(as_table(points), end="")
+    print(as_table(points, shown=chosen.of(points, known)), end="")
     return 0
 
 

@@ -13,13 +13,14 @@ from lra.cost.points import GROUP, newest
 from lra.marks.runs import REFERENCE
 
 
-def as_table(points: pd.DataFrame, phase: str = "train") -> str:
+def as_table(points: pd.DataFrame, phase: str = "train", shown: pd.DataFrame | None = None) -> str:
     """A table for each group: exponents of time and memory; the length from which on a step is faster
     than the reference's; speed and memory relative to the reference at 4,096 tokens; the longest
-    sequence with a number, and its share of the GEMM ceiling; points on a disturbed machine."""
+    sequence with a number, and its share of the GEMM ceiling; points on a disturbed machine. shown: those that have a
+    line, of others the reference may be."""
     exponents, crossings, ratios = fits(points), crossing(points), relative(points, phase=phase)
     out = []
-    for group, part in newest(points).groupby(GROUP, sort=True, dropna=False):
+    for group, part in newest(points if shown is None else shown).groupby(GROUP, sort=True, dropna=False):
         task, budget, machine, dtype, threads, batch = group
 
         def here(table: pd.DataFrame, model: str, group: tuple = group, **values: Any) -> pd.DataFrame:

@@ -1,6 +1,8 @@
 """`python -m lra.leaderboard`: from cells to what is shown, and into each format.
 
+board     what a board is
 view      what a board holds, worked out once for all formats
+chosen    the part of a board that somebody chose
 abilities the same of a board of abilities, and what stands beneath it
 notes     what a reader must know beneath the table
 terminal, markdown, latex, csv, page      a format each: boards in, text out

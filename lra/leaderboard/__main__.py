@@ -2,8 +2,12 @@
 
     python -m lra.leaderboard [results_dir=results[,more]] [--config-dir DIR]
                                                                the table, and leaderboard.{md,csv,tex,html} there
-    python -m lra.leaderboard [results_dir=results[,more]] --check    is what is published there what the records give?
-    python -m lra.leaderboard [results_dir=results[,more]] --dry-run  which of those files would be new or changed
+    python -m lra.leaderboard [results_dir=results[,more]] [out=FOLDER] --check
+                                                               is what is published there what the records give?
+    python -m lra.leaderboard model=performer,lin* task=listops sort=name [out=FOLDER or FILE.tex]
+                       a part of them, by model, task, family, budget, machine, variant; columns=, sort=. Written to
+                       out alone, with the choice in each file, so that --check can repeat it. Ranks stay those of all.
+    --dry-run                                                  which of the files would be new or changed
 
 Reads records only: neither torch nor the data are needed. How sure the numbers are: lra.marks.stats.
 """
@@ -17,8 +21,9 @@ from pathlib import Path
 from lra import results
 from lra.console import line, say
 from lra.errors import UserError
+from lra.marks.query import KEYS, Query, asked
 from lra.plot.forked import ahead
-from lra.record.place import config_dir, published, results_dirs, unpublished
+from lra.record.place import config_dir, out, published, results_dirs, unpublished
 from lra.record.unfinished import left
 from lra.settings.words import dry as dry_of
 
@@ -26,18 +31,28 @@ CHECK = "--check"
 
 
 def main() -> int:
-    words = sys.argv[1:]
-    dry, rest = dry_of([w for w in words if w != CHECK])
-    folders, own = results_dirs(rest), config_dir(rest)
-    if CHECK in words:
+    place, words = out([w for w in sys.argv[1:] if w != CHECK])
+    dry, words = dry_of(words)
+    chosen, rest = asked(words)
+    folders, own = results_dirs(rest, (*KEYS, "out")), config_dir(rest)
+    if CHECK in sys.argv:
         from lra.leaderboard.verify import check
 
-        return check(results.load(folders, own))
-    return write(folders, own, dry)
+        if chosen:
+            raise UserError(f"{CHECK}: takes the choice from the files; name their folder: out=FOLDER")
+        return check(results.load(folders, own), place)
+    return write(folders, own, chosen, place, dry)
 
 
-def write(folders: list[Path], own: Path | None = None, dry: bool = False) -> int:
-    """The table to the terminal, every format to the first results folder; what cannot be shown to stderr."""
+def write(
+    folders: list[Path],
+    own: Path | None = None,
+    chosen: Query | None = None,
+    place: Path | None = None,
+    dry: bool = False,
+) -> int:
+    """The table to the terminal; every format to the first results folder, or to `place`, to which alone a choice
+    goes; what cannot be shown to stderr."""
     from lra.leaderboard import abilities, files, predict, terminal
     from lra.leaderboard.view import boards
 
@@ -45,17 +60,23 @@ def write(folders: list[Path], own: Path | None = None, dry: bool = False) -> in
         found = results.load(folders, own)
         if found.cells.empty and found.abilities.empty:
             raise UserError(_nothing(found))
-        drawn = begin(found.charted())
+        found = found.selected(chosen or Query())
+        kept = not found.chosen or place is not None
+        drawn = begin(found.charted()) if kept else dict
         shown, able = boards(found), abilities.boards(found)
-        given = files.files(shown, drawn(), able, predict.tables(found))
-    folder = found.folder
+        given = files.files(shown, drawn(), able, () if found.chosen else predict.tables(found)) if kept else {}
+    folder = place or found.folder
+    if place is not None and place.suffix:
+        given, folder = files.one(given, place), place.parent
     if dry:
         print(unpublished(folder, given))
         return 0
-    published("results_dir", folder, given)
+    published("out" if place else "results_dir", folder, given)
     print(terminal.render(shown, able=able))
     print("\n".join(unfinished(folders)))
     print("\n".join(["", *(f"written: {folder / name}" for name in given)]))
+    if not kept:
+        print("a part of the boards, which is written nowhere without out=FOLDER")
     for remark in found.remarks():
         say(line(remark))
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from lra import console
 from lra.marks import abilities, said
 from lra.marks.capacity import LEVEL, NAMES
+from lra.marks.query import Query, base, called
 from lra.results import Results
 
 EXTENT = {"pairs": "how many pairs", "distance": "how far back", "tokens": "how many tokens"}
@@ -35,6 +36,7 @@ class Abilities:
     models: tuple[str, ...]  # those that have learnt most first, runs with overrides last
     variants: frozenset[str]  # of the models, runs with overrides
     cells: Mapping[tuple[str, str], Any]
+    chosen: Query = field(default_factory=Query)  # what of a larger board this shows
 
     @property
     def title(self) -> str:
@@ -54,6 +56,9 @@ class Abilities:
             return f"{said.learnt(cell, '/')} {said.brief(cell)}"
         return ", ".join((said.learnt(cell), said.score(cell), said.sequences(cell)))
 
+    def called(self, model: str) -> str:
+        return called(self.models)[model]
+
     def counts(self, model: str) -> str:
         """How many of its exams every seed has learnt: "9 of 12"."""
         own = [self.cells[model, c.key] for c in self.columns if (model, c.key) in self.cells]
@@ -62,11 +67,20 @@ class Abilities:
 
 def boards(results: Results) -> list[Abilities]:
     """One for each budget and precision with a run."""
-    return [_board(group, part) for group, part in results.abilities.groupby(abilities.GROUP, sort=True)]
+    chosen, found = results.chosen, []
+    for group, part in results.abilities.groupby(abilities.GROUP, sort=True):
+        tasks = dict(zip(part["row"], part.task, strict=True))
+        if chosen.columns:
+            part = part[[chosen.place("columns", r, tasks[r]) < len(chosen.columns) for r in part["row"]]]
+        found += [_board(group, part, chosen, tasks)] if len(part) else []
+    return found
 
 
-def _board(group: tuple[str, ...], part: pd.DataFrame) -> Abilities:
+def _board(group: tuple[str, ...], part: pd.DataFrame, chosen: Query, tasks: Mapping[str, str]) -> Abilities:
     rows, models = abilities.ordered(part)
+    for key in ("task", "columns"):
+        rows.sort(key=lambda row: chosen.place(key, row, tasks[row]))
+    models.sort(key=(lambda name: name) if chosen.sort == "name" else lambda name: chosen.place("model", base(name)))
     exams = dict(zip(part["row"], part.exam, strict=True))
     columns = tuple(Column(row, exams[row].heading(row), exams[row].asks or said.NOTHING) for row in rows)
     variants = frozenset(part.model[part.variant.astype(bool)])
@@ -75,7 +89,7 @@ def _board(group: tuple[str, ...], part: pd.DataFrame) -> Abilities:
     extents = tuple(
         Column(c.key, f"{c.title}: {NAMES[read[c.key]]}", EXTENT[read[c.key]], True) for c in columns if c.key in read
     )
-    return Abilities(*group, columns, extents, tuple(models), variants, cells)
+    return Abilities(*group, columns, extents, tuple(models), variants, cells, chosen)
 
 
 def beneath(board: Abilities) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 from lra import console
 from lra.leaderboard import abilities, race
 from lra.leaderboard.abilities import Abilities
-from lra.leaderboard.view import Board, Column, Line
+from lra.leaderboard.board import Board, Column, Line
+from lra.leaderboard.chosen import COMMAND
 
 FORMULA = ("=", "+", "-", "@")
 HEAD = (
@@ -21,51 +22,58 @@ HEAD = (
     "score", "score_least", "score_most", "score_low", "score_high", "floor", "ceiling", "sequences",
     "sequences_limit", "core_seconds", "rate_low", "rate_high", "rates_below", "rates_above", "kinds", "stale",
     "state_floats", "capacity_of", "capacity", "capacity_low", "capacity_high", "sight", "lengths", "minutes",
-    "minutes_of", "minutes_to_floor", "active_parameters",
+    "minutes_of", "minutes_to_floor", "active_parameters", "timed",
 )  # fmt: skip
 
 
-def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
-    """Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with overrides),
-    pixels (a model that knows the rows and columns of images), floor, pretrained (core-seconds of training; those
-    of pretraining in a line of kind pretraining), cost (a training step at `length`, relative to the
-    Transformer's), and ability (of seeds `learnt_seeds` have learnt the exam, half of them within `sequences`,
-    ">160000" where they have not; rates_below and rates_above say why an end of the learning rates that learn is
-    open; core_seconds are of `machine`; state_floats are what the mixers keep of the tokens, all layers together;
-    capacity of `capacity_of`, "pairs" or "distance", is where s falls on the way to more difficult answers, ">=16"
-    where it never does, and sight the same by the model's Jacobian; lengths are s at other lengths). Of a race:
+def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str = COMMAND) -> str:
+    """Accuracies are fractions, sizes bytes; empty is "not known". machine: of the runs, several joined by "and";
+    `examples_per_second`, `step_peak_bytes`, what is relative and core-seconds of training are of `timed` alone. Kinds:
+    model, variant (a run with overrides), pixels (a model that knows the rows and columns of images), floor, pretrained
+    (core-seconds of training; those of pretraining in a line of kind pretraining), cost (a training step at `length`,
+    relative to the Transformer's), and ability (of seeds `learnt_seeds` have learnt the exam, half of them within
+    `sequences`, ">160000" where they have not; rates_below and rates_above say why an end of the learning rates that
+    learn is open; core_seconds are of `machine`; state_floats are what the mixers keep of the tokens, all layers
+    together; capacity of `capacity_of`, "pairs" or "distance", is where s falls on the way to more difficult answers,
+    ">=16" where it never does, and sight the same by the model's Jacobian; lengths are s at other lengths). Of a race:
     minutes of a core or of a device, and those until the best local floor was reached on valid, ">20" where it was
-    not.
+    not. Of a choice the last column is the command that makes it.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, HEAD, restval="", lineterminator="\n")
+    chosen = command != COMMAND
+    writer = csv.DictWriter(out, [*HEAD, *["command"] * chosen], restval="", lineterminator="\n")
     writer.writeheader()
+    made_by = {"command": command} if chosen else {}
     for board in boards:
-        group = {"budget": board.budget, "machine": board.machine, "dtype": board.dtype}
+        group = {"budget": board.budget, "dtype": board.dtype} | made_by
         for line in board.lines:
             for column in board.columns:
                 if column.key in line.marks:
-                    writer.writerow(_plain(group | _cell(line, column) | _minutes(board, line, column)))
-        for line in board.pretrained:
+                    writer.writerow(_plain(group | _cell(line, column, board.timed) | _minutes(board, line, column)))
+        for line, _ in board.pretrained:
             for column in (c for c in board.columns if c.key in line.marks):
                 mark = line.marks[column.key]
-                writer.writerow(_plain(group | _cell(line, column) | {"core_seconds": mark.core_seconds}))
+                spent = {"core_seconds": mark.core_seconds}
+                writer.writerow(_plain(group | _cell(line, column, board.timed) | spent))
                 about = {"kind": "pretraining", "model": line.name, "row": column.key, "column": column.title}
-                writer.writerow(_plain(group | about | {"core_seconds": mark.pretraining_core_seconds}))
+                about |= {"machine": board.timed or None, "core_seconds": mark.pretraining_core_seconds}
+                writer.writerow(_plain(group | about))
         for line in board.lines:
             for length, cost in sorted(line.costs.items()):
-                about = {"kind": "cost", "model": line.name, "length": length, "status": cost.status}
+                about = {"machine": board.measured_on, "kind": "cost", "model": line.name}
+                about |= {"length": length, "status": cost.status}
                 ratios = {"relative_speed": cost.speed, "relative_memory": cost.memory, "disturbed": cost.disturbed}
                 writer.writerow(_plain(group | about | ratios))
     for board in able:
         for model in board.models:
             for column in board.columns:
                 if (cell := board.cells.get((model, column.key))) is not None:
-                    writer.writerow(_plain({"budget": board.budget, "dtype": board.dtype} | _ability(cell, column)))
+                    group = {"budget": board.budget, "dtype": board.dtype} | made_by
+                    writer.writerow(_plain(group | _ability(cell, column)))
     return out.getvalue()
 
 
-def _cell(line: Line, column: Column) -> dict[str, Any]:
+def _cell(line: Line, column: Column, timed: str) -> dict[str, Any]:
     mark = line.mark(column.key)
     best, worst = mark.rank or (None, None)
     same = ["accuracy", "low", "high", "seeds", "items", "status", "reason", "skill", "parameters", "parameters_ratio"]
@@ -80,6 +88,8 @@ def _cell(line: Line, column: Column) -> dict[str, Any]:
         "blind",
     ]
     return {name: getattr(mark, name) for name in same} | {
+        "machine": " and ".join(mark.machines) or None,
+        "timed": timed or None,
         "kind": line.kind,
         "model": line.name,
         "row": column.key,

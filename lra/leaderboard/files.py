@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import csv as tables
+import html
+import io
+import re
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from lra.errors import UserError
 from lra.leaderboard import csv, latex, markdown, page, terminal
 from lra.leaderboard.abilities import Abilities
+from lra.leaderboard.board import Board
+from lra.leaderboard.chosen import COMMAND
 from lra.leaderboard.predict import Table
-from lra.leaderboard.view import Board
 
 NAMES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex", "leaderboard.html")
+
+
+CARRIED = re.compile(r"Made by (?:<code>|`)?python -m lra\.leaderboard (.+?)(?:</code>|`)? from ")
 
 
 class Boards(list[Board]):
@@ -31,10 +42,31 @@ def files(
 ) -> dict[str, bytes]:
     """File name -> content, of every format that is written to the results folder. `drawn`: the
     figures, as `lra.plot.render.render` gives them; of them the page takes the bubble charts."""
+    query = next((board.chosen for board in (*shown, *able) if board.chosen), None)
+    command = f"{COMMAND} {query}" if query else COMMAND
     texts = (
-        markdown.render(shown, able, predicted),
-        csv.render(shown, able),
-        latex.render(shown, able),
-        page.render(shown, drawn, able, predicted),
+        markdown.render(shown, able, predicted, command),
+        csv.render(shown, able, command),
+        latex.render(shown, able, command),
+        page.render(shown, drawn, able, predicted, command),
     )
     return {name: text.encode() for name, text in zip(NAMES, texts, strict=True)}
+
+
+def one(given: Mapping[str, bytes], path: Path) -> dict[str, bytes]:
+    """The format alone that a file's name ends in. UserError for another ending."""
+    content = next((content for name, content in given.items() if name.endswith(path.suffix)), None)
+    if content is None:
+        endings = ", ".join(Path(name).suffix for name in given)
+        raise UserError(f"out: {path} ends in {path.suffix}; allowed: a folder, or a file that ends in {endings}")
+    return {path.name: content}
+
+
+def carried(path: Path) -> list[str]:
+    """The words of the choice that a file of ours carries; none where it shows all that there is."""
+    text = path.read_text(errors="replace")
+    if path.suffix == ".csv":
+        first = next(tables.DictReader(io.StringIO(text)), {}).get("command") or ""
+        return shlex.split(first.removeprefix(COMMAND)) if first.startswith(COMMAND) else []
+    found = CARRIED.search(html.unescape(text) if path.suffix == ".html" else text)
+    return shlex.split(found[1]) if found else []

@@ -8,7 +8,8 @@ from lra import console
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, notes, pretrained
 from lra.leaderboard.abilities import Abilities
-from lra.leaderboard.view import OUT_OF_LINE, Board, Column, Line
+from lra.leaderboard.board import OUT_OF_LINE, Board, Column, Line
+from lra.leaderboard.chosen import COMMAND
 from lra.marks import said
 from lra.marks.abilities import whole
 
@@ -31,8 +32,8 @@ def commented(text: str) -> str:
     return f"% {console.line(text)}"
 
 
-def render(boards: Sequence[Board], able: Sequence[Abilities] = ()) -> str:
-    out = [r"% Made by python -m lra.leaderboard from the records; needs \usepackage{booktabs}."]
+def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str = COMMAND) -> str:
+    out = [rf"% Made by {command} from the records; needs \usepackage{{booktabs}}."]
     for board in boards:
         out += ["", *_scores(board)]
         if board.measured:
@@ -90,7 +91,8 @@ def _abilities(board: Abilities) -> list[str]:
     asks = " & ".join(["", "", *(_stacked(c.asks, r"\scriptsize ") for c in columns)]) + r" \\"
     names = " & ".join(["Model", "Learnt", *(_stacked(c.title) for c in columns)]) + r" \\"
     rows = [
-        " & ".join([escaped(m), escaped(board.counts(m)), *(_able(board, m, c) for c in columns)]) + r" \\"
+        " & ".join([escaped(board.called(m)), escaped(board.counts(m)), *(_able(board, m, c) for c in columns)])
+        + r" \\"
         for m in board.models
     ]
     caption = (

@@ -9,8 +9,9 @@ from lra import console
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, notes, predict, pretrained, race
 from lra.leaderboard.abilities import Abilities
+from lra.leaderboard.board import Board, Mark
+from lra.leaderboard.chosen import COMMAND
 from lra.leaderboard.predict import Table
-from lra.leaderboard.view import Board, Mark
 
 SPECIAL = tuple(
     (re.compile(pattern), shown)
@@ -25,11 +26,15 @@ SPECIAL = tuple(
         (r"(?<![^\W_])_|_(?![^\W_])", r"\\_"),  # within a word it stands for itself
     )
 )
-INTRODUCTION = "Made by `python -m lra.leaderboard` from the records in `runs/`; never edited."
 
 
-def render(boards: Sequence[Board], able: Sequence[Abilities] = (), predicted: Sequence[Table] = ()) -> str:
-    out = ["# Leaderboard", "", INTRODUCTION]
+def render(
+    boards: Sequence[Board],
+    able: Sequence[Abilities] = (),
+    predicted: Sequence[Table] = (),
+    command: str = COMMAND,
+) -> str:
+    out = ["# Leaderboard", "", f"Made by `{command}` from the records in `runs/`; never edited."]
     for board in boards:
         out += ["", f"## {escaped(board.title)}", "", *_scores(board), "", *_ranks(board)]
         if board.race:
@@ -109,5 +114,5 @@ def _abilities(board: Abilities) -> list[str]:
     """What each exam asks for stands in the head, above its name."""
     columns = (*board.columns, *board.extents)
     names = ["Model", "Learnt", *(c.title for c in columns)]
-    rows = [[m, board.counts(m), *(board.text(m, c) for c in columns)] for m in board.models]
+    rows = [[board.called(m), board.counts(m), *(board.text(m, c) for c in columns)] for m in board.models]
     return _table(["Asks for", "", *(c.asks for c in columns)], [names, *rows])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import race
-from lra.leaderboard.view import OUT_OF_LINE, Board, Line, Mark
+from lra.leaderboard.board import OUT_OF_LINE, Board, Line, Mark
 from lra.marks.skill import CUT, shown
 
 DAGGER = "†"  # beside models whose parameters are out of line
@@ -72,7 +72,11 @@ def ratios(line: Line, unit: str = "x") -> list[str]:
 def name(line: Line) -> str:
     """The model's name as tables show it."""
     prefix = {"floor": "floor: ", "pixels": "2-D: "}.get(line.kind, "")
-    return f"{prefix}{line.name}{f' {DAGGER}' if line.out_of_line else ''}"
+    return f"{prefix}{called(line)}{f' {DAGGER}' if line.out_of_line else ''}"
+
+
+def called(line: Line) -> str:
+    return line.title or line.name
 
 
 def beneath(board: Board) -> list[str]:
@@ -90,13 +94,7 @@ def beneath(board: Board) -> list[str]:
     if stand_ins:
         listed = "; ".join(f"{c.title} is {c.key}" for c in stand_ins)
         out.append(f"Stand-ins, not the standard exams, and no match for published columns: {listed}.")
-    for column in board.columns:
-        if column.over and not board.empty(column):
-            titles = {c.key: c.title for c in rows}
-            text = f"{column.title}: mean over {', '.join(titles[k] for k in column.over)}; - where one is missing."
-            out.append(text + ("" if column.standard else " It is not the papers' average."))
-        elif column.over:
-            out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
+    out += _averages(board)
     out += _ranks(board)
     zeros = {c.title: next((m.floor for line in board.lines if (m := line.mark(c.key)).floor), None) for c in shown}
     cut = any((m := line.mark(c.key)).skill is not None and m.skill < CUT for line in board.lines for c in shown)
@@ -117,22 +115,65 @@ def beneath(board: Board) -> list[str]:
     if known := board.of("pixels"):
         out.append(
             "2-D: knows the rows and columns of an image, which the others are not told; in no rank and no average with"
-            f" them: {', '.join(line.name for line in known)}."
+            f" them: {', '.join(map(called, known))}."
         )
     if board.pretrained:
         out.append(PRETRAINED)
     if odd := [line for line in board.lines if line.out_of_line]:
-        listed = ", ".join(f"{line.name} {line.ratio:.3f}x" for line in odd)
+        listed = ", ".join(f"{called(line)} {line.ratio:.3f}x" for line in odd)
         out.append(
             f"{DAGGER} parameters differ from the Transformer's by more than {100 * OUT_OF_LINE:.0f} %: {listed}."
         )
+    out += [*_costs(board), *timed, *_machines(board), *_contract(board), *_stale(board)]
+    return [*out, *_departures(board), *_edited(board), *_failures(board)]
+
+
+def _averages(board: Board) -> list[str]:
+    """What they are over."""
+    out = []
+    titles = {c.key: c.title for c in board.columns}
+    for column in board.columns:
+        if column.over and not board.empty(column):
+            text = (
+                f"{column.title}: mean over {', '.join(titles.get(k, k) for k in column.over)}; - where one is missing."
+            )
+            out.append(text + ("" if column.standard else " It is not the papers' average."))
+        elif column.over:
+            out.append(f"{column.title}: no model has an accuracy on all of its {len(column.over)} exams.")
+    return out
+
+
+def _costs(board: Board) -> list[str]:
+    out = []
     if board.measured:
-        text = f"Speed and memory: a training step on {board.measured}, relative to the Transformer's at equal batch."
+        where = f", {board.measured_on}" * (board.measured_on != board.machine)
+        text = f"Speed and memory: a training step on {board.measured}{where}, relative to the Transformer's at equal"
+        text += " batch."
         busy = any(c.disturbed for line in board.lines for c in line.costs.values())
         out.append(text + (f" {DISTURBED} measured while the machine was busy." if busy else ""))
-    else:
+    elif not board.chosen.columns:
         out.append("Speed and memory at 1K to 4K: not measured here (python -m lra sweep=cost).")
-    return [*out, *timed, *_contract(board), *_stale(board), *_departures(board), *_edited(board), *_failures(board)]
+    return out
+
+
+def _machines(board: Board) -> list[str]:
+    """Whose runs they are, and whether that matters."""
+    counts: dict[str, int] = {}
+    for mark in (mark for line in board.lines for mark in line.marks.values()):
+        for name in mark.machines:
+            counts[name] = counts.get(name, 0) + 1
+    if board.machine:
+        return []
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    out = [f"Accuracies are over the runs of all machines: {', '.join(f'{n}, {counts[n]} cells' for n in names)}."]
+    out[0] += f" Of runs of one seed the newest counts. Costs of runs are those of {board.timed}."
+    if not board.tested:
+        return out
+    titles, shown = {c.key: c.title for c in board.columns}, {line.name for line in board.lines}
+    differ = [f"{model} on {titles[key]}" for model, key in sorted(board.apart) if model in shown and key in titles]
+    text = f"Machines, by an F-test between them over seeds, Holm over the {board.tested} cells that can tell, "
+    text += f"differ beyond chance on {len(board.apart)}" if board.apart else "do not differ beyond chance"
+    return [*out, text + (f": {', '.join(differ)}." if differ else ".")]
 
 
 def _contract(board: Board) -> list[str]:
@@ -142,9 +183,9 @@ def _contract(board: Board) -> list[str]:
         for column in board.columns:
             mark = line.mark(column.key)
             if mark.contract:
-                broken.append(f"{line.name} on {column.title} ({mark.contract})")
+                broken.append(f"{called(line)} on {column.title} ({mark.contract})")
             if mark.blind:
-                blind.append(f"{line.name} on {column.title} {100 * mark.blind:.1f} %")
+                blind.append(f"{called(line)} on {column.title} {100 * mark.blind:.1f} %")
     out = []
     if broken:
         out.append(
@@ -172,7 +213,7 @@ def _listed(board: Board, said: Callable[[str, Mark], str | None]) -> str:
     found: dict[str, list[str]] = {}
     for line in board.lines:
         for column in board.columns:
-            if text := said(line.name, line.mark(column.key)):
+            if text := said(called(line), line.mark(column.key)):
                 found.setdefault(text, []).append(column.title)
     return "; ".join(f"{what} ({', '.join(titles)})" for what, titles in found.items())
 
@@ -183,9 +224,9 @@ def _edited(board: Board) -> list[str]:
     for line in board.lines:
         for column in board.columns:
             if files := line.mark(column.key).edited:
-                out.append(f"{line.name} on {column.title}: edited after it was written ({', '.join(files)}).")
+                out.append(f"{called(line)} on {column.title}: edited after it was written ({', '.join(files)}).")
         if lengths := [str(n) for n, cost in sorted(line.costs.items()) if cost.edited]:
-            out.append(f"{line.name}, its cost at length {', '.join(lengths)}: edited after it was written.")
+            out.append(f"{called(line)}, its cost at length {', '.join(lengths)}: edited after it was written.")
     return out
 
 
@@ -202,8 +243,15 @@ def _seeds(board: Board) -> str:
 
 
 def _ranks(board: Board) -> list[str]:
-    ranked = [c for c in board.columns if c.resolution is not None]
+    ranked, names = [c for c in board.columns if c.resolution is not None], {line.name for line in board.lines}
     out = []
+    if board.chosen:
+        out.append(
+            f"Chosen to be shown: {' '.join(board.chosen.words)}. Ranks, and what rests on them, are those among all"
+            f" {board.compared} models of the board"
+            + (", runs with overrides among them" if board.chosen.varied else "")
+            + ", whichever of them are shown."
+        )
     if ranked:
         told = ", ".join(f"{100 * c.resolution:.1f} points ({c.title})" for c in ranked)
         out.append(
@@ -212,8 +260,7 @@ def _ranks(board: Board) -> list[str]:
             f" times in 5: differences of {told}."
         )
     for column in board.columns:
-        if column.unranked and not column.over:
-            listed = ", ".join(column.unranked)
+        if not column.over and (listed := ", ".join(n for n in column.unranked if n in names)):
             out.append(f"Not ranked on {column.title}, for want of stored answers on the same data: {listed}.")
     return out
 
@@ -225,11 +272,11 @@ def _failures(board: Board) -> list[str]:
         for column in board.columns:
             mark = line.mark(column.key)
             if mark.accuracy is None and mark.status not in (None, "ok"):
-                out.append(f"{line.name} on {column.title}: {mark.status} ({mark.reason or 'no reason recorded'}).")
+                out.append(f"{called(line)} on {column.title}: {mark.status} ({mark.reason or 'no reason recorded'}).")
             elif mark.failed:
                 of = mark.seeds + mark.failed
-                out.append(f"{line.name} on {column.title}: {mark.failed} of {of} seeds failed ({mark.reason}).")
+                out.append(f"{called(line)} on {column.title}: {mark.failed} of {of} seeds failed ({mark.reason}).")
         lengths = [f"{n} ({c.status})" for n, c in sorted(line.costs.items()) if c.status != "ok"]
         if lengths:
-            out.append(f"{line.name} has no cost at length {', '.join(lengths)}.")
+            out.append(f"{called(line)} has no cost at length {', '.join(lengths)}.")
     return out

@@ -14,11 +14,12 @@ from lra.console import rate, size
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, columns, notes, pick, predict, pretrained, race
 from lra.leaderboard.abilities import Abilities
+from lra.leaderboard.board import Board, Column, Line, Mark
+from lra.leaderboard.chosen import COMMAND, wanted
 from lra.leaderboard.columns import Extra
 from lra.leaderboard.look import SCRIPT, STYLE
 from lra.leaderboard.pick import data
 from lra.leaderboard.predict import Table
-from lra.leaderboard.view import Board, Column, Line, Mark
 from lra.marks import said
 from lra.marks.abilities import whole
 from lra.marks.capacity import Capacity
@@ -38,7 +39,8 @@ script-src 'unsafe-inline'">
 <body>
 <main>
 <h1>Long Range Arena leaderboard</h1>
-<p class="lead">Made by <code>python -m lra.leaderboard</code> from the records in <code>runs/</code>; never edited.
+"""
+LEAD = """<p class="lead">Made by <code>{}</code> from the records in <code>runs/</code>; never edited.
 Click a heading to sort, hover over a cell for its conditions, follow its number to the record.</p>
 """
 
@@ -50,7 +52,7 @@ def escaped(text: str) -> str:
 
 def chart(board: Board) -> str:
     """Where `lra.plot` puts a board's bubble chart."""
-    return f"{FOLDER}/bubble-{slug(f'{board.budget}-{board.machine}-{board.dtype}')}.svg"
+    return f"{FOLDER}/bubble-{slug(f'{board.budget}-{board.timed}-{board.dtype}')}.svg"
 
 
 def _inline(svg: bytes) -> str:
@@ -67,13 +69,18 @@ def render(
     drawn: Mapping[str, bytes],
     able: Sequence[Abilities] = (),
     predicted: Sequence[Table] = (),
+    command: str = COMMAND,
 ) -> str:
     """`drawn`: SVG files by their place below the results folder; what is not among them is left out."""
-    out = [HEAD]
+    out = [HEAD, LEAD.format(escaped(command))]
     if len(boards) + len(able) > 1:
         titles = [b.title for b in (*boards, *able)]
         links = [f'<li><a href="#board-{i}">{escaped(title)}</a></li>' for i, title in enumerate(titles, 1)]
-        out.append("<p>Budgets, machines and precisions are never mixed:</p><ul>" + "\n".join(links) + "</ul>\n")
+        out.append(
+            "<p>Budgets and precisions are never mixed, nor the costs of machines:</p><ul>"
+            + "\n".join(links)
+            + "</ul>\n"
+        )
     for i, board in enumerate(boards, 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_scores(board)}')
         if board.race:
@@ -122,7 +129,7 @@ def _broken(title: str) -> str:
 
 def _scores(board: Board) -> str:
     head = [("Model", "sort by name"), *((_broken(c.title), _about(c)) for c in board.columns)]
-    extras = columns.found()
+    extras = [each for each in columns.found() if wanted(board.chosen, each.title.lower())]
     head += [(_broken(each.title), each.about) for each in extras]
     kinds = ("model", "variant", "pixels", "floor")
     bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in kinds]
@@ -194,6 +201,7 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
     if column.over:
         return f"{column.title}: mean over {', '.join(column.over)}"
     facts = [f"row {column.key}", board.title]
+    facts += [f"on {' and '.join(mark.machines)}"] if mark.machines and not board.machine else []
     if mark.accuracy is None and mark.status != "ok":
         facts.append(f"{mark.status}: {mark.reason or 'no reason recorded'}")
     if mark.low is not None:
@@ -298,7 +306,7 @@ def _able_row(board: Abilities, model: str) -> str:
     count = board.counts(model)
     cells = "".join(_able(board, model, column) for column in (*board.columns, *board.extents))
     learnt = f'<td data-value="{count.split()[0]}">{escaped(count)}</td>'
-    return f'<tr><th scope="row">{escaped(model)}</th>{learnt}{cells}</tr>'
+    return f'<tr><th scope="row">{escaped(board.called(model))}</th>{learnt}{cells}</tr>'
 
 
 def _able(board: Abilities, model: str, column: abilities.Column) -> str:

@@ -35,7 +35,8 @@ def _each(results: Results) -> Iterator[tuple[str, list[predict.Found]]]:
     for (budget, machine, dtype), part in cells.groupby(GROUP):
         if budget == predict.RACE:
             own = able[able.dtype == dtype]
-            yield f"Do abilities predict the race? {machine}, {dtype}", predict.found(part, own)
+            where = ", ".join(filter(None, (machine, dtype)))
+            yield f"Do abilities predict the race? {where}", predict.found(part, own)
     for dtype, own in able.groupby("dtype"):
         here = cells[cells.dtype == dtype]
         yield f"Do abilities predict published accuracies? {dtype}", predict.found(here, own, results.published)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lra.leaderboard import notes
-from lra.leaderboard.view import Board, Mark
-from lra.marks.means import scratch
+from lra.leaderboard.board import Board, Mark
 
 HEAD = (
     "Model",
@@ -20,10 +19,8 @@ HEAD = (
 
 def rows(board: Board) -> list[tuple[str, ...]]:
     """HEAD of each pretrained model and exam."""
-    known = {line.name: line for line in board.lines}
     out = []
-    for line in board.pretrained:
-        other = next((known[name] for name in scratch(line.name) if name in known), None)
+    for line, other in board.pretrained:
         for column in board.columns:
             if (mark := line.mark(column.key)) == Mark() or column.over:
                 continue
@@ -31,7 +28,7 @@ def rows(board: Board) -> list[tuple[str, ...]]:
             spent = (minutes(seconds) for seconds in (mark.pretraining_core_seconds, mark.core_seconds))
             score, before = notes.score(mark, " ± "), notes.score(base, " ± ")
             told = mark.pretraining or "-"
-            out.append((line.name, column.title, told, before, minutes(base.core_seconds), score, *spent))
+            out.append((notes.called(line), column.title, told, before, minutes(base.core_seconds), score, *spent))
     return out
 
 

@@ -10,7 +10,7 @@ from lra.console import line as escaped
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, notes, pretrained
 from lra.leaderboard.abilities import Abilities
-from lra.leaderboard.view import Board, Column, Line, Mark
+from lra.leaderboard.board import Board, Column, Line, Mark
 from lra.marks import said
 
 NAME = 16  # longest name shown whole
@@ -53,7 +53,8 @@ def _abilities(board: Abilities, width: int) -> str:
     """Above the name of an exam stands what it asks for."""
     columns = (*board.columns, *board.extents)
     rows = [
-        [_cut(escaped(m)), board.counts(m), *(board.text(m, c, whole=False) for c in columns)] for m in board.models
+        [_cut(escaped(board.called(m))), board.counts(m), *(board.text(m, c, whole=False) for c in columns)]
+        for m in board.models
     ]
     head = ["learnt", *(f"[{c.asks}] {c.title}" for c in columns)]
     kinds = ["variant" if m in board.variants else "model" for m in board.models]
@@ -76,7 +77,10 @@ def _name(line: Line) -> str:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= NAME else name[: NAME - 1] + "…"
+    """Of a run with overrides the end is kept, which tells it from others."""
+    if " " not in name.removesuffix(f" {notes.DAGGER}") or len(name) <= NAME:
+        return name if len(name) <= NAME else name[: NAME - 1] + "…"
+    return name if len(name) <= 2 * NAME else f"{name[: NAME // 2]}…{name[-(NAME + NAME // 2 - 1) :]}"
 
 
 def _ranked(board: Board, columns: list[Column]) -> tuple[list[str], list[list[str]]]:

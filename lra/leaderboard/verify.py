@@ -14,31 +14,37 @@ from typing import Any
 import pandas as pd
 
 from lra import console
+from lra.errors import UserError
 from lra.leaderboard import abilities, files, predict
 from lra.leaderboard.view import boards
 from lra.marks import runs
 from lra.marks.abilities import CELL
+from lra.marks.query import asked
+from lra.plot.places import FOLDER
 from lra.record import record, sheet
 from lra.record.answers import Answers
 from lra.results import Results
 
+PICTURES = (".png", ".svg")
 REBUILD = {"leaderboard": "python -m lra.leaderboard", "figures": "python -m lra.plot"}
 
 
-def check(results: Results) -> int:
-    """Print what is wrong; 0 if nothing is, else 1."""
+def check(results: Results, place: Path | None = None) -> int:
+    """Print what is wrong; 0 if nothing is, else 1. place: a folder with files of a choice, which is made again."""
     astray = strays(results)
     wrong = [f"{file}: {said}" for file, said in sorted([*of_records(results), *astray])]
     wrong += of_groups(results.runs)
     given = expected(results)
     wrong += of_published(results.folder, given)
+    chosen = of_choices(results, place)
+    wrong += [line for lines in chosen.values() for line in lines]
     count = len(results.runs) + len(results.damaged) + len(astray)
     for line in wrong:
         print(console.line(" ".join(line.split())))
     if wrong:
-        print(f"{len(wrong)} wrong, of {count} records and {len(given)} published files")
+        print(f"{len(wrong)} wrong, of {count} records and {len(given) + len(chosen)} published files")
         return 1
-    print(f"{count} records are whole; {len(given)} published files are what they give")
+    print(f"{count} records are whole; {len(given) + len(chosen)} published files are what they give")
     return 0
 
 
@@ -100,13 +106,14 @@ def of_groups(table: pd.DataFrame) -> Iterator[str]:
         if len(devices) > 1:
             yield f"{machine}, {dtype}: devices {' and '.join(devices)} would share an axis"
     able = table.ability.astype(bool)
+    for group, row, part in _columns(table[~able], runs.JOINED):
+        yield from _data(group, row, part)
     for group, row, part in _columns(table[~able], runs.CELL):
         timed = part[part.train_examples_per_second.notna()]
         threads = sorted(int(n) for n in timed.threads.dropna().unique())
         if len(threads) > 1:
             counts = " and ".join(map(str, threads))
             yield f"{group}, {row}: speeds with {counts} threads would share an axis"
-        yield from _data(group, row, part)
     for group, row, part in _columns(table[able], CELL):
         yield from _data(group, row, part)
 
@@ -116,7 +123,7 @@ def _columns(table: pd.DataFrame, cell: list[str]) -> Iterator[tuple[str, str, p
     ended = runs.latest(table, cell)
     ended = ended[(ended.status == "ok") & ~ended.variant.astype(bool)] if len(ended) else ended
     for (*group, row), part in ended.groupby(cell[:-1]) if len(ended) else ():
-        yield ", ".join(group), row, part
+        yield ", ".join(filter(None, group)), row, part
 
 
 def _data(group: str, row: str, part: pd.DataFrame) -> Iterator[str]:
@@ -148,6 +155,53 @@ def of_published(folder: Path, given: Mapping[str, bytes]) -> Iterator[str]:
     extra = [path.relative_to(folder).as_posix() for path in render.stale(folder, figures)]
     extra += [name for name in files.NAMES if name not in given and (folder / name).exists()]
     yield from (f"{name}: no record gives it any more; delete it" for name in sorted(extra))
+
+
+def of_choices(results: Results, place: Path | None) -> dict[Path, list[str]]:
+    """Files that carry a choice, with what is wrong with each: in the results folder, and in `place`."""
+    folders = [results.folder / FOLDER, *([place] if place is not None else [])]
+    found: dict[tuple[str, ...], dict[Path, list[str]]] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.*")) if folder.is_dir() else ():
+            drawn, words = _carried(path)
+            if words:
+                found.setdefault((drawn, *words), {})[path] = []
+    for (drawn, *words), paths in found.items():
+        try:
+            given = _again(results, drawn, words)
+        except UserError as error:
+            given = {}
+            for path in paths:
+                paths[path].append(f"{path}: its choice cannot be made any more: {error}")
+        for path in paths if given else ():
+            content = given.get(path.name, given.get(path.suffix))
+            if content is None:
+                paths[path].append(f"{path}: no record gives it any more; delete it")
+            elif path.read_bytes() != content:
+                paths[path].append(f"{path}: differs from what the records give{_first(path.read_bytes(), content)}")
+    return {path: lines for paths in found.values() for path, lines in paths.items()}
+
+
+def _carried(path: Path) -> tuple[bool, list[str]]:
+    """Is it one that lra.plot makes, and the words of the choice that it carries?"""
+    from lra.plot import chosen
+
+    if path.suffix in (*PICTURES, ".csv") and (words := chosen.carried(path)):
+        return True, words
+    return False, files.carried(path) if path.suffix in (Path(name).suffix for name in files.NAMES) else []
+
+
+def _again(results: Results, drawn: bool, words: list[str]) -> dict[str, bytes]:
+    """File name, or of a leaderboard also its ending -> content."""
+    from lra.plot import chosen, render
+
+    if drawn:
+        made, query = chosen.asked_for(results, words, True)[0], asked(words)[0]
+        plain = {Path(name).name: content for name, content in made.items()}
+        return plain | {chosen.called_by(query, Path(name)): content for name, content in plain.items()}
+    found = results.selected(asked(words)[0])
+    given = files.files(boards(found), render.charts(found), abilities.boards(found))
+    return given | {Path(name).suffix: content for name, content in given.items()}
 
 
 def _first(there: bytes, content: bytes) -> str:

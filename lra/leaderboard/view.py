@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,159 +10,86 @@ import pandas as pd
 
 from lra.cost import growth
 from lra.cost.points import widest
+from lra.leaderboard.board import KINDS, Board, Column, Cost, Line, Mark
+from lra.leaderboard.chosen import narrowed, refused
 from lra.leaderboard.pick import picked
 from lra.marks import ranks
 from lra.marks.exams import Exam, averaged_row
-from lra.marks.means import of_sequences, standard
-from lra.marks.race import Race, raced
+from lra.marks.means import compared, scratch
+from lra.marks.query import called
+from lra.marks.race import raced
 from lra.marks.runs import GROUP, local_floors
 from lra.marks.skill import skill
-from lra.marks.stats import above_chance
+from lra.marks.stats import LEVEL, above_chance, holm
 from lra.record.answers import Answers
 from lra.results import Results
-
-OUT_OF_LINE = 0.10  # parameters further than this from the Transformer's are marked
-
-
-@dataclass(frozen=True)
-class Column:
-    key: str  # the row of the records, or avg5, avg6
-    title: str
-    exam: Exam | None  # null of an average
-    standard: bool = True  # the exam itself, not a stand-in or a shorter one
-    over: tuple[str, ...] = ()  # of an average: the keys it is over
-    items: int | None = None
-    resolution: float | None = None  # what is told apart 4 times in 5
-    unranked: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One cell. Null is "not known"; `status` says why there is no accuracy."""
-
-    accuracy: float | None = None
-    low: float | None = None
-    high: float | None = None
-    seeds: int = 0
-    failed: int = 0
-    items: int | None = None
-    status: str | None = None
-    reason: str | None = None
-    skill: float | None = None
-    floor: str | None = None
-    rank: tuple[int, int] | None = None
-    above_chance: tuple[int, int] | None = None
-    steps: int | None = None
-    parameters: int | None = None
-    active_parameters: int | None = None
-    parameters_ratio: float | None = None
-    examples_per_second: float | None = None
-    step_peak_bytes: int | None = None
-    relative_speed: float | None = None
-    relative_memory: float | None = None
-    fingerprint: str | None = None
-    run_ids: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    edited: tuple[str, ...] = ()  # those of the files that were changed after they were written
-    contract: str | None = None  # what is broken of it
-    blind: float | None = None  # share of the positions that cannot move an answer
-    stale: str | None = None  # whether the numbers of the model or the exam have changed since
-    departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
-    core_seconds: float | None = None  # of training
-    pretraining: str | None = None
-    pretraining_core_seconds: float | None = None
-
-    @property
-    def half(self) -> float | None:
-        """Half of the interval's width."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A training step at one length, relative to the Transformer's at equal batch."""
-
-    speed: float | None = None
-    memory: float | None = None
-    status: str | None = None
-    disturbed: bool = False
-    edited: bool = False  # its record was changed after it was written
-
-
-@dataclass(frozen=True)
-class Line:
-    name: str
-    kind: str  # model | variant | pixels (knows rows and columns) | pretrained | floor
-    marks: Mapping[str, Mark] = field(default_factory=dict)
-    costs: Mapping[int, Cost] = field(default_factory=dict)
-    ratio: float | None = None  # parameters to the Transformer's, the furthest from 1 over the columns
-    local: bool = False
-
-    @property
-    def out_of_line(self) -> bool:
-        return self.ratio is not None and abs(self.ratio - 1) > OUT_OF_LINE
-
-    def mark(self, key: str) -> Mark:
-        return self.marks.get(key, Mark())
-
-
-@dataclass(frozen=True)
-class Board:
-    budget: str
-    machine: str
-    dtype: str
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]  # models, best first, runs with overrides, those that know rows and columns, floors
-    measured: str | None  # what the costs were measured on; null without a cost sweep
-    race: Race | None = None  # of a budget of minutes
-    pretrained: tuple[Line, ...] = ()  # in a table of their own, beside what was trained from scratch
-    points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
-
-    @property
-    def title(self) -> str:
-        return f"budget {self.budget}, {self.machine}, {self.dtype}"
-
-    def of(self, kind: str) -> list[Line]:
-        return [line for line in self.lines if line.kind == kind]
-
-    def empty(self, column: Column) -> bool:
-        return all(line.mark(column.key) == Mark() for line in self.lines)
-
 
 Marks = dict[tuple[str, str], Mark]  # (model, column's key) -> cell
 Costs = dict[str, dict[int, Cost]]  # model -> length -> cost
 
 
 def boards(results: Results) -> list[Board]:
-    """One for each budget, machine and precision with a run: its cells, the floors on the same data, and the
-    cost sweep on the same budget, machine and precision. Of a budget the machine with most cells comes first."""
-    found = sorted(results.cells.groupby(GROUP, sort=True), key=lambda pair: (pair[0][0], -len(pair[1])))
-    return [_board(group, part, results) for group, part in found]
+    """One for each budget and precision with a run, of budgets of minutes for each machine too: its cells, the floors
+    on the same data, and the cost sweep on the same budget, precision and one machine. Of what is chosen those parts,
+    with the ranks of the whole."""
+    whole = results.whole
+    found = sorted(whole.cells.groupby(GROUP, sort=True), key=lambda pair: (pair[0][0], -len(pair[1])))
+    if not results.chosen:
+        return [_board(group, part, whole) for group, part in found]
+    exams = results.exams.always()
+    refused(results.chosen, (results.cells, results.abilities), sorted({n for e in exams for n in e.averages}))
+    shown = dict(list(results.cells.groupby(GROUP)))
+    return [
+        narrowed(_board(group, part, whole, results.chosen.varied), shown[group], results.chosen)
+        for group, part in found
+        if group in shown
+    ]
 
 
-def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results) -> Board:
-    usual = of_sequences(standard(part))
-    columns, marks = _scored(part, _columns(part, results.exams.always()), results.answers)
+def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results, varied: bool = False) -> Board:
+    usual = compared(part, varied)
+    columns, marks = _scored(part, usual, _columns(part, results.exams.always()), results.answers)
     for column in _averages(columns, usual, results.exams.always()):
         ranked = ranks.average(usual, column.over, results.answers)
         columns.append(_with(column, ranked, None))
         marks |= {(name, column.key): _average(ranked, name) for name in ranked.values}
-    measured, costs = _costs(results, group)
+    timed = part.timed.iloc[0]
+    measured, on, costs = _costs(results, group, timed)
     lines = [_line(name, own, columns, marks, costs) for name, own in part.groupby("model", sort=True)]
-    lines.sort(key=_standing)
+    titles = called(line.name for line in lines)
+    lines = sorted((replace(line, title=titles[line.name]) for line in lines), key=_standing)
     race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
     points = tuple(picked(part, results, group[-1]))
-    ahead = tuple(line for line in lines if line.kind == "pretrained")
-    lines = [line for line in lines if line.kind != "pretrained"]
-    return Board(*group, tuple(columns), (*lines, *_rules(part, results.floors)), measured, race, ahead, points)
+    from_scratch = tuple(line for line in lines if line.kind != "pretrained")
+    ours = tuple(columns), (*from_scratch, *_rules(part, results.floors))
+    tested, apart = _machines(usual)
+    differ = {"tested": tested, "apart": apart, "compared": usual.model.nunique()}
+    more = {"pretrained": _beside(lines), "points": points}
+    return Board(*group, *ours, measured, race, timed, on, **more, **differ)
 
 
-def _scored(part: pd.DataFrame, columns: list[Column], answers: Answers) -> tuple[list[Column], Marks]:
+def _beside(lines: list[Line]) -> tuple[tuple[Line, Line | None], ...]:
+    """What was pretrained, each with the same from scratch."""
+    known = {line.name: line for line in lines if line.kind != "pretrained"}
+    ahead = [line for line in lines if line.kind == "pretrained"]
+    return tuple((line, next((known[name] for name in scratch(line.name) if name in known), None)) for line in ahead)
+
+
+def _machines(cells: pd.DataFrame) -> tuple[int, frozenset[tuple[str, str]]]:
+    """How many cells can tell whether machines score alike, and those where they do not (Holm over all of them)."""
+    known = cells[cells.apart.notna()]
+    differ = known[holm(known.apart.to_numpy(float)) < LEVEL] if len(known) else known
+    return len(known), frozenset(zip(differ.model, differ["row"], strict=True))
+
+
+def _scored(
+    part: pd.DataFrame, usual: pd.DataFrame, columns: list[Column], answers: Answers
+) -> tuple[list[Column], Marks]:
     """The columns with what their ranks say of them, and every model's marks in them."""
     out, marks = [], {}
     for column in columns:
         here = part[part["row"] == column.key]
-        ranked = ranks.column(of_sequences(standard(here)), answers) if len(here) else ranks.NONE
+        ranked = ranks.column(usual[usual["row"] == column.key], answers) if len(here) else ranks.NONE
         counts = here["items"].dropna()
         out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
         marks |= {(c.model, column.key): _mark(c, ranked.ranks.get(c.model), answers) for c in here.itertuples()}
@@ -259,7 +185,7 @@ def _standing(line: Line) -> tuple:
     rows = [m.accuracy for key, m in line.marks.items() if not key.startswith("avg") and m.accuracy is not None]
     average = line.mark("avg6").accuracy, line.mark("avg5").accuracy
     return (
-        ("model", "variant", "pixels", "pretrained").index(line.kind),
+        KINDS.index(line.kind),
         *(-(a if a is not None else -1) for a in average),
         -len(rows),
         -float(np.mean(rows)) if rows else 0.0,
@@ -280,16 +206,16 @@ def _floor(rule: Any, zero: float | None) -> Mark:
     )
 
 
-def _costs(results: Results, group: tuple[str, ...]) -> tuple[str | None, Costs]:
-    """(what was measured, model -> length -> Cost) of the sweep with most models in this group."""
-    points = results.points
-    conditions = np.logical_and.reduce([points[c] == v for c, v in zip(GROUP, group, strict=True)])
-    here = points[
-        conditions & (points["mode"] == "fixed") & (points.phase == "train") & points.length.isin(growth.TABLE_2)
-    ]
-    best = widest(here)
+def _costs(results: Results, group: tuple[str, ...], timed: str) -> tuple[str | None, str | None, Costs]:
+    """(what was measured, on what, model -> length -> Cost) of the sweep with most models in this group, on the machine
+    whose costs the cells have if there is one."""
+    points, (budget, machine, dtype) = results.points, group
+    here = points[(points.budget == budget) & (points.dtype == dtype) & points.length.isin(growth.TABLE_2)]
+    here = here[(here["mode"] == "fixed") & (here.phase == "train")]
+    best = widest(here[here.machine == timed])
+    best = widest(here) if best is None and not machine else best
     if best is None:
-        return None, {}
+        return None, None, {}
     first = best.iloc[0]
     changed = best[best.run_id.isin(results.runs.run_id[results.runs.edited.astype(bool)])]
     edited = set(zip(changed.model, changed.length, strict=True))
@@ -300,4 +226,5 @@ def _costs(results: Results, group: tuple[str, ...]) -> tuple[str | None, Costs]
         ratios = _known(p.relative_speed), _known(p.relative_memory)
         found = Cost(*ratios, "ok", bool(p.disturbed), (p.model, p.length) in edited)
         out.setdefault(p.model, {})[int(p.length)] = found
-    return f"{first.task}, batch {first.batch_size}, {first.threads} thread{'' if first.threads == 1 else 's'}", out
+    words = f"{first.task}, batch {first.batch_size}, {first.threads} thread{'' if first.threads == 1 else 's'}"
+    return words, first.machine, out

@@ -8,6 +8,8 @@ twins      the score at other lengths than the trained one
 said       those cells as people read them
 means      averages over exams
 exams      what tables know of an exam
+about      what the files of models say of them
+query      what is chosen to be shown
 stats      intervals, tests, ranks (with sources)
 skill      the score above the floor
 compare    two models on the same test items

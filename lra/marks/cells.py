@@ -1,4 +1,8 @@
-"""From the rows of runs to one row a model and exam."""
+"""From the rows of runs to one row a model and exam: accuracies over all machines, costs of one.
+
+A score is of the budget, the precision, the protocol and the revisions, and machines differ in its rounding, which is
+one draw more of the luck of training. Where they differ by more, tables say so.
+"""
 
 from __future__ import annotations
 
@@ -7,53 +11,125 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import fdtrc
 
 from lra.marks import stats
-from lra.marks.runs import CELL, GROUP, REFERENCE, by_cell, local_floors
+from lra.marks.runs import CELL, GROUP, JOINED, REFERENCE, by_cell, local_floors
 from lra.marks.skill import skill
 from lra.record.answers import Answers
 
 FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
-    "skill", "floor", "parameters", "active_parameters", "state_floats", "steps", "examples_per_second",
-    "step_peak_bytes", "train_flops", "run_ids", "files", "answers", "exam", "edited", "contract", "blind", "departs",
-    "stale", "uses_2d", "core_seconds", "pretraining",
-    "pretraining_core_seconds",
+    "skill", "floor", "parameters", "active_parameters", "state_floats", "steps", "train_flops", "run_ids", "files",
+    "answers", "exam", "edited", "contract", "blind", "departs", "stale", "uses_2d", "pretraining", "machines", "apart",
 )  # fmt: skip
+SPENT = {"core_seconds": "training_core_seconds", "pretraining_core_seconds": "pretraining_core_seconds"}
+COSTS = ("examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory", *SPENT)
 
 
-def cells(table: pd.DataFrame, answers: Answers) -> pd.DataFrame:
-    """One row for each group, task row and model, from the rows of runs.
+def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row for each group, task row and model, from the rows of runs. costs: as `timed` gives them.
+
+    machine             empty where runs of all machines count; else of a budget of minutes, whose steps depend on it
+    machines, apart     of the runs, those with most first; p of "they score alike", null where it cannot be told
+    timed               the machine whose costs are shown: of the group that with most cells
 
     accuracy            mean over `seeds` runs that ended ok; `failed` others did not (status, reason)
     low, high           its 95 % interval (lra.marks.stats.interval; without stored answers `wider`)
     skill, floor        above the best local floor on record for the same data, and which that is
-    relative_*, parameters_ratio   to the Transformer's on the same task, budget, machine, precision
+    relative_*, parameters_ratio   to the Transformer's on the same task, budget, precision; costs on the same machine
     run_ids, files, answers        of the runs that ended ok, by seed; of all where none did
     edited              those of the files that were changed after they were written
     contract, blind     what is broken of the contract; the share of positions that cannot move an answer
     stale               whether the numbers of the model or the exam have changed since
     departs             what the model's own file sets otherwise than the exam's sizes
     uses_2d             whether the model knows the rows and columns of images
-    pretraining         what it was, null of a model that was trained from scratch; its core-seconds are not among
-                        `core_seconds`, those of training
+    pretraining         what it was, null of a model that was trained from scratch; its core-seconds, costs too, are not
+                        among `core_seconds`, those of training
 
     A run with overrides is a row of its own, named with them (`variant`). What exams of abilities say is elsewhere
     (lra.marks.abilities).
     """
-    grouped = by_cell(table[~table.ability.astype(bool)])
+    scored = table[~table.ability.astype(bool)]
+    alone: dict[tuple[str, ...], list[list[Any]]] = {}
+    for (budget, _, dtype, *rest), runs in by_cell(scored).items():
+        alone.setdefault((budget, runs[-1].where, dtype, *rest), []).append(runs)
     best = local_floors(table)
-    rows = [dict(zip(CELL, key, strict=True)) | _cell(own, best, answers) for key, own in grouped.items()]
-    out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int})
+    rows = [
+        dict(zip(CELL, key, strict=True)) | _cell(own, best, answers) | _machines(own, alone.get(key, []))
+        for key, own in by_cell(scored, JOINED).items()
+    ]
+    out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int, "apart": float})
+    return costed(_relative(out, {"parameters": "parameters_ratio"}), timed(table) if costs is None else costs)
+
+
+def timed(table: pd.DataFrame) -> pd.DataFrame:
+    """Costs of one row for each budget, machine, precision, task row and model: medians of speed and of core-seconds
+    and the largest peak over seeds, relative to the Transformer's there; run_ids of those that ended."""
+    rows = []
+    for key, runs in by_cell(table[~table.ability.astype(bool)]).items():
+        ended = [r for r in runs if r.status == "ok"]
+        speed = _over(np.median, [r.train_examples_per_second for r in runs])
+        spent = [_over(np.median, [getattr(r, name) for r in ended or runs]) for name in SPENT.values()]
+        ids = tuple(r.run_id for r in ended)
+        rows.append([*key, runs[-1].where, speed, _over(max, [r.step_peak_bytes for r in runs]), *spent, ids])
+    measured = ["examples_per_second", "step_peak_bytes", *SPENT]
+    out = pd.DataFrame(rows, columns=[*CELL, "where", *measured, "run_ids"]).astype(dict.fromkeys(measured, float))
+    return _relative(out, {"examples_per_second": "relative_speed", "step_peak_bytes": "relative_memory"})
+
+
+def costed(cells: pd.DataFrame, costs: pd.DataFrame, of: Callable[[str], bool] | None = None) -> pd.DataFrame:
+    """Cells with COSTS as one machine of each group has them, named in `timed`, the runs there in `timed_ids`: of those
+    `of` is true of, or else of all, that with most cells."""
+    chosen: dict[tuple[str, ...], str] = {}
+    for group, part in costs.groupby(["budget", "where", "dtype"]):
+        counts = part.machine.value_counts()
+        names = [name for name in counts.index if of is None or of(name)] or list(counts.index)
+        chosen[group] = min(names, key=lambda name: (-counts[name], name))
+    machines = [chosen.get(key, "") for key in zip(*(cells[c] for c in GROUP), strict=True)]
+    out = cells.assign(timed=machines)
+    known = costs.set_index(CELL)
+    there = pd.MultiIndex.from_frame(out.assign(machine=machines)[CELL])
+    out[list(COSTS)] = known[list(COSTS)].reindex(there).to_numpy(float)
+    ids = known.run_ids.to_dict()
+    return out.assign(timed_ids=[ids.get(key, ()) for key in there])
+
+
+def _relative(out: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """With columns of what is relative to the Transformer in the same group and row."""
     base = out[out.model == REFERENCE].set_index([*GROUP, "row"])
     where = pd.MultiIndex.from_frame(out[[*GROUP, "row"]])
-    for column, name in (
-        ("examples_per_second", "relative_speed"),
-        ("step_peak_bytes", "relative_memory"),
-        ("parameters", "parameters_ratio"),
-    ):
+    for column, name in names.items():
         out[name] = out[column].to_numpy(float) / base[column].reindex(where).to_numpy(float)
     return out
+
+
+def _machines(runs: list[Any], each: list[list[Any]]) -> dict[str, Any]:
+    """Of the runs of a cell, and of all runs of each machine."""
+    names = [r.machine for r in runs if isinstance(r.machine, str)]
+    last = runs[-1]
+    same = [
+        [r.accuracy for r in own if r.status == "ok" and pd.notna(r.accuracy)]
+        for own in each
+        if (own[-1].config_hash, own[-1].fingerprint) == (last.config_hash, last.fingerprint)
+    ]
+    found = apart([own for own in same if own])
+    ordered = sorted(set(names), key=lambda name: (-names.count(name), name))
+    return {"machines": tuple(ordered), "apart": float("nan") if found is None else found}
+
+
+def apart(scores: list[list[float]]) -> float | None:
+    """p of "all groups of scores have one mean", by the F-test of variances between and within (Fisher 1925, chapter
+    7); null of fewer than two groups, of one score each, and where none scatters within but they do between."""
+    count, groups = sum(map(len, scores)), len(scores)
+    if groups < 2 or count <= groups:
+        return None
+    mean = np.mean([score for own in scores for score in own])
+    between = sum(len(own) * (np.mean(own) - mean) ** 2 for own in scores)
+    within = sum(((np.array(own) - np.mean(own)) ** 2).sum() for own in scores)
+    if within < 1e-18:
+        return 1.0 if between < 1e-18 else None
+    return float(fdtrc(groups - 1, count - groups, between / (groups - 1) * (count - groups) / within))
 
 
 def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kept_answers: Answers) -> dict[str, Any]:
@@ -89,8 +165,6 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "active_parameters": kept[-1].active_parameters,
         "state_floats": kept[-1].state_floats,
         "steps": kept[-1].steps,
-        "examples_per_second": _over(np.median, [r.train_examples_per_second for r in runs]),
-        "step_peak_bytes": _over(max, [r.step_peak_bytes for r in runs]),
         "train_flops": _over(np.median, [r.train_flops for r in runs]),
         "run_ids": tuple(r.run_id for r in kept),
         "files": tuple(r.file for r in kept),
@@ -102,9 +176,7 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "departs": last.departs,
         "stale": last.stale if isinstance(last.stale, str) else None,
         "uses_2d": bool(last.uses_2d),
-        "core_seconds": _over(np.median, [r.training_core_seconds for r in kept]),
         "pretraining": last.pretraining if isinstance(last.pretraining, str) else None,
-        "pretraining_core_seconds": _over(np.median, [r.pretraining_core_seconds for r in kept]),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -73,18 +75,26 @@ def of_sequences(shown: pd.DataFrame) -> pd.DataFrame:
     return shown[~shown.uses_2d.astype(bool)]
 
 
+def compared(shown: pd.DataFrame, varied: bool = False) -> pd.DataFrame:
+    """What is ranked: as `of_sequences`, from scratch, and of runs with overrides none but for `varied`."""
+    own = of_sequences(shown if varied else standard(shown))
+    return own[own.pretraining.isna()]
+
+
 def scratch(name: str) -> tuple[str, str]:
     """What a pretrained model may be called from scratch: with its other overrides, else as the budget has it."""
     words = name.split(" ")
     return " ".join(word for word in words if not word.startswith("treatment")), words[0]
 
 
-def pretrained(points: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+def pretrained(points: pd.DataFrame, shown: pd.DataFrame, called: Mapping[str, str]) -> pd.DataFrame:
     """Points of one group, as `averaged` gives them, and those of its pretrained cells over the same rows of records,
-    each where the same model from scratch is (`scratch`), whose step is its own, but for what it scores."""
+    each where the same model from scratch is (`scratch`), whose step is its own, but for what it scores. called: what
+    the points call models."""
     at, out = points.set_index("model"), []
     for name, own in shown[shown.accuracy.notna()].groupby("model", sort=True):
-        base = next((b for b in scratch(name) if b in at.index and pd.notna(at.accuracy[b])), None)
+        bases = (called.get(base, base) for base in scratch(name))
+        base = next((b for b in bases if b in at.index and pd.notna(at.accuracy[b])), None)
         if base is None:
             continue
         halves = ((own.high - own.low) / 2).astype(float)

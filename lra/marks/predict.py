@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from lra.marks import abilities
-from lra.root import CONFIGS
+from lra.marks import abilities, about
 
 FEWEST = 10  # models in common: of fewer nothing is told
 PERMUTATIONS, RESAMPLES = 9999, 1000
@@ -73,7 +72,7 @@ def found(
 ) -> list[Found]:
     """Of the hypotheses that at least FEWEST models are known for, on the cells of one race, or of `published` instead;
     able: cells of abilities of one precision; cells tell the speed."""
-    families = family_of_each() if families is None else families
+    families = about.families() if families is None else families
     speeds = cells.groupby("model").relative_speed.median()
     known = []
     for h in HYPOTHESES:
@@ -122,14 +121,6 @@ def printed(published: pd.DataFrame, task: str) -> pd.Series:
     """The median of what is printed for each of our models."""
     own = published[(published.kind == "accuracy") & (published.task == task) & published.ours.notna()]
     return own.dropna(subset=["value"]).groupby("ours").value.median()
-
-
-def family_of_each() -> dict[str, str]:
-    """Model -> family, of the YAMLs that say so."""
-    import yaml
-
-    told = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "model").glob("*.yaml"))}
-    return {name: said["about"]["family"] for name, said in told.items() if (said.get("about") or {}).get("family")}
 
 
 def ranked(values: Any) -> np.ndarray:

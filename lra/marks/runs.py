@@ -16,13 +16,14 @@ from lra.settings import identity
 REFERENCE = "transformer"
 GROUP = ["budget", "machine", "dtype"]
 CELL = [*GROUP, "row", "model"]
+# What is scored is the same on every machine, but for runs that are asked for by minutes; what it costs is not.
+JOINED = ["budget", "where", "dtype", "row", "model"]
 COLUMNS = (
     "file", "answers", "sha256", "run_id", "kind", "status", "reason", "edited", "task", "row", "exam", "model",
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "active_parameters", "state_floats", "train_examples_per_second",
     "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
-    "stale", "ability", "uses_2d", "training_core_seconds",
-    "pretraining", "pretraining_core_seconds",
+    "stale", "ability", "uses_2d", "training_core_seconds", "pretraining", "pretraining_core_seconds", "where",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy", "core_seconds")
 
@@ -33,7 +34,8 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
     file: of the record, below the results folder. answers: of the stored predictions, null without. exam: what
     tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok, FLOPs
     of an example. ability: does it belong to lra.marks.abilities? uses_2d: does the model know rows and columns?
-    training_core_seconds: all learning rates together. pretraining: what it was, null without.
+    training_core_seconds: all learning rates together. pretraining: what it was, null without. where: the machine of a
+    run whose steps depend on it (lra.runner.minutes), else empty.
     """
     r, stored = sheet.record, sheet.predictions
     cost = r.cost if r.cost.get("status") == "ok" else {}
@@ -81,7 +83,14 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         60 * r.minutes["used"] if r.minutes.get("used") else r.training.get("core_seconds"),
         ", ".join(r.pretraining[key] for key in ("objective", "use")) if r.pretraining else None,
         r.pretraining.get("core_seconds"),
+        (r.machine.get("name") or "unknown") if r.minutes or _by_minutes(r.config) else "",
     )
+
+
+def _by_minutes(config: Mapping[str, Any]) -> bool:
+    """Was a run that ended before it knew its steps asked for by minutes?"""
+    train = config.get("train")
+    return isinstance(train, Mapping) and train.get("core_minutes") is not None and train.get("steps") is None
 
 
 def _each(flops: int | None, examples: int | None) -> float | None:
@@ -103,6 +112,11 @@ def evaluations(r: Record) -> list[tuple[Any, ...]]:
         return []
     about = r.run_id, r.row, r.model, r.seed, r.status
     return [(*about, p["step"], p.get("valid_accuracy"), p.get("core_seconds")) for p in r.curve]
+
+
+def titled(budget: str, machine: str, dtype: str) -> str:
+    """A group in words; of all machines without one."""
+    return ", ".join(filter(None, (f"budget {budget}", machine, dtype)))
 
 
 def frame(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 render    which figures the records give, and as what bytes
 bubble    accuracy over speed, area for memory (after figure 3 of Tay et al. 2021), or what is chosen
 choice    what may stand on its axes
+chosen    what is drawn of a part of the records
 race      accuracy over the minutes of a race
 lengths   time and memory over length, with fitted exponents; crossing lengths
 exams     accuracy by exam with intervals and floors; learning curves

@@ -24,6 +24,7 @@ from lra.marks.runs import REFERENCE, local_floors
 from lra.results import Results
 
 NEEDLE = "needle"
+AXES = ("x", "y", "area", "to")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class Choice:
         return f"{y[0].upper()}{y[1:]} over {x}, area for {self.area}"
 
     @property
+    def words(self) -> list[str]:
+        """As they are typed."""
+        return [f"x={self.x}", f"y={self.y}", f"area={self.area}", *([] if self.to is None else [f"to={self.to:g}"])]
+
+    @property
     def name(self) -> str:
         return "-".join([self.x, self.y, self.area, *([] if self.to is None else [f"to {self.to:g}"])])
 
@@ -90,7 +96,7 @@ def asked(words: Sequence[str]) -> tuple[Choice | None, list[str]]:
     given, rest = {}, []
     for word in words:
         key, equals, value = word.partition("=")
-        if equals and key in ("x", "y", "area", "to"):
+        if equals and key in AXES:
             given[key] = value
         else:
             rest.append(word)
@@ -128,13 +134,13 @@ def seconds_to(cells: pd.DataFrame, results: Results, to: float | None) -> pd.Se
     timed = racing.assign(core_seconds=60 * racing.minutes)[["run_id", "valid_accuracy", "core_seconds"]]
     steps = results.learning[~results.learning.run_id.isin(timed.run_id)][timed.columns]
     targets = floors_of(cells, results) if to is None else dict.fromkeys(cells["row"], to)
-    wanted = {run: targets.get(cell.row, np.inf) for cell in cells.itertuples() for run in cell.run_ids}
+    wanted = {run: targets.get(cell.row, np.inf) for cell in cells.itertuples() for run in cell.timed_ids}
     points = pd.concat([part for part in (timed, steps) if len(part)] or [timed])
     there = points[points.valid_accuracy >= points.run_id.map(wanted)]
     first = there.groupby("run_id").core_seconds.min().to_dict()
     found: dict[str, list[float]] = {}
     for cell in cells.itertuples():
-        found.setdefault(cell.model, []).append(abilities.half([first.get(run, np.inf) for run in cell.run_ids]))
+        found.setdefault(cell.model, []).append(abilities.half([first.get(run, np.inf) for run in cell.timed_ids]))
     whole = {m: np.exp(np.mean(np.log(s))) for m, s in found.items() if all(s) and np.isfinite(s).all()}
     return pd.Series(whole, dtype=float)
 

@@ -1,28 +1,34 @@
 """Accuracy, speed and memory over one setting: what a sweep over a hyperparameter has found.
 
-    python -m lra.plot over=model.mixer.features [task=listops] [model=performer] [budget=quick]
+    python -m lra.plot over=model.mixer.features [task=listops model=performer …]
 
-A figure and a table for each exam, budget, machine and precision in which the setting has two values or more.
+A figure for each exam, budget and precision in which the setting has two values or more, and a table of all. Speed and
+memory are those of one machine, which has measured most of these runs.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lra import console
 from lra.errors import UserError, nearest
-from lra.marks.runs import GROUP
+from lra.marks.cells import costed
+from lra.marks.query import base, called
+from lra.marks.runs import GROUP, titled
 from lra.plot import labels, style
-from lra.plot.places import FOLDER, slug
+from lra.plot.places import COMMAND, FOLDER, slug
 from lra.results import Results
 from lra.settings import compose
 from lra.settings.typed import plain
 
+OVER = "over"
 PANEL = (2.7, 2.5)
 WIDE = 4  # from the least value to the largest, above which an axis is one of doublings
 # column, what stands at the axis, from the column to what is shown
@@ -32,40 +38,22 @@ PANELS = (
     ("step_peak_bytes", "step peak memory, MiB", 2.0**-20),
 )
 COLUMNS = (
-    "row", "budget", "machine", "dtype", "model", "value", "seeds", "failed", "status", "accuracy", "low", "high",
-    "examples_per_second", "step_peak_bytes", "parameters",
+    "row", "budget", "machine", "dtype", "model", "value", "timed", "seeds", "failed", "status", "accuracy", "low",
+    "high", "examples_per_second", "step_peak_bytes", "parameters",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Over:
-    """key: of the setting. task, model, budget: the only ones shown, null: all."""
-
-    key: str
-    task: str | None = None
-    model: str | None = None
-    budget: str | None = None
+def asked(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The setting that `over=` names, null without; and the other words."""
+    named = [word.partition("=")[2] for word in words if word.startswith(f"{OVER}=")]
+    return (named[-1] if named else None), [word for word in words if not word.startswith(f"{OVER}=")]
 
 
-def asked(words: Sequence[str]) -> tuple[Over | None, list[str]]:
-    """What `over=` asks for, null without; and the words that it does not take."""
-    given = dict(word.split("=", 1) for word in words if "=" in word)
-    if "over" not in given:
-        return None, list(words)
-    own = ("over", "task", "model", "budget")
-    rest = [word for word in words if word.partition("=")[0] not in own]
-    return Over(given["over"], *(given.get(key) for key in own[1:])), rest
-
-
-def found(results: Results, over: Over, config_dir: str | None = None) -> pd.DataFrame:
+def found(results: Results, key: str) -> pd.DataFrame:
     """COLUMNS of each cell in which the setting has a value, with `model` less that word; of those that say none the
     budget's own. UserError where there are no two values of one model on one exam."""
-    table = results.cells
-    for column, wanted in (("task", over.task), ("budget", over.budget)):
-        table = table if wanted is None else table[table[column].isin(wanted.split(","))]
-    names = table.model.str.split(" ").str[0]
-    table = table if over.model is None else table[names.isin(over.model.split(","))]
-    sign, rows = f"{over.key}=", []
+    table = timed(results, key)
+    sign, rows = f"{key}=", []
     for cell in table.itertuples():
         name, *words = cell.model.split(" ")
         said = [word.removeprefix(sign) for word in words if word.startswith(sign)]
@@ -77,16 +65,27 @@ def found(results: Results, over: Over, config_dir: str | None = None) -> pd.Dat
     for i, cell in out[out.value.isna()].iterrows():
         task, (name, *words) = table[table["row"] == cell["row"]].task.iloc[0], cell.model.split(" ")
         typed = [f"task={task}", f"budget={cell.budget}", f"model={name}", *words]
-        out.loc[i, "value"] = usual(over.key, typed, config_dir)
+        out.loc[i, "value"] = usual(key, typed, results.config_dir)
     out = out.dropna(subset=["value"])
     if out.empty or not (out.groupby(curve).value.nunique() > 1).any():
         known = sorted({w.partition("=")[0] for m in results.cells.model for w in m.split(" ")[1:]})
         told = f"recorded with other values: {', '.join(known) or 'nothing'}"
-        raise UserError(f"over: no model has two values of {over.key} on one exam; {told}.{nearest(over.key, known)}")
+        raise UserError(f"over: no model has two values of {key} on one exam; {told}.{nearest(key, known)}")
     return out[out.groupby(curve).value.transform("nunique") > 1]
 
 
-def usual(key: str, words: Sequence[str], config_dir: str | None = None) -> str | None:
+def timed(results: Results, key: str) -> pd.DataFrame:
+    """Cells of models that are on record with the setting, costs as the machine has them that has measured most."""
+    cells, machines = results.cells, results.chosen
+    said = cells.model.map(lambda name: any(word.startswith(f"{key}=") for word in name.split(" ")[1:]))
+    cells = cells[cells.model.map(base).isin(set(cells.model[said.astype(bool)].map(base)))]
+    own = ["budget", "dtype", "row", "model"]
+    measured = pd.MultiIndex.from_frame(results.timed[own]).isin(pd.MultiIndex.from_frame(cells[own]))
+    of = (lambda name: machines.place("machine", name) < len(machines.machine)) if machines.machine else None
+    return costed(cells, results.timed[measured], of)
+
+
+def usual(key: str, words: Sequence[str], config_dir: Path | None = None) -> str | None:
     """What a run has that says nothing of the setting; null where it has none."""
     try:
         node: Any = plain(compose.config(words, config_dir))
@@ -113,8 +112,9 @@ def figures(table: pd.DataFrame, key: str) -> Iterator[tuple[str, Figure]]:
         names = own.model.str.split(" ")
         shared = [word for word in names.iloc[0][1:] if all(word in each for each in names)]
         own = own.assign(model=[" ".join(word for word in each if word not in shared) for each in names])
+        own = own.assign(model=own.model.map(called(own.model)))
         looks = style.looks(own.model)
-        title = " ".join([f"{row} over {key}: budget {budget}, {machine}, {dtype}", *shared])
+        title = " ".join([f"{row} over {key}: {titled(budget, machine, dtype)}", *shared])
         for shade, dark in (("", False), ("-dark", True)):
             name = slug(f"over-{key}-{row}-{budget}-{machine}-{dtype}")
             yield f"{name}{shade}", drawn(own, key, title, looks, dark)
@@ -128,8 +128,8 @@ def drawn(table: pd.DataFrame, key: str, title: str, looks: dict[str, style.Look
     at, numbers = places(sorted(table.value.unique(), key=_order))
     failed = [f"{c.model} at {c.value} ({style.said(c.status)})" for c in table[table.accuracy.isna()].itertuples()]
     notes = [
-        f"Bars: 95 % intervals, over {_seeds(table)}. Memory: of a training step. Each point is a run of its own, and "
-        "its choice by these accuracies is one by the test."
+        f"Bars: 95 % intervals, over {_seeds(table)}. Speed and memory: of a training step, on {table.timed.iloc[0]}. "
+        "Each point is a run of its own, and its choice by these accuracies is one by the test."
     ]
     notes += [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
     room = max(0.35 + style.text_width(name, style.SMALL - 0.5) for name in table.model.unique())
@@ -172,11 +172,17 @@ def _seeds(table: pd.DataFrame) -> str:
     return f"{least if least == most else f'{least} to {most}'} seed{'s' * (most != 1)}"
 
 
-def written(table: pd.DataFrame, key: str) -> dict[str, bytes]:
-    """Path below the results folder -> content: the figures, and one table of all."""
-    out = {f"{FOLDER}/{n}.{kind}": style.image(f, kind) for n, f in figures(table, key) for kind in ("png", "svg")}
-    text = ordered(table).rename(columns={"value": key}).to_csv(index=False, lineterminator="\n")
-    return out | {f"{FOLDER}/{slug(f'over-{key}')}.csv": text.encode()}
+def written(table: pd.DataFrame, key: str, words: Sequence[str] = ()) -> dict[str, bytes]:
+    """Path below the results folder -> content: the figures, and one table of all. words: of the choice, which each
+    carries with the setting."""
+    command = shlex.join([*COMMAND.split(), f"{OVER}={key}", *words])
+    out = {
+        f"{FOLDER}/{name}.{kind}": style.image(figure, kind, command)
+        for name, figure in figures(table, key)
+        for kind in ("png", "svg")
+    }
+    shown = ordered(table).rename(columns={"value": key}).assign(command=command)
+    return out | {f"{FOLDER}/{slug(f'over-{key}')}.csv": shown.to_csv(index=False, lineterminator="\n").encode()}
 
 
 def ordered(table: pd.DataFrame) -> pd.DataFrame:
@@ -186,11 +192,14 @@ def ordered(table: pd.DataFrame) -> pd.DataFrame:
     return sorted_.sort_values(["row", *GROUP, "model", "number", "text"])[list(COLUMNS)]
 
 
-def lines(table: pd.DataFrame) -> list[list[str]]:
-    """For a terminal: HEAD of each cell."""
-    from lra import console
+def told(table: pd.DataFrame, key: str) -> str:
+    """For a terminal."""
+    return console.table(lines(table), [HEAD[0], key, *HEAD[2:]])
 
-    out = []
+
+def lines(table: pd.DataFrame) -> list[list[str]]:
+    """HEAD of each cell."""
+    out, names = [], called(table.model)
     for cell in ordered(table).itertuples():
         known = pd.notna(cell.accuracy)
         interval = f"{100 * cell.low:.1f} to {100 * cell.high:.1f}" if known and pd.notna(cell.low) else "-"
@@ -198,8 +207,9 @@ def lines(table: pd.DataFrame) -> list[list[str]]:
         rate = None if pd.isna(cell.examples_per_second) else cell.examples_per_second
         accuracy = console.percent(cell.accuracy) if known else style.said(cell.status)
         out.append([
-            f"{cell.model} on {cell.row}", str(cell.value), str(cell.seeds), accuracy, interval, console.rate(rate),
-            console.size(memory), f"{int(cell.parameters):,}" if np.isfinite(cell.parameters or np.nan) else "-",
+            f"{names[cell.model]} on {cell.row}", str(cell.value), str(cell.seeds), accuracy, interval,
+            console.rate(rate), console.size(memory),
+            f"{int(cell.parameters):,}" if np.isfinite(cell.parameters or np.nan) else "-",
         ])  # fmt: skip
     return out
 

@@ -9,9 +9,11 @@ Reads records only, without torch. The same records give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from lra import ledger
 from lra.cost import growth
 from lra.cost import points as costs
 from lra.marks import abilities, derived
+from lra.marks.cells import costed
 from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, pretrained, standard
-from lra.marks.runs import GROUP, REFERENCE
+from lra.marks.query import called as briefly
+from lra.marks.runs import GROUP, REFERENCE, titled
 from lra.plot import style
 from lra.plot.bubble import About, bubble
 from lra.plot.capacity import capacity
@@ -34,7 +38,7 @@ from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
 from lra.plot.lengths import cost, throughput
-from lra.plot.places import FOLDER, slug
+from lra.plot.places import COMMAND, FOLDER, slug
 from lra.plot.profiles import reach, twins
 from lra.plot.race import race
 from lra.plot.treated import treated
@@ -88,37 +92,48 @@ class Group:
 def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Figure]]:
     """(name, figure) of everything of these kinds that the records of a results folder can show."""
     shown, points = results.cells, results.points
-    usual = standard(shown)
-    summed = averaged(one_an_exam(usual))
+    usual = drawn_of(results)
     published = ledger.figure_3(results.published) if "bubble" in kinds else None
-    looks = style.looks([*shown.model, *points.model])
+    names = briefly(shown.model)
+    looks = style.looks([*names.values(), *points.model])
     for values, part in usual.groupby(GROUP):
         conditions = dict(zip(GROUP, values, strict=True))
         group = _group(conditions, part, results)
         if "bubble" in kinds:
             failed = [f"{c.model} on {c.row} ({style.said(c.status)})" for c in part[part.accuracy.isna()].itertuples()]
             lost = [f"Without an accuracy: {style.listed(failed)}."] * bool(failed)
-            told = [*lost, *group.left_out]
-            yield f"bubble-{group.name}", _bubble(group, summed, results, published, told, looks)
+            for own, machine in _timed(group, results):
+                told = [*lost, *own.left_out]
+                yield f"bubble-{own.name}", _bubble(own, machine, results, published, told, looks)
         order = ordered(part["row"], part.exam)
         if "accuracy" in kinds:
             title = f"Accuracy by task: {group.where}"
-            yield f"accuracy-{group.name}", accuracy(part, group.floors, title, group.left_out, looks, order)
+            named = part.assign(model=part.model.map(names))
+            yield f"accuracy-{group.name}", accuracy(named, group.floors, title, group.left_out, looks, order)
         steps = results.learning if "curves" in kinds else pd.DataFrame()
         if len(steps) and len(steps := steps[steps.run_id.isin({i for ids in part.run_ids for i in ids})]):
             title = f"Learning curves: {group.where}"
+            of_run = {run: names[cell.model] for cell in part.itertuples() for run in cell.run_ids}
+            steps = steps.assign(model=steps.run_id.map(of_run))
             yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
         if "race" in kinds:
-            yield from _race(group, results, looks, order)
+            yield from _race(group, results, names, looks, order)
     yield from _abilities(results.abilities, kinds)
-    yield from _costs(points, looks, kinds)
-    if "treated" in kinds and len(results.derived):
+    yield from _costs(points, results.whole.points, looks, kinds)
+    if "treated" in kinds and not results.chosen and len(results.derived):
         yield from _treated(derived.places(results.derived))
+
+
+def drawn_of(results: Results) -> pd.DataFrame:
+    """Cells of runs as the budget has them; of those with overrides too where a choice asks for some, but for
+    pretrained ones, which only stand beside the same from scratch."""
+    cells = results.cells
+    return cells[cells.pretraining.isna()] if results.chosen.varied else standard(cells)
 
 
 def _bubble(
     group: Group,
-    summed: pd.DataFrame,
+    machine: str,
     results: Results,
     published: pd.DataFrame | None,
     told: list[str],
@@ -128,13 +143,13 @@ def _bubble(
 ) -> Figure:
     """The bubble chart of a group; with published numbers beside it where its averages are over the same exams."""
     conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True))
-    own, speed = charted(matching(summed, conditions), matching(results.points, conditions))
     cells = one_an_exam(group.cells)
+    own, speed = charted(averaged(cells), matching(results.whole.points, conditions | {"machine": machine}))
     own = with_choice(own, cells, results, choice, conditions["dtype"])
     if choice == DEFAULT:
         same = matching(results.cells, conditions)
         ahead = same[same.pretraining.notna() & same["row"].isin(cells["row"])]
-        own = pretrained(own, ahead)
+        own = pretrained(own, ahead, briefly(results.cells.model))
     whole = all(cell.row == cell.exam.of for cell in cells.itertuples())
     best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max()
     known = set(cells["row"]) <= set(best.index)
@@ -153,13 +168,28 @@ def _bubble(
 
 def chosen(results: Results, choice: Choice) -> Iterator[tuple[str, Figure]]:
     """The bubble charts of a choice, for light pages and for dark ones."""
-    usual = standard(results.cells)
-    summed, looks = averaged(one_an_exam(usual)), style.looks(results.cells.model)
+    usual = drawn_of(results)
+    looks = style.looks(briefly(results.cells.model).values())
     for values, part in usual.groupby(GROUP):
         group = _group(dict(zip(GROUP, values, strict=True)), part, results)
-        for shade, dark in (("", False), ("-dark", True)):
-            name = f"{CHOSEN}-{slug(choice.name)}-{group.name}{shade}"
-            yield name, _bubble(group, summed, results, None, group.left_out, looks, choice, dark)
+        for (own, machine), (shade, dark) in product(_timed(group, results), (("", False), ("-dark", True))):
+            name = f"{CHOSEN}-{slug(choice.name)}-{own.name}{shade}"
+            yield name, _bubble(own, machine, results, None, own.left_out, looks, choice, dark)
+
+
+def _timed(group: Group, results: Results) -> Iterator[tuple[Group, str]]:
+    """Accuracies of all machines beside the costs of each that has some to be compared."""
+    budget, _, dtype = group.cells[GROUP].iloc[0]
+    first = group.cells.timed.iloc[0]
+    costs, globs = results.timed, results.chosen.machine
+    here = costs[(costs.budget == budget) & (costs.dtype == dtype) & costs["where"].isin(group.cells.machine)]
+    known = set(here.machine[here.relative_speed.notna() & here.model.isin(group.cells.model)])
+    for machine in [first, *sorted(known - {first})]:
+        if not globs or machine == first or results.chosen.place("machine", machine) < len(globs):
+            cells = costed(group.cells, costs, machine.__eq__)
+            cells = cells.assign(model=cells.model.map(briefly(results.cells.model)))
+            name = slug(f"{budget}-{machine}-{dtype}")
+            yield replace(group, cells=cells, where=titled(budget, machine, dtype), name=name), machine
 
 
 def _abilities(cells: pd.DataFrame, kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
@@ -207,8 +237,10 @@ def called(model: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _race(group: Group, results: Results, looks: dict[str, style.Look], order: Any) -> Iterator[tuple[str, Figure]]:
-    points = results.racing
+def _race(
+    group: Group, results: Results, names: dict[str, str], looks: dict[str, style.Look], order: Any
+) -> Iterator[tuple[str, Figure]]:
+    points = results.racing.assign(model=results.racing.model.map(lambda name: names.get(name, name)))
     points = points[points.run_id.isin({run for ids in group.cells.run_ids for run in ids}) & points.accuracy.notna()]
     if points.empty:
         return
@@ -219,7 +251,7 @@ def _race(group: Group, results: Results, looks: dict[str, style.Look], order: A
 
 
 def _group(conditions: dict[str, Any], part: pd.DataFrame, results: Results) -> Group:
-    where = "budget {budget}, {machine}, {dtype}".format(**conditions)
+    where = titled(**conditions)
     overridden = len(matching(results.cells, conditions)) - len(part)
     left_out = [f"Not drawn: {overridden} cells of runs with overrides."] * bool(overridden)
     unseen = [e.of for e in _first_average(results.exams.always()) if e.of not in {x.of for x in part.exam}]
@@ -236,7 +268,10 @@ def _first_average(exams: list[Exam]) -> list[Exam]:
     return [e for e in exams if least in e.averages]
 
 
-def _costs(points: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection[str]) -> Iterator[tuple[str, Figure]]:
+def _costs(
+    points: pd.DataFrame, every: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection[str]
+) -> Iterator[tuple[str, Figure]]:
+    """every: also what is not shown, for what is relative to the reference."""
     shared = [column for column in costs.GROUP if column != "batch_size"]
     for (mode, *group), part in points.groupby(["mode", *shared], sort=True, dropna=False):
         task, budget, machine, dtype, threads = group
@@ -251,10 +286,11 @@ def _costs(points: pd.DataFrame, looks: dict[str, style.Look], kinds: Collection
             drawn, key = costs.newest(own), ["model", "phase", "length"]
             failed = own[own.status != "ok"].drop_duplicates(key, keep="last")
             failed = failed[~pd.MultiIndex.from_frame(failed[key]).isin(pd.MultiIndex.from_frame(drawn[key]))]
-            yield (
-                f"cost-{name}-batch-{batch}",
-                cost(drawn, failed, growth.fits(own), growth.crossing(own), title, (), looks),
-            )
+            whole = matching(every, own[costs.GROUP].iloc[0].to_dict() | {"mode": mode}) if every is not points else own
+            crossing = growth.crossing(whole)
+            crossing = crossing[crossing.model.isin(own.model)]
+            drawing = cost(drawn, failed, growth.fits(own), crossing, title, (), looks)
+            yield f"cost-{name}-batch-{batch}", drawing
 
 
 def matching(table: pd.DataFrame, conditions: dict[str, Any]) -> pd.DataFrame:
@@ -266,19 +302,24 @@ def matching(table: pd.DataFrame, conditions: dict[str, Any]) -> pd.DataFrame:
 def render(results: Results) -> dict[str, bytes]:
     """Path below the results folder -> content, of every figure that its records give."""
     first, second = HALVES
-    results.cells, results.abilities, results.points, results.floors, results.derived  # noqa: B018  worked out once, before there are two processes
+    results.cells, results.abilities, results.points, results.floors, results.derived  # noqa: B018  once
     with side_by_side(rendered, results, second) as rest:
         return rendered(results, first) | rest()
 
 
 def rendered(results: Results, kinds: Collection[str]) -> dict[str, bytes]:
     """What `render` gives, of these kinds, drawn by this process."""
-    return filed(figures(results, kinds))
+    return filed(figures(results, kinds), results.chosen.words)
 
 
-def filed(drawn: Iterable[tuple[str, Figure]]) -> dict[str, bytes]:
-    """Path below the results folder -> content, of figures by name."""
-    return {f"{FOLDER}/{name}.{kind}": style.image(figure, kind) for name, figure in drawn for kind in ("png", "svg")}
+def filed(drawn: Iterable[tuple[str, Figure]], words: Sequence[str] = ()) -> dict[str, bytes]:
+    """Path below the results folder -> content, of figures by name. words: of the choice, if they are of one."""
+    command = shlex.join([*COMMAND.split(), *words]) if words else ""
+    return {
+        f"{FOLDER}/{name}.{kind}": style.image(figure, kind, command)
+        for name, figure in drawn
+        for kind in ("png", "svg")
+    }
 
 
 def charts(results: Results) -> dict[str, bytes]:

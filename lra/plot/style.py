@@ -13,11 +13,13 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from lra.marks.runs import REFERENCE
@@ -27,7 +29,7 @@ BLACK, GREY, PALE = "#000000", "#6f6f6f", "#d9d9d9"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p", "d", "8")
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (3, 1, 1, 1)), (0, (6, 2)))
-FAMILY = "DejaVu Sans"  # comes with matplotlib, so that every machine sets the same glyphs
+FAMILY = "DejaVu Sans of matplotlib"  # as `own_fonts` calls it
 SMALL, NORMAL = 8.0, 9.0  # points
 DPI = 150
 
@@ -76,9 +78,21 @@ def looks(models: Iterable[str], reference: str = REFERENCE) -> dict[str, Look]:
     return out
 
 
+@functools.cache
+def own_fonts() -> None:
+    """Know the font that comes with matplotlib by a name of its own: a machine may have another release of it, whose
+    glyphs have other numbers, and figures would differ by the machine."""
+    manager = font_manager.fontManager
+    for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVuSans*.ttf")):
+        entry = font_manager.ttfFontProperty(font_manager.get_font(path))
+        if entry.name == "DejaVu Sans":
+            manager.ttflist.append(replace(entry, name=FAMILY))
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Matplotlib's own defaults and ours, whatever the user's settings are; restored afterwards."""
+    own_fonts()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         sns.set_theme(style="whitegrid", palette=list(COLOURS))
@@ -166,20 +180,24 @@ def widen(axes: Any, left: float, right: float) -> None:
     axes.set_position((box.x0 - left / whole, box.y0, box.width + (left + right) / whole, box.height))
 
 
-def image(figure: Figure, kind: str) -> bytes:
+def image(figure: Figure, kind: str, command: str = "") -> bytes:
     """The file of a figure, "png" or "svg": the same bytes for the same figure, without dates or names.
+
+    command: what a figure of a choice carries, so that it can be made again.
 
     A PNG has a palette of 256 colours, which nobody sees and makes it a third of the size.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     buffer = io.BytesIO()
     with drawing():
         figure.set_dpi(DPI)
         if kind == "svg":
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+            about = {"Date": None, "Creator": None} | ({"Description": command} if command else {})
+            FigureCanvasSVG(figure).print_svg(buffer, metadata=about)
             figure.set_dpi(DPI)  # which print_svg has set to 72
         else:
             canvas = FigureCanvasAgg(figure)
@@ -189,7 +207,10 @@ def image(figure: Figure, kind: str) -> bytes:
             palette = np.array(few.getpalette()).reshape(-1, 3)
             palette[palette.min(axis=1) > 252] = 255  # an octree makes white 254
             few.putpalette(palette.ravel().tolist())
-            few.save(buffer, "png", compress_level=6, dpi=(DPI, DPI))
+            about = PngInfo()
+            if command:
+                about.add_itxt("Description", command)
+            few.save(buffer, "png", compress_level=6, dpi=(DPI, DPI), pnginfo=about)
     return buffer.getvalue()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,24 +11,26 @@ from lra.errors import UserError, nearest
 from lra.settings.words import split
 
 
-def options(words: list[str]) -> dict[str, str]:
+def options(words: Sequence[str], also: Sequence[str] = ()) -> dict[str, str]:
     """The `key=value` words of a command that reads records, over their defaults; UserError for another key.
-    `--config-dir` is left to `config_dir`."""
+    `--config-dir` is left to `config_dir`. also: what the command has taken out of its words already."""
     chosen = {"results_dir": os.environ.get("LRA_RESULTS", "results")}
     for word in split(words)[0]:
         key, equals, value = word.partition("=")
         if not equals or key not in chosen:
-            raise UserError(f"{word!r} is not an option; allowed: results_dir=A,B…{nearest(key, chosen)}")
+            names = ", ".join(f"{name}=…" for name in also)
+            allowed = f"results_dir=A,B…{f', {names}' * bool(names)}"
+            raise UserError(f"{word!r} is not an option; allowed: {allowed}{nearest(key, [*chosen, *also])}")
         chosen[key] = value
     return chosen
 
 
-def results_dirs(words: list[str]) -> list[Path]:
+def results_dirs(words: Sequence[str], also: Sequence[str] = ()) -> list[Path]:
     """The folders that `results_dir=a,b` or `results_dir=[a,b]` names; what is published lies in the first.
 
     UserError for one that holds no records.
     """
-    given = options(words)["results_dir"]
+    given = options(words, also)["results_dir"]
     # Not pathlib's, which raises for a user that is not there.
     folders = [Path(os.path.expanduser(name)) for name in _names(given)]  # noqa: PTH111
     for folder in folders:
@@ -49,7 +51,16 @@ def _names(given: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def config_dir(words: list[str]) -> Path | None:
+def out(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The folder, or the file, that `out=` names, and the other words."""
+    named = [word.partition("=")[2] for word in words if word.startswith("out=")]
+    if named and not named[-1]:
+        raise UserError("out: is empty; allowed: a folder, or a file")
+    rest = [word for word in words if not word.startswith("out=")]
+    return (Path(os.path.expanduser(named[-1])) if named else None), rest  # noqa: PTH111
+
+
+def config_dir(words: Sequence[str]) -> Path | None:
     """The folder with files of one's own that `--config-dir` names. UserError if there is none."""
     folder = split(words)[1]
     if folder is not None and not Path(folder).is_dir():

@@ -17,7 +17,7 @@ from typing import NamedTuple
 FLOORS = (
     ("__init__",),
     ("__main__", "leaderboard"),
-    ("plot", "search"),
+    ("plot", "search", "compare"),
     ("sweep", "repeat"),
     ("treat",),
     ("results", "runner"),

@@ -38,7 +38,7 @@ def test_the_terminal_shows_it_in_its_width(able: list[Abilities], width: int) -
     assert max(map(len, lines)) <= width
     (row,) = [line for line in lines if line.startswith("transformer ") and "12 of 12" in line]
     assert "3/3" in row and "diverged" in text and "0/1 s 0.9" in text and ">160,000: not learnt within" in text
-    assert text.index("[carry]") < text.index("Needle") and "with overrides\nlinear model.mi…" in text
+    assert text.index("[carry]") < text.index("Needle") and "with overrides\nlinear causal=true" in text
 
 
 def test_markdown_has_what_is_asked_for_above_each_exam(able: list[Abilities]) -> None:

@@ -12,7 +12,7 @@ from lra.results import load
 from tests.help import answered
 
 SEEDS = """
-from lra.leaderboard.view import Line
+from lra.leaderboard.board import Line
 
 TITLE = "Seeds & more"
 ABOUT = "of all exams"

@@ -12,7 +12,8 @@ from markdown_it import MarkdownIt
 
 from lra.leaderboard import csv as csv_format
 from lra.leaderboard import latex, markdown, page, terminal
-from lra.leaderboard.view import Board, boards
+from lra.leaderboard.board import Board
+from lra.leaderboard.view import boards
 from lra.results import load
 from tests.help import answered, tiny
 from tests.leaderboard.test_formats import Reader

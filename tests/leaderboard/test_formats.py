@@ -12,7 +12,7 @@ import pytest
 
 from lra.leaderboard import csv as csv_format
 from lra.leaderboard import latex, markdown, page, terminal
-from lra.leaderboard.view import Board
+from lra.leaderboard.board import Board
 from lra.leaderboard.view import boards as boards_of
 from lra.record import store
 from lra.results import load

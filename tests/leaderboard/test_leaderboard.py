@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from lra.leaderboard import __main__, files, markdown, notes, terminal
-from lra.leaderboard.view import Board, Line, Mark
+from lra.leaderboard.board import Board, Line, Mark
 from lra.leaderboard.view import boards as shown_of
 from lra.marks import stats
 from lra.marks.exams import Exams
@@ -133,7 +133,7 @@ def test_groups_are_never_mixed(results: Path) -> None:
     assert all("0.99" not in str(m.accuracy) for each in shown[1].lines for m in each.marks.values())
     answered.run(results, "transformer", 0.5, dtype="bfloat16")
     answered.run(results, "transformer", 0.5, machine={"name": "Example GPU", "device": "cuda"})
-    assert len(shown_of(load(results))) == 4
+    assert sorted(b.title for b in shown_of(load(results)))[1:] == ["budget quick, bfloat16", "budget quick, float32"]
 
 
 def test_columns_are_the_papers_and_stand_ins_are_named(boards: list[Board]) -> None:
@@ -229,7 +229,7 @@ def test_command_writes_everything_repeats_to_the_byte_and_needs_no_torch(tmp_pa
     words = [sys.executable, "-c", code, f"results_dir={tmp_path}"]
     done = subprocess.run(words, capture_output=True, text=True, env=tiny.environment(PYTHONHASHSEED="7"))
     assert done.returncode == 0, done.stderr
-    assert "budget quick, Example CPU, float32" in done.stdout and "heavy: []" in done.stdout
+    assert "budget quick, float32" in done.stdout and "heavy: []" in done.stdout
     written = {name: (tmp_path / name).read_bytes() for name in files.NAMES}
     assert b"<svg" in written["leaderboard.html"]
     assert not any(str(tmp_path).encode() in content for content in written.values())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -82,3 +84,10 @@ def test_a_curve_that_ends_early_is_joined_to_its_name_by_a_broken_line() -> Non
     heights = {text.get_text(): text.get_position() for text in axes.texts}
     assert all(x > 1 for x, _ in heights.values()), "to the right of the panel"
     assert 0 <= heights["whole"][1] < heights["early"][1] <= 1
+
+
+def test_glyphs_are_those_of_matplotlibs_own_font_on_every_machine() -> None:
+    """A system's release of the same font has other glyphs, and files would differ by the machine."""
+    with style.drawing():
+        found = [font_manager.findfont(font_manager.FontProperties(style=of)) for of in ("normal", "italic")]
+    assert all(path.startswith(matplotlib.get_data_path()) for path in found) and "Oblique" in found[1]

@@ -44,7 +44,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_values_of_one_setting(results: Path) -> None:
     found = lra.load(results)
-    table = over.ordered(over.found(found, over.Over(KEY)))
+    table = over.ordered(over.found(found, KEY))
     usual = over.usual(KEY, ["task=listops", "model=performer"])
     assert list(table.value) == ["64", usual, "1024", "4096"] and set(table.model) == {"performer"}
     assert list(table.seeds) == [2, 2, 1, 0] and table.status.iloc[3] == "oom"
@@ -61,11 +61,11 @@ def test_values_of_one_setting(results: Path) -> None:
 
 def test_what_has_no_two_values_is_refused(results: Path) -> None:
     found = lra.load(results)
-    for key, more in (("size.dim", {}), ("model.mixer.feature", {}), (KEY, {"task": "text"})):
+    for key, part in (("size.dim", found), ("model.mixer.feature", found), (KEY, found.select(variant="none"))):
         with pytest.raises(UserError, match=f"no model has two values of {key}"):
-            over.found(found, over.Over(key, **more))
+            over.found(part, key)
     with pytest.raises(UserError, match=r"Did you mean model\.mixer\.features"):
-        over.found(found, over.Over("model.mixer.feature"))
+        over.found(found, "model.mixer.feature")
 
 
 def test_the_settings_that_a_sweep_goes_over() -> None:

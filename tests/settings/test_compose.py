@@ -233,3 +233,12 @@ def test_a_home_folder_is_what_a_shell_means(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("HOME", str(tmp_path))
     settings = compose.config(["task=listops", "results_dir='~/x'", "data_dir='~/y'"])
     assert (settings.results_dir, settings.data_dir) == (str(tmp_path / "x"), str(tmp_path / "y"))
+
+
+def test_a_budget_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    """As docs say: its own name, so that it has a board of its own, and no variant."""
+    (tmp_path / "budget").mkdir()
+    text = "# @package _global_\ndefaults: [quick, _self_]\nbudget: mini\ntrain: {steps: 20, eval_every: 10}\n"
+    (tmp_path / "budget" / "mini.yaml").write_text(text)
+    settings = compose.config(["task=listops", "model=performer", "budget=mini"], tmp_path)
+    assert (settings.budget, settings.train.steps, settings.size.dim, settings.variant) == ("mini", 20, 64, ())

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
-from lra.leaderboard.view import Line
+from lra.leaderboard.board import Line
 
 
 @dataclass(frozen=True)

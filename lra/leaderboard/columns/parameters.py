@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lra.leaderboard.view import Line
+from lra.leaderboard.board import Line
 
 TITLE = "Parameters"
 ABOUT = "relative to the Transformer's, where they differ most"
