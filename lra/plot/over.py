@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from lra import console
 from lra.errors import UserError, nearest
-from lra.marks.cells import costed
-from lra.marks.query import base, called
+from lra.marks.cells import COSTS, costed
+from lra.marks.query import called
 from lra.marks.runs import GROUP, titled
 from lra.plot import labels, style
 from lra.plot.places import COMMAND, FOLDER, slug
@@ -52,14 +52,14 @@ def asked(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def found(results: Results, key: str) -> pd.DataFrame:
     """COLUMNS of each cell in which the setting has a value, with `model` less that word; of those that say none the
     budget's own. UserError where there are no two values of one model on one exam."""
-    table = timed(results, key)
+    table = results.cells
     sign, rows = f"{key}=", []
     for cell in table.itertuples():
         name, *words = cell.model.split(" ")
         said = [word.removeprefix(sign) for word in words if word.startswith(sign)]
         others = " ".join([name, *(word for word in words if not word.startswith(sign))])
         rows.append(cell._asdict() | {"model": others, "value": said[0] if said else None})
-    out = pd.DataFrame(rows, columns=COLUMNS) if rows else pd.DataFrame(columns=COLUMNS)
+    out = pd.DataFrame(rows, columns=COLUMNS, index=table.index)
     curve = ["row", *GROUP, "model"]
     out = out[out.groupby(curve).value.transform(lambda own: own.notna().any()).astype(bool)] if len(out) else out
     for i, cell in out[out.value.isna()].iterrows():
@@ -71,18 +71,17 @@ def found(results: Results, key: str) -> pd.DataFrame:
         known = sorted({w.partition("=")[0] for m in results.cells.model for w in m.split(" ")[1:]})
         told = f"recorded with other values: {', '.join(known) or 'nothing'}"
         raise UserError(f"over: no model has two values of {key} on one exam; {told}.{nearest(key, known)}")
-    return out[out.groupby(curve).value.transform("nunique") > 1]
+    out = out[out.groupby(curve).value.transform("nunique") > 1]
+    costs = timed(table.loc[out.index], results)
+    return out.assign(**{name: costs[name] for name in ("timed", *COSTS) if name in out})
 
 
-def timed(results: Results, key: str) -> pd.DataFrame:
-    """Cells of models that are on record with the setting, costs as the machine has them that has measured most."""
-    cells, machines = results.cells, results.chosen
-    said = cells.model.map(lambda name: any(word.startswith(f"{key}=") for word in name.split(" ")[1:]))
-    cells = cells[cells.model.map(base).isin(set(cells.model[said.astype(bool)].map(base)))]
-    own = ["budget", "dtype", "row", "model"]
-    measured = pd.MultiIndex.from_frame(results.timed[own]).isin(pd.MultiIndex.from_frame(cells[own]))
-    of = (lambda name: machines.place("machine", name) < len(machines.machine)) if machines.machine else None
-    return costed(cells, results.timed[measured], of)
+def timed(cells: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """Cells with the costs of the machine that has most of them, of those that are chosen if any are."""
+    own, chosen = ["budget", "dtype", "row", "model"], results.chosen
+    there = pd.MultiIndex.from_frame(results.timed[own]).isin(pd.MultiIndex.from_frame(cells[own]))
+    of = (lambda name: chosen.place("machine", name) < len(chosen.machine)) if chosen.machine else None
+    return costed(cells, results.timed[there], of)
 
 
 def usual(key: str, words: Sequence[str], config_dir: Path | None = None) -> str | None:

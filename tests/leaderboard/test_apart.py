@@ -112,3 +112,51 @@ def test_their_bubbles_are_joined(ahead: Results) -> None:
     assert "transformer\npretrained" in words and "Joined to its model from scratch" in words
     (front,) = (x for x in axes.lines if x.get_label() == "front")
     assert max(front.get_ydata()) == pytest.approx(50.0), "it beats nobody"
+
+
+def test_a_choice_ranks_neither_of_them_and_keeps_what_stands_beside(ahead: Results) -> None:
+    """From scratch is compared as on the whole board, whether or not a choice shows it."""
+    whole = board(ahead)
+    for choice in ({"variant": "*"}, {"variant": "treatment*", "model": "transformer"}, {"columns": "image"}):
+        part = board(ahead.select(**choice))
+        assert part.compared == 2 and part.tested == 0 and {line.kind for line in part.lines} == {"model"}
+        assert all(pair[1] is not None for pair in part.pretrained)
+        shown = {column.title for column in part.columns}
+        assert pretrained.rows(part) == [row for row in pretrained.rows(whole) if row[1] in shown]
+    assert board(ahead.select(model="linear")).pretrained == board(ahead.select(variant="none")).pretrained == ()
+    (figure,) = (f for name, f in figures(ahead.select(variant="*"), ("bubble",)))
+    assert [x for x in figure.axes[0].lines if x.get_label() == "joined"]
+    (bars,) = (f for name, f in figures(ahead.select(variant="*"), ("accuracy",)))
+    assert "pretrain" not in " ".join(label.get_text() for axes in bars.axes for label in axes.get_yticklabels())
+
+
+def test_pretrained_of_an_override_stands_beside_that_override(tmp_path: Path) -> None:
+    for row in ("image", "pathfinder"):
+        answered.run(tmp_path, "transformer", 0.4, row)
+        for name, accuracy in (("linear", 0.5), ("linear size.dim=32", 0.45)):
+            model, *words = name.split(" ")
+            answered.run(tmp_path, model, accuracy, row, variant=words, config={"size": {"dim": 32}} if words else {})
+    more = {"variant": ["size.dim=32", "treatment=pretrain"], "pretraining": AHEAD}
+    answered.run(tmp_path, "linear", 0.6, "image", config={"treatment": {"steps": 9}}, **more)
+    found = load(tmp_path)
+    for part in (found, found.select(variant="treatment*"), found.select(variant="*")):
+        [[name, _, _, before, *_]] = pretrained.rows(board(part))
+        assert (name, before[:4]) == ("linear dim=32 treatment=pretrain", "45.0")
+    (figure,) = (f for name, f in figures(found.select(variant="*"), ("bubble",)))
+    (line,) = (x for x in figure.axes[0].lines if x.get_label() == "joined")
+    assert list(line.get_ydata()) == pytest.approx([45.0, 60.0])
+
+
+def test_accuracies_are_of_all_machines_and_minutes_of_one(ahead: Results) -> None:
+    other = {"device": "cpu", "name": "Another CPU", "cores": 2, "threads": 1}
+    spent = {"training": {"core_seconds": 600.0}, "pretraining": AHEAD | {"core_seconds": 900.0}, "machine": other}
+    words = {"variant": ["treatment=pretrain"], "config": {"treatment": {"steps": 9}}}
+    answered.run(ahead.folder, "transformer", 0.7, "image", seed=1, **words, **spent)
+    answered.run(ahead.folder, "vit", 0.9, "image", config=KNOWS, machine=other)
+    found = load(ahead.folder)
+    (first, _) = pretrained.rows(board(found))
+    assert first[5].startswith("65.0 ±") and first[6:] == ("1.5", "1")
+    (chosen,) = pretrained.rows(board(found.select(machine="Another*")))
+    assert chosen[5] == first[5] and chosen[6:] == ("15", "10")
+    assert [line.title for line in board(found).of("pixels")] == ["vit"]
+    assert [line.name for line in board(found.select(model="vit,trans*")).lines] == ["transformer", "vit"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 import lra
 from lra.errors import UserError
-from lra.plot import over
+from lra.leaderboard import verify
+from lra.plot import __main__ as plot
+from lra.plot import chosen, over
 from lra.record import record, store
 from lra.sweep.callbacks import swept
 from lra.sweep.job import Job
@@ -75,3 +78,39 @@ def test_the_settings_that_a_sweep_goes_over() -> None:
     jobs = [job("task=listops", "seed=0", "size.dim=8", "threads=1", "train.steps=2"),
             job("task=text", "seed=1", "size.dim=16", "threads=2", "train.steps=2")]  # fmt: skip
     assert swept(jobs) == ["size.dim"]
+
+
+def test_of_a_choice_it_is_made_again_from_what_it_carries(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["lra.plot", f"results_dir={results}", f"over={KEY}", *words])
+        assert plot.main() == 0
+
+    run("--dry-run")
+    assert "5 new" in capsys.readouterr().out and not (results / "figures").exists()
+    run()
+    run("variant=features=64,features=1024")
+    made = verify.of_choices(lra.load(results), None)
+    assert len(made) == 10 and not any(made.values()) and sum(p.name.startswith("chosen-") for p in made) == 5
+    (table,) = (p for p in made if p.name.startswith("chosen-") and p.suffix == ".csv")
+    assert chosen.carried(table) == [f"over={KEY}", "variant=features=64,features=1024"]
+    assert set(pd.read_csv(table)[KEY]) == {64, 1024, 256}
+    table.write_text(table.read_text().replace("1024", "1025"))
+    assert [p for p, said in verify.of_choices(lra.load(results), None).items() if said] == [table]
+    with pytest.raises(UserError, match="is no choice"):
+        run("x=flops")
+
+
+def test_speed_and_memory_are_of_the_machine_that_has_measured_most_of_it(results: Path) -> None:
+    for number, value in ((6, "64"), (7, "1024"), (8, "2048"), (9, "4096"), (10, "8192")):
+        there = {"machine": {"name": "B", "device": "cpu", "threads": 1}}
+        there["config"] = {"task": {"max_len": 2000}, "train": {"steps": 1}}  # as that of 64 on A
+        put(results, number, [f"{KEY}={value}"], seed=2, **there)
+    for task in "pqrstuv":  # of which no more than one value is on record
+        put(results, 2, [], row=task, task=task)
+    found = lra.load(results)
+    assert set(found.cells.timed) == {"A"}
+    table = over.ordered(over.found(found, KEY)).set_index("value")
+    assert set(table.timed) == {"B"} and table.examples_per_second["64"] == 106 and table.seeds["64"] == 3
+    assert set(over.found(found.select(machine="A"), KEY).timed) == {"A"}
