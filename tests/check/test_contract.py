@@ -39,7 +39,7 @@ def test_point(model: str, point: str) -> None:
         assert finding.status != "fail", f"{model}: {finding.name}: {finding.text}"
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", others_slow(MODELS))
 def test_cls_and_dropout(model: str) -> None:
     options = ["size.pooling=cls", "size.dropout=0.1", "size.attention_dropout=0.2"]
     built = subject(model, *options)

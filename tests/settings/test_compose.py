@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -16,7 +17,7 @@ from lra.errors import UserError
 from lra.root import CONFIGS
 from lra.settings import build, compose, words
 from tests.help import composed, tiny
-from tests.help.few import PIXELS
+from tests.help.few import FEW, PIXELS
 from tests.help.tiny import ROOT
 
 TASKS, MODELS = words.choices("task"), words.choices("model")
@@ -28,10 +29,18 @@ ABILITIES = {task for task in TASKS if (ROOT / "tasks" / "ability" / f"{task.spl
 TOO_NARROW = {("pathx256", "chordmixer")}  # a track for every doubling of the length
 
 
-# Abilities have one size in all budgets but their own.
-@pytest.mark.parametrize(
-    ("task", "budget"), [(t, b) for t in TASKS for b in BUDGETS if t not in ABILITIES or b in ("quick", "ability")]
-)
+def in_budgets() -> Iterator[pytest.ParameterSet]:
+    """Each task in each budget; in every run of the tests each task in one of them, and one task in all.
+
+    Abilities have one size in all budgets but their own."""
+    for i, task in enumerate(TASKS):
+        budgets = ("quick", "ability") if task in ABILITIES else BUDGETS
+        for budget in budgets:
+            often = task == "listops" or budget == budgets[i % len(budgets)]
+            yield pytest.param(task, budget, marks=() if often else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("task", "budget"), list(in_budgets()))
 def test_every_task_composes_in_every_budget(task: str, budget: str) -> None:
     cfg = compose.config([f"task={task}", f"budget={budget}"])
     exam = build.task(cfg)
@@ -51,7 +60,14 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize(("task", "model"), PAIRS)
+def near(task: str, model: str) -> bool:
+    """Is a pair built in every run of the tests: one of each mechanism on all tasks, all models on some."""
+    return model in FEW or (task, model) in TOO_NARROW or TASKS.index(task) % 4 == MODELS.index(model) % 4
+
+
+@pytest.mark.parametrize(
+    ("task", "model"), [pytest.param(*pair, marks=() if near(*pair) else pytest.mark.slow) for pair in PAIRS]
+)
 def test_every_pair_is_built(task: str, model: str) -> None:
     """On the meta device, at the task's quick size: nothing is read, nothing is allocated."""
     cfg = composed.settings(f"task={task}", f"model={model}")
@@ -65,7 +81,13 @@ def test_every_pair_is_built(task: str, model: str) -> None:
     assert sum(p.numel() for p in net.parameters()) > 0
 
 
-@pytest.mark.parametrize(("task", "model"), list(zip(cycle(TASKS), MODELS, strict=False)))
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [
+        pytest.param(t, m, marks=() if i % 3 == 0 else pytest.mark.slow)
+        for i, (t, m) in enumerate(zip(cycle(TASKS), MODELS, strict=False))
+    ],
+)
 def test_pairs_are_what_hydra_composes(task: str, model: str) -> None:
     words = [
         f"task={task}",
