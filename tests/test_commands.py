@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -21,6 +22,7 @@ import lra
 from lra.__main__ import verbs
 from lra.check.card import points
 from lra.list import GROUPS
+from lra.repeat.asked import of as repeated
 from lra.root import CONFIGS
 from lra.settings import compose
 from lra.settings.words import choices, split
@@ -166,6 +168,11 @@ def test_doors_that_take_long_know_their_words(there: Path, monkeypatch: pytest.
             assert set(named(rest, "treatment")) <= set(choices("treatment", own)) and (
                 rest == ["table"] or rest[0].startswith("record=")
             )
+        elif door == "lra.repeat":
+            assert repeated(rest).record.model in choices("model", own)
+        elif door == "lra.compare":  # no module is imported over the function of that name
+            (a, b), given, _ = runpy.run_module(door)["asked"](list(words))
+            assert {a, b} <= set(choices("model", own)) and set(given["task"].split(",")) <= set(choices("task", own))
         elif door in ("lra.ceilings",):
             assert rest == []
         else:
