@@ -1,9 +1,9 @@
-# Two commands: `make run` and `make test`. Each sets up everything it needs first.
+# Two commands: `make run` and `make test`; `make docs` builds the site. Each sets up everything it needs first.
 PYTHON ?= python3
 ARGS ?= task=listops model=performer
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: run test slow lint clean
+.PHONY: run test slow docs lint clean
 run: .venv/.installed
 	.venv/bin/python -m lra $(ARGS)
 
@@ -14,6 +14,10 @@ slow: .venv/.mutation
 	.venv/bin/python -m pytest -n 0 -m slow
 	.venv/bin/python -m pytest -n 0 tests/test_mutate.py
 	.venv/bin/python -m tests.mutate
+
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	@echo build/docs/index.html
 
 lint: .venv/.installed
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
@@ -28,5 +32,9 @@ lint: .venv/.installed
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[mutation]'
 	touch $@
 
+.venv/.docs: .venv/.installed
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv outputs
+	rm -rf .venv build outputs

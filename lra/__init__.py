@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lra.results import Results
     from lra.sweep.abilities import AbilityCard
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["abilities", "audit", "boards", "build", "compare", "derive", "figures", "load", "run"]
 
 Mixer = Callable[..., Any]

@@ -2,6 +2,7 @@
 
 python -m lra.floors task=listops          the task's rules, recorded
 python -m lra.floors task=all              every task whose data are at hand
+    --dry-run                              which rules there are, without looking at data
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from lra.machine.facts import commit as commit_of
 from lra.machine.facts import versions
 from lra.record import store
 from lra.record.record import Record
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
 
@@ -47,7 +48,8 @@ def score(
         begin = time.perf_counter()
         test = exam.split("test")
         asked = test.labels >= 0  # where answers stand at positions, those that are asked for
-        right = (rule(exam.split("train"), test) == test.labels)[asked].mean()
+        answers = rule(exam.split("train"), test)[asked]
+        right = (answers == test.labels[asked]).mean()
         config = identity.portable(plain(settings))
         entry = Record(
             run_id=run_id,
@@ -63,16 +65,22 @@ def score(
             config_hash=identity.digest([config["task"], name]),
             data=facts or data_facts(exam),
             accuracy_test=float(right),
+            noted=exam.of_answers(answers, test.labels[asked]),
             local=name in exam.local_rules,
             items_test=int(asked.sum()),
             versions=versions(),
             commit=commit,
             dirty=dirty,
+            command=again.rules(settings),
             wall_seconds={"total": round(time.perf_counter() - begin, 3)},
         )
         store.write(settings.results_dir, entry)
         done.append(entry)
     return done
+
+
+def _noted(r: Record) -> list[str]:
+    return [f"{name} {value:.1f}" for name, value in r.noted.items() if value is not None]
 
 
 def data_facts(exam: Any) -> dict[str, Any]:
@@ -94,8 +102,10 @@ def main() -> int:
     from lra.errors import UserError
     from lra.settings import build, compose
     from lra.settings.words import choices, split
+    from lra.settings.words import dry as dry_of
 
-    words, folder = split(sys.argv[1:])
+    dry, given = dry_of(sys.argv[1:])
+    words, folder = split(given)
     chosen = [w.partition("=")[2] for w in words if w.startswith("task=")] or ["all"]
     rest = [w for w in words if not w.startswith("task=")]
     names = choices("task", folder) if chosen == ["all"] else chosen[0].split(",")
@@ -103,6 +113,10 @@ def main() -> int:
     for name in names:
         settings = compose.config([f"task={name}", *rest], folder)
         exam = build.task(settings)
+        if dry:
+            names_of = [*exam.rules(), *exam.learned_rules()]
+            print(f"{name}: nothing was scored; {len(names_of)} rules, less what is recorded: {', '.join(names_of)}")
+            continue
         try:
             # A copy of CIFAR-10 that turns out to be JPEG is the exam image_jpeg under either name: the
             # fingerprint comes first because the row knows of it once the data are read.
@@ -120,7 +134,13 @@ def main() -> int:
             continue
         print(f"{exam.row} ({rows[0].items_test} test items)" if rows else f"{exam.row}: no rules")
         lines = [
-            [r.model, percent(r.accuracy_test), "local" if r.local else "", duration(r.wall_seconds["total"])]
+            [
+                r.model,
+                percent(r.accuracy_test),
+                *_noted(r),
+                "local" if r.local else "",
+                duration(r.wall_seconds["total"]),
+            ]
             for r in sorted(rows, key=lambda r: r.accuracy_test)
         ]
         print(table(lines) + "\n", flush=True)

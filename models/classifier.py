@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lra.models.parts.chance import Dropout
 from lra.models.parts.factory import build
 from lra.models.parts.pma import AttentionPooling
+from lra.models.parts.queries import Queries
 from lra.models.parts.tiles import wide
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
@@ -90,6 +91,9 @@ class Classifier(nn.Module):
     `pixels=(mean, deviation)` takes the tokens of an image for the numbers that they are (`Intensities`), as most
     papers after the first did, in place of 256 words.
 
+    `aux="discs"` has learned queries ask the states besides (`parts.queries`), for a task that teaches where things
+    are: their numbers follow the logits, (B, C + N).
+
     Raises ValueError for sizes that do not fit together and, in `forward`, for an input longer
     than `max_len` when positions are learned.
     """
@@ -115,11 +119,14 @@ class Classifier(nn.Module):
         embedding_std: float = 1.0,
         checkpoint: bool = False,
         pixels: Sequence[float] | None = None,
+        aux: str | None = None,
     ) -> None:
         super().__init__()
         for field, value, allowed in (("position", position, POSITIONS), ("pooling", pooling, POOLINGS)):
             if value not in allowed:
                 raise ValueError(f"model.{field}: {value!r} is not one of {', '.join(allowed)}")
+        if aux not in (None, "discs") or (aux is not None and (documents, answers) != (1, "sequence")):
+            raise ValueError(f"aux: {aux!r} is not discs, of one document, or null")
         if documents not in (1, 2):
             raise ValueError(f"documents: {documents} is not 1 or 2")
         if answers not in ANSWERS:
@@ -128,7 +135,7 @@ class Classifier(nn.Module):
             raise ValueError(
                 "answers: at positions they need one document and model.pooling=mean, which is then unused"
             )
-        self.answers = answers
+        self.answers, self.dim = answers, dim
         self.documents, self.position, self.pooling, self.max_len = documents, position, pooling, max_len
         positions = max_len + (pooling == "cls")
         if pixels is None:
@@ -168,6 +175,7 @@ class Classifier(nn.Module):
             checkpoint=checkpoint,
         )
         self.pma = AttentionPooling(dim, heads, qkv_dim) if pooling == "pma" else None
+        self.queries = Queries(dim, heads, qkv_dim) if aux is not None else None
         self.head = nn.Sequential(
             nn.Linear(dim * (4 if documents == 2 else 1), mlp_dim),
             nn.ReLU(),
@@ -190,8 +198,12 @@ class Classifier(nn.Module):
             return None
         return sum(m.state_floats(length) for m in mixers)
 
-    def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, L), (B, L) -> (B, D), or (B, L, D) where answers stand at positions."""
+    def states(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, L), (B, L) -> what the stack leaves at each token, (B, L, D)."""
+        return self.through(tokens, mask)[0][:, int(self.cls is not None) :]
+
+    def through(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L), (B, L) -> what the stack leaves and where it is real, with the vector in front if there is one."""
         x = self.embedding(tokens)
         if self.cls is not None:
             x = torch.cat((self.cls.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
@@ -204,13 +216,22 @@ class Classifier(nn.Module):
             if length > len(table):
                 table = sinusoids(length, x.shape[-1], x.dtype, x.device)
             x = x + table[:length].to(x.dtype)
+        return self.stack(self.dropout(x), mask), mask
+
+    def encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(B, L), (B, L) -> (B, D), or (B, L, D) where answers stand at positions."""
+        return self.read(*self.through(tokens, mask))
+
+    def read(self, x: Tensor, mask: Tensor) -> Tensor:
+        """What `through` gives -> the same."""
         if self.answers != "sequence":
-            x = self.stack(self.dropout(x), mask)
             return x if self.answers == "token" else read_at(x, mask, self.answers)
-        x = self.stack(self.dropout(x), mask)
         return pool(x, mask, self.pooling) if self.pma is None else self.pma(x, mask)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        if self.queries is not None:
+            x, mask = self.through(tokens, mask)
+            return torch.cat((self.head(self.read(x, mask)), self.queries(x, mask)), -1)
         if self.documents == 1:
             return self.head(self.encode(tokens, mask))
         u, v = self.encode(tokens.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)

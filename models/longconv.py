@@ -10,7 +10,8 @@ Time O(L log L D), memory O(L D), 2 max_len D parameters. A hole in the mask kee
 max_len there are no taps.
 
 Departures: two-sided, one kernel a side (the official code has two of each, and is one-sided on most tasks); no
-dropout of taps; a mixer of the common stack, with a feed-forward layer after it.
+dropout of taps; a mixer of the common stack, with a feed-forward layer after it. At budget=published it stands in the
+block of its authors, without.
 """
 
 from __future__ import annotations

@@ -184,6 +184,8 @@ class Task:
     symbols: Sequence[str]  # what ids 1, 2, ... stand for
     kinds: Sequence[str] = ()  # of answers, that are reported apart
     test_len: Sequence[int] = ()  # lengths of twins (`twin(length)`) that a model is tested at too
+    grid: tuple[int, int] | None = None  # rows and columns of an image, whose tokens are its pixels row by row
+    aux: str | None = None  # what a model is to tell besides, behind its answers, in numbers that `loss` alone reads
     local_rules: Sequence[str] = ("majority",)  # of all rules, those blind to long-range structure
 
     def __init__(
@@ -252,6 +254,14 @@ class Task:
             items = items.repeat_interleave(batch.labels.shape[1])
         answers = Answers(output.argmax(-1), labels, losses, items)
         return answers if batch.labels.dim() == 1 else Answers(*(each[labels != NOT_ASKED] for each in answers))
+
+    def noted(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of answers what a record keeps besides right and wrong: numbers by name, (n,) each, whose mean is taken."""
+        return {}
+
+    def of_answers(self, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+        """The same of all answers (n,) together, of a model or of a rule."""
+        return {}
 
     def _flat(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return (output, batch.labels) if batch.labels.dim() == 1 else (output.flatten(0, 1), batch.labels.flatten())

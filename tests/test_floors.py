@@ -38,6 +38,7 @@ def exam(row: str, fingerprint: str, before: str | None = None) -> Any:
         vocab_size=2,
         fingerprint=read,
         notes=dict,
+        of_answers=lambda predictions, labels: {},
         split=lambda name: Split([1, 0, 1, 1]),
         rules=lambda: {"ones": lambda train, test: np.ones(len(test))},
         learned_rules=dict,

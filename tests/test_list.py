@@ -18,12 +18,6 @@ def test_each_file_says_something_of_itself(group: str) -> None:
     assert all(3 < len(text) <= LONGEST and "\n" not in text for _, text in found), found
 
 
-def test_the_readme_names_every_model() -> None:
-    """A `_block` beside the one whose block it is."""
-    text = (tiny.ROOT / "README.md").read_text()
-    assert not [name for name in choices("model") if f"`{name.removesuffix('_block')}`" not in text]
-
-
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -1,4 +1,5 @@
-"""What the README shows is what works: its model, command by command, up to the table and the chart."""
+"""What docs/model.md shows is what works: its model, command by command, up to the table and the chart; and what the
+README and the docs name is there."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from omegaconf import OmegaConf
 
 from lra.record import store
 from tests.help import tiny
+from tests.help.told import PAGES
 
 README = (tiny.ROOT / "README.md").read_text()
-SECTION = README.split("## Your own model in ten lines")[1].split("\n## ")[0]
+SECTION = (tiny.ROOT / "docs" / "model.md").read_text().split("## In ten lines")[1].split("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +63,18 @@ def test_the_commands_of_the_tutorial(folder: Path) -> None:
     assert "gate" in chart.read_text()
 
 
-def test_files_and_pictures_that_the_readme_names_are_there() -> None:
-    named = [n for n in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in n]
-    assert named and [n for n in named if not (tiny.ROOT / n).exists()] == []
+def test_files_and_pictures_that_are_named_are_there() -> None:
+    for page in PAGES:
+        named = [n for n in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()) if "://" not in n]
+        assert [n for n in named if not (page.parent / n).exists()] == [], page
+
+
+def test_two_screens() -> None:
+    assert len(README.splitlines()) <= 120
 
 
 def test_its_table_is_the_leaderboards() -> None:
     shown = README.split("<!-- table: python -m lra.leaderboard -->")[1].split("<!-- end of table -->")[0]
     rows = [line for line in shown.strip().splitlines() if line.startswith("|")]
     board = (tiny.ROOT / "results" / "leaderboard.md").read_text()
-    assert rows and "\n".join(rows) in board
+    assert len(rows) > 10 and "\n".join(rows) in board

@@ -16,7 +16,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from lra.check.card import audited
+from lra.check.card import audited, chosen
 from lra.errors import guarded
 from lra.settings import compose
 from lra.settings.own import Asked
@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where to write the card")
     parser.add_argument("--length", type=int, default=1024, help="max_len of all points but growth (1024)")
     parser.add_argument("--only", metavar="POINT,...", help="ask these points alone, by the names on the card")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be asked, and ask nothing")
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_intermixed_args()
     what = Asked(tuple(options.overrides), options.config_dir)
@@ -40,11 +41,21 @@ def main() -> int:
 
         print(json.dumps(answer(Subject(compose.config(what.words, what.config_dir), options.length))))
         return 0
+    if options.dry_run:
+        return said(what, options.only.split(",") if options.only else None)
     card = audited(what, options.length, options.only.split(",") if options.only else None, partial(print, flush=True))
     path = options.json or Path(card.config["output_dir"]) / "check" / card.file
     card.write(path)
     print(f"{card.verdict} ({card.seconds:.0f} s; {path})")
     return 0 if card.holds else 1
+
+
+def said(what: Asked, only: list[str] | None) -> int:
+    """What would be asked of which model."""
+    settings = compose.config(what.words, what.config_dir)
+    names = chosen(what, only)
+    print(f"nothing was asked: {settings.choices.model} would be, on {len(names)} points: {', '.join(names)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -55,6 +55,15 @@ def all_points(what: Asked) -> dict[str, Callable[[Subject], Any]]:
     return {**points(), "process": elsewhere, "growth": growth}
 
 
+def chosen(what: Asked, only: Sequence[str] | None) -> dict[str, Callable[[Subject], Any]]:
+    """The points that are to be asked. UserError for one that there is not."""
+    known = all_points(what)
+    for name in only or ():
+        if name not in known:
+            raise UserError(f"--only: {name!r} is not one of {', '.join(known)}.{nearest(name, known)}")
+    return {name: point for name, point in known.items() if only is None or name in only}
+
+
 def ask(name: str, point: Callable[[Subject], Any], subject: Subject) -> list[Finding]:
     """One point's findings; whatever it raises is a finding too."""
     from lra.check.subject import Finding
@@ -141,10 +150,7 @@ def audited(
         raise UserError(f"--length: {length} is not at least 2")
     # Composing needs no torch: what is wrong with the words is said at once.
     settings = compose.config(what.words, what.config_dir)
-    asked = all_points(what)
-    for name in only or ():
-        if name not in asked:
-            raise UserError(f"--only: {name!r} is not one of {', '.join(asked)}.{nearest(name, asked)}")
+    asked = chosen(what, only)
     from lra.check.subject import Subject
 
     subject = Subject(settings, length)
@@ -155,12 +161,9 @@ def audited(
     card = Card(settings.choices.model, length, plain(settings), only=tuple(dict.fromkeys(only or ())))
     tell(card.heading)
     for name, point in asked.items():
-        if only is None or name in only:
-            for finding in ask(name, point, subject):
-                card.findings.append(finding)
-                before = next(
-                    (f.name for f in card.findings[:-1] if (f.status, f.text) == ("fail", finding.text)), None
-                )
-                tell(line(finding if before is None else replace(finding, text=f"the same as {before}")))
+        for finding in ask(name, point, subject):
+            card.findings.append(finding)
+            before = next((f.name for f in card.findings[:-1] if (f.status, f.text) == ("fail", finding.text)), None)
+            tell(line(finding if before is None else replace(finding, text=f"the same as {before}")))
     card.seconds = time.perf_counter() - begin
     return card

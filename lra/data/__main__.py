@@ -29,6 +29,7 @@ def parser() -> Parser:
     verbs = top.add_subparsers(dest="verb", required=True, parser_class=Parser)
     show = verbs.add_parser("list", help="each task: source, size, licence, what is missing and how to get it")
     make = verbs.add_parser("prepare", help="make, fetch or index the data of task=NAME[,NAME] or task=all")
+    make.add_argument("--dry-run", action="store_true", help="say what is here and what would be made or fetched")
     for verb in (show, make):
         verb.add_argument("words", nargs="*", metavar="key=value", help="overrides, as for python -m lra")
         verb.add_argument("--config-dir", help="a folder with task/NAME.yaml of your own")
@@ -41,6 +42,7 @@ def parser() -> Parser:
     get.add_argument("--url", help="another address, or the archive where it lies on this machine")
     get.add_argument("--sha256", metavar="HEX", help="refuse an archive with another digest")
     get.add_argument("--discard", action="store_true", help="delete the archive once unpacked")
+    get.add_argument("--dry-run", action="store_true", help="say what would be fetched and unpacked")
     return top
 
 
@@ -90,6 +92,21 @@ def prepare(words: Sequence[str], folder: str | None) -> int:
     return 1 if failed else 0
 
 
+def planned(words: Sequence[str], folder: str | None) -> int:
+    """What `prepare` would do: of data that are here read and check them, of others make or fetch them."""
+    from lra.console import size
+
+    for name, exam in tasks(words, None, folder):
+        facts = described(exam)
+        if facts["found"] is None:
+            print(f"{name}: would be made or fetched, from {facts['source']}: {facts['how']}")
+        else:
+            where = facts["found"] if isinstance(facts["found"], Path) else facts["source"]
+            print(f"{name}: here, {where} ({size(facts['bytes'])})")
+    print("nothing was prepared")
+    return 0
+
+
 def verify(folder: Path | None) -> int:
     """Exit code 1 if anything is wrong."""
     from lra.tasks import store
@@ -125,6 +142,12 @@ def fetch(arguments: argparse.Namespace) -> int:
     to = store.path(arguments.to, "--to") if arguments.to else store.data_dir()
     if arguments.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", arguments.sha256):
         raise UserError(f"--sha256: {arguments.sha256!r} is not 64 hexadecimal digits")
+    if arguments.dry_run:
+        new, known, archive = release.missing(to, arguments.only, arguments.url)
+        print(f"into {to}: {', '.join(new) or 'nothing'} would be unpacked, {len(known)} parts are there")
+        first = f"the archive would come first, from {arguments.url or release.URL}; " * archive
+        print(f"{first}nothing was fetched")
+        return 0
     try:
         done = release.fetch(to, arguments.url, arguments.only, arguments.sha256, arguments.discard)
     except KeyboardInterrupt:
@@ -148,7 +171,7 @@ def main() -> int:
         if arguments.verb == "list":
             return listing(arguments.words, arguments.config_dir)
         if arguments.verb == "prepare":
-            return prepare(arguments.words, arguments.config_dir)
+            return (planned if arguments.dry_run else prepare)(arguments.words, arguments.config_dir)
         if arguments.verb == "verify":
             return verify(arguments.folder)
         return fetch(arguments)

@@ -92,6 +92,15 @@ def fetch(
     return {"folder": root, "new": new, "known": known, "archive": notes["archive"]}
 
 
+def missing(to: Path, only: str | None = None, url: str | None = None) -> tuple[list[str], list[str], bool]:
+    """(parts that `fetch` would unpack, parts that are there, whether the archive would have to come first)."""
+    root, wanted = to / FOLDER, parts(only)
+    notes = _read(to / NOTES)
+    known = [p for p in wanted if p in notes["parts"] and (root / p).is_dir()]
+    new = [p for p in wanted if p not in known]
+    return new, known, bool(new) and _local(url) is None and not (to / ARCHIVE).exists()
+
+
 def _local(url: str | None) -> Path | None:
     """The file that a URL is the path of; None for the address of another machine."""
     if url is None or "://" in url:

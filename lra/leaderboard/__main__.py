@@ -7,6 +7,7 @@
     python -m lra.leaderboard model=performer,lin* task=listops sort=name [out=FOLDER or FILE.tex]
                        a part of them, by model, task, family, budget, machine, variant; columns=, sort=. Written to
                        out alone, with the choice in each file, so that --check can repeat it. Ranks stay those of all.
+    --dry-run                                                  which of the files would be new or changed
 
     python -m lra.leaderboard model=mine,per* out=table.tex width=column|page [ours=mine] [label=tab:lra]
                        a table for a paper, its settings, and a paragraph of methods
@@ -27,8 +28,9 @@ from lra.leaderboard import paper
 from lra.leaderboard.paper import Paper
 from lra.marks.query import KEYS, Query, asked
 from lra.plot.forked import ahead
-from lra.record.place import config_dir, out, published, results_dirs
+from lra.record.place import config_dir, out, published, results_dirs, unpublished
 from lra.record.unfinished import left
+from lra.settings.words import dry as dry_of
 
 CHECK = "--check"
 
@@ -36,6 +38,7 @@ CHECK = "--check"
 def main() -> int:
     place, words = out([w for w in sys.argv[1:] if w != CHECK])
     for_paper, words = paper.asked(words)
+    dry, words = dry_of(words)
     chosen, rest = asked(words)
     folders, own = results_dirs(rest, (*KEYS, *paper.KEYS, "out")), config_dir(rest)
     if CHECK in sys.argv:
@@ -46,7 +49,7 @@ def main() -> int:
         return check(results.load(folders, own), place)
     if for_paper is not None and place is None:
         raise UserError("width, ours, label: are of a table for a paper; say where it goes, as out=table.tex")
-    return write(folders, own, chosen, place, for_paper)
+    return write(folders, own, chosen, place, dry, for_paper)
 
 
 def write(
@@ -54,6 +57,7 @@ def write(
     own: Path | None = None,
     chosen: Query | None = None,
     place: Path | None = None,
+    dry: bool = False,
     for_paper: Paper | None = None,
 ) -> int:
     """The table to the terminal; every format to the first results folder, or to `place`, to which alone a choice
@@ -74,6 +78,9 @@ def write(
     folder = place or found.folder
     if place is not None and place.suffix:
         given, folder = files.one(given, place), place.parent
+    if dry:
+        print(unpublished(folder, given))
+        return 0
     published("out" if place else "results_dir", folder, given)
     print(terminal.render(shown, able=able))
     print("\n".join(unfinished(folders)))

@@ -11,6 +11,7 @@ from lra.marks.query import Query
 from lra.marks.race import Race
 from lra.marks.runs import titled
 
+KINDS = ("model", "variant", "pixels", "pretrained", "floor")  # in this order; pixels: that know rows and columns
 OUT_OF_LINE = 0.10  # parameters further than this from the Transformer's are marked
 
 
@@ -60,6 +61,9 @@ class Mark:
     stale: str | None = None  # whether the numbers of the model or the exam have changed since
     machines: tuple[str, ...] = ()  # of its runs, those with most first
     departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
+    core_seconds: float | None = None  # of training
+    pretraining: str | None = None
+    pretraining_core_seconds: float | None = None
 
     @property
     def half(self) -> float | None:
@@ -81,7 +85,7 @@ class Cost:
 @dataclass(frozen=True)
 class Line:
     name: str
-    kind: str  # model | variant | floor
+    kind: str  # of KINDS
     marks: Mapping[str, Mark] = field(default_factory=dict)
     costs: Mapping[int, Cost] = field(default_factory=dict)
     ratio: float | None = None  # parameters to the Transformer's, the furthest from 1 over the columns
@@ -102,13 +106,14 @@ class Board:
     machine: str  # of a budget of minutes; else empty
     dtype: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]  # models, best first, then runs with overrides, then floors
+    lines: tuple[Line, ...]  # by kind, best first
     measured: str | None  # what the costs were measured on; null without a cost sweep
     race: Race | None = None  # of a budget of minutes
     timed: str = ""  # the machine whose costs the cells have
     measured_on: str | None = None  # that of `measured`
     tested: int = 0  # cells of which it can be told whether machines score alike
     apart: frozenset[tuple[str, str]] = frozenset()  # (model, column's key) of those where they do not
+    pretrained: tuple[tuple[Line, Line | None], ...] = ()  # in no ranks, each beside the same from scratch
     points: tuple[Mapping[str, Any], ...] = ()  # of the chart whose axes are picked
     chosen: Query = field(default_factory=Query)  # what of a larger board this shows
     compared: int = 0  # models that its ranks are over, chosen or not

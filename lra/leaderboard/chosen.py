@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from lra.errors import UserError, nearest
-from lra.leaderboard.board import Board, Column, Line
+from lra.leaderboard.board import KINDS, Board, Column, Line
 from lra.marks.query import Query, base, matches
 
 COMMAND = "python -m lra.leaderboard"
@@ -21,19 +21,24 @@ def narrowed(board: Board, cells: pd.DataFrame, query: Query) -> Board:
     tasks = dict(zip(cells["row"], cells.task, strict=True))
     columns = _columns(board, tasks, query)
     models, keys = set(cells.model), {c.key for c in columns}
-    lines = [
-        replace(line, marks={key: mark for key, mark in line.marks.items() if key in keys}) for line in board.lines
-    ]
+
+    def cut(line: Line) -> Line:
+        return replace(line, marks={key: mark for key, mark in line.marks.items() if key in keys})
+
+    lines = [cut(line) for line in board.lines]
     shown = [line for line in lines if line.kind != "floor" and line.name in models]
     shown.sort(key=lambda line: query.place("model", base(line.name)))  # within a glob the best first
     shown = _sorted(shown, columns, tasks, query.sort) if query.sort else shown
-    shown.sort(key=lambda line: line.kind == "variant")
+    shown.sort(key=lambda line: KINDS.index(line.kind))
     floors = [line for line in lines if line.kind == "floor" and line.marks]
     costly = any(wanted(query, extra) for extra in ("speed", "memory"))
     shown = shown if costly else [replace(line, costs={}) for line in shown]
     measured = board.measured if any(line.costs for line in shown) else None
-    points = tuple(p for p in board.points if p["model"] in models)
-    return replace(board, columns=columns, lines=(*shown, *floors), measured=measured, points=points, chosen=query)
+    more = {
+        "points": tuple(p for p in board.points if p["model"] in models),
+        "pretrained": tuple((cut(line), base) for line, base in board.pretrained if line.name in models),
+    }
+    return replace(board, columns=columns, lines=(*shown, *floors), measured=measured, chosen=query, **more)
 
 
 def refused(query: Query, frames: Sequence[pd.DataFrame], averages: Sequence[int]) -> None:

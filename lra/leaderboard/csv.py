@@ -27,16 +27,17 @@ HEAD = (
 
 
 def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str = COMMAND) -> str:
-    """machine: of the runs, several joined by "and"; `examples_per_second`, `step_peak_bytes` and what is relative of
-    `timed` alone. Accuracies are fractions, sizes bytes; empty is "not known". Kinds: model, variant (a run with
-    overrides), floor, cost (a training step at `length`, relative to the Transformer's), and ability (of seeds
-    `learnt_seeds` have learnt the exam, half of them within `sequences`, ">160000" where they have not;
-    rates_below and rates_above say why an end of the learning rates that learn is open; core_seconds are of `machine`;
-    state_floats are what the mixers keep of the tokens, all layers together; capacity of `capacity_of`, "pairs" or
-    "distance", is where s falls on the way to more difficult answers, ">=16" where it never does, and sight the same by
-    the model's Jacobian; lengths are s at other lengths). Of a race: minutes of a core or of a
-    device, and those until the best local floor was reached on valid, ">20" where it was not. Of a choice the last
-    column is the command that makes it.
+    """Accuracies are fractions, sizes bytes; empty is "not known". machine: of the runs, several joined by "and";
+    `examples_per_second`, `step_peak_bytes`, what is relative and core-seconds of training are of `timed` alone. Kinds:
+    model, variant (a run with overrides), pixels (a model that knows the rows and columns of images), floor, pretrained
+    (core-seconds of training; those of pretraining in a line of kind pretraining), cost (a training step at `length`,
+    relative to the Transformer's), and ability (of seeds `learnt_seeds` have learnt the exam, half of them within
+    `sequences`, ">160000" where they have not; rates_below and rates_above say why an end of the learning rates that
+    learn is open; core_seconds are of `machine`; state_floats are what the mixers keep of the tokens, all layers
+    together; capacity of `capacity_of`, "pairs" or "distance", is where s falls on the way to more difficult answers,
+    ">=16" where it never does, and sight the same by the model's Jacobian; lengths are s at other lengths). Of a race:
+    minutes of a core or of a device, and those until the best local floor was reached on valid, ">20" where it was
+    not. Of a choice the last column is the command that makes it.
     """
     out = io.StringIO()
     chosen = command != COMMAND
@@ -49,6 +50,14 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str
             for column in board.columns:
                 if column.key in line.marks:
                     writer.writerow(_plain(group | _cell(line, column, board.timed) | _minutes(board, line, column)))
+        for line, _ in board.pretrained:
+            for column in (c for c in board.columns if c.key in line.marks):
+                mark = line.marks[column.key]
+                spent = {"core_seconds": mark.core_seconds}
+                writer.writerow(_plain(group | _cell(line, column, board.timed) | spent))
+                about = {"kind": "pretraining", "model": line.name, "row": column.key, "column": column.title}
+                about |= {"machine": board.timed or None, "core_seconds": mark.pretraining_core_seconds}
+                writer.writerow(_plain(group | about))
         for line in board.lines:
             for length, cost in sorted(line.costs.items()):
                 about = {"machine": board.measured_on, "kind": "cost", "model": line.name}

@@ -83,6 +83,6 @@ def carried(path: Path) -> list[str]:
     text = path.read_text(errors="replace")
     if path.suffix == ".csv":
         first = next(tables.DictReader(io.StringIO(text)), {}).get("command") or ""
-        return shlex.split(first.removeprefix(COMMAND))
+        return shlex.split(first.removeprefix(COMMAND)) if first.startswith(COMMAND) else []
     found = CARRIED.search(html.unescape(text) if path.suffix == ".html" else text)
     return shlex.split(found[1]) if found else []

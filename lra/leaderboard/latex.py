@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lra import console
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, notes
+from lra.leaderboard import abilities, notes, pretrained
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.board import OUT_OF_LINE, Board, Column, Line
 from lra.leaderboard.chosen import COMMAND
@@ -38,6 +38,8 @@ def render(boards: Sequence[Board], able: Sequence[Abilities] = (), command: str
         out += ["", *_scores(board)]
         if board.measured:
             out += ["", *_costs(board)]
+        if board.pretrained:
+            out += ["", *_pretrained(board)]
     for board in able:
         out += ["", *_abilities(board)]
     return "\n".join(out) + "\n"
@@ -72,6 +74,13 @@ def _costs(board: Board) -> list[str]:
     )
     caption = f"A training step relative to the Transformer's: {escaped(board.measured or '')}; {escaped(board.title)}."
     return _table("l" + "r" * 2 * span, head, rows, caption)
+
+
+def _pretrained(board: Board) -> list[str]:
+    head, *rows = (
+        " & ".join(escaped(cell) for cell in line) + r" \\" for line in (pretrained.HEAD, *pretrained.rows(board))
+    )
+    return _table("lll" + "r" * (len(pretrained.HEAD) - 3), head, rows, escaped(f"{notes.PRETRAINED} {board.title}."))
 
 
 def _abilities(board: Abilities) -> list[str]:

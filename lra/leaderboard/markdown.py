@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lra import console
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, notes, predict, race
+from lra.leaderboard import abilities, notes, predict, pretrained, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.board import Board, Mark
 from lra.leaderboard.chosen import COMMAND
@@ -41,6 +41,8 @@ def render(
             out += ["", *_race(board)]
         if board.measured:
             out += ["", *_costs(board)]
+        if board.pretrained:
+            out += ["", *_table(pretrained.HEAD, pretrained.rows(board))]
         out += ["", *map(_item, notes.beneath(board))]
     for board in able:
         out += ["", f"## {escaped(board.title)}", "", *_abilities(board), "", *map(_item, abilities.beneath(board))]

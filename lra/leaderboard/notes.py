@@ -15,6 +15,13 @@ BLIND = "§"  # beside accuracies of a model that cannot see the whole of the ex
 DISTURBED = "~"  # beside costs measured on a busy machine
 
 
+PRETRAINED = (
+    "Pretrained on the inputs of the training split alone, then trained on the labels; core-minutes of both, apart."
+    " From scratch is the same model without, with its other overrides where that is on record. In no rank and no"
+    " average with the others."
+)
+
+
 def percent(value: float | None) -> str:
     """Accuracy in %, without the sign."""
     return "-" if value is None else f"{100 * value:.1f}"
@@ -64,7 +71,7 @@ def ratios(line: Line, unit: str = "x") -> list[str]:
 
 def name(line: Line) -> str:
     """The model's name as tables show it."""
-    prefix = "floor: " if line.kind == "floor" else ""
+    prefix = {"floor": "floor: ", "pixels": "2-D: "}.get(line.kind, "")
     return f"{prefix}{called(line)}{f' {DAGGER}' if line.out_of_line else ''}"
 
 
@@ -105,6 +112,13 @@ def beneath(board: Board) -> list[str]:
             f"Above chance, on {' and '.join(c.title for c in left)}: seeds whose accuracy is above the commonest"
             " label's share beyond a one-sided 99 % limit, of all that ended."
         )
+    if known := board.of("pixels"):
+        out.append(
+            "2-D: knows the rows and columns of an image, which the others are not told; in no rank and no average with"
+            f" them: {', '.join(map(called, known))}."
+        )
+    if board.pretrained:
+        out.append(PRETRAINED)
     if odd := [line for line in board.lines if line.out_of_line]:
         listed = ", ".join(f"{called(line)} {line.ratio:.3f}x" for line in odd)
         out.append(

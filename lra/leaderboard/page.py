@@ -12,7 +12,7 @@ from urllib.parse import quote
 from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, columns, notes, pick, predict, race
+from lra.leaderboard import abilities, columns, notes, pick, predict, pretrained, race
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.board import Board, Column, Line, Mark
 from lra.leaderboard.chosen import COMMAND, wanted
@@ -87,6 +87,8 @@ def render(
             out.append(_race(board))
         if board.measured:
             out.append(_costs(board))
+        if board.pretrained:
+            out.append(_pretrained(board))
         if (name := chart(board)) in drawn:
             label = escaped(f"Accuracy over speed, area for memory: {board.title}")
             out.append(f'<figure role="img" aria-label="{label}">{_inline(drawn[name])}</figure>\n')
@@ -129,7 +131,8 @@ def _scores(board: Board) -> str:
     head = [("Model", "sort by name"), *((_broken(c.title), _about(c)) for c in board.columns)]
     extras = [each for each in columns.found() if wanted(board.chosen, each.title.lower())]
     head += [(_broken(each.title), each.about) for each in extras]
-    bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in ("model", "variant", "floor")]
+    kinds = ("model", "variant", "pixels", "floor")
+    bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in kinds]
     return _table("Test accuracy, %: ± half of its 95 % interval, rank, skill", head, bodies)
 
 
@@ -273,6 +276,14 @@ def _predicted(table: Table) -> str:
         for first, *rest in table.lines
     ]
     return _table(table.title, [(name, "") for name in predict.HEAD], [("model", rows)])
+
+
+def _pretrained(board: Board) -> str:
+    rows = [
+        f'<tr><th scope="row">{escaped(first)}</th>{"".join(f"<td>{escaped(text)}</td>" for text in rest)}</tr>'
+        for first, *rest in pretrained.rows(board)
+    ]
+    return _table("Pretrained, beside from scratch", [(name, "") for name in pretrained.HEAD], [("model", rows)])
 
 
 def _abilities(board: Abilities) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lra.marks.means import averaged, one_an_exam, standard
+from lra.marks.means import averaged, of_sequences, one_an_exam, standard
 from lra.plot.choice import AREA, DEFAULT, Choice, X, Y, with_choice
 from lra.results import Results
 
@@ -21,7 +21,7 @@ CHOICES = (DEFAULT, Choice("core_seconds"), Choice(y="reach"), Choice(y="learnt"
 def picked(part: pd.DataFrame, results: Results, dtype: str) -> list[dict[str, Any]]:
     """Of the cells of one group, a row a model that has sat all exams of its averages: its name, and what is known of
     the columns of all axes."""
-    usual = standard(part)
+    usual = of_sequences(standard(part))
     cells = one_an_exam(usual)
     summed = averaged(cells)
     whole = summed[(summed.tasks == summed.of) & (summed.tasks > 0)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from lra.console import line as escaped
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, notes
+from lra.leaderboard import abilities, notes, pretrained
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.board import Board, Column, Line, Mark
 from lra.marks import said
@@ -38,6 +38,9 @@ def _board(board: Board, width: int) -> str:
         lines = [line for line in board.lines if line.costs]
         rows = [[_name(line), *notes.ratios(line, "")] for line in lines]
         out += ["", *_table("relative cost", head, rows, [line.kind for line in lines], width)]
+    if board.pretrained:
+        rows = [[_cut(escaped(row[0])), *row[1:]] for row in pretrained.rows(board)]
+        out += ["", *_table("pretrained", pretrained.HEAD[1:], rows, ["model"] * len(rows), width)]
     out.append("")
     if without:
         out += _wrapped(f"No run yet: {', '.join(without)}.", width)
@@ -69,8 +72,8 @@ def _wrapped(note: str, width: int) -> list[str]:
 
 
 def _name(line: Line) -> str:
-    """A floor's name stands under the heading "floors"."""
-    return _cut(escaped(line.name if line.kind == "floor" else notes.name(line)))
+    """What its kind puts in front of a name stands in a heading."""
+    return _cut(escaped(line.name if line.kind == "floor" else notes.name(line).removeprefix("2-D: ")))
 
 
 def _cut(name: str) -> str:
@@ -122,7 +125,8 @@ def _table(corner: str, head: Sequence[str], rows: list[list[str]], kinds: Seque
         out.append("-" * used)
         for k, row in enumerate(rows):
             if k and kinds[k] != kinds[k - 1]:
-                out.append({"floor": "floors", "variant": "with overrides"}[kinds[k]])
+                heading = {"floor": "floors", "variant": "with overrides", "pixels": "2-D, of images alone"}
+                out.append(heading[kinds[k]])
             out.append(gap.join([row[0].ljust(first), *(row[i + 1].rjust(widths[i]) for i in here)]).rstrip())
         start = stop
     return out

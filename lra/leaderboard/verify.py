@@ -163,11 +163,12 @@ def of_choices(results: Results, place: Path | None) -> dict[Path, list[str]]:
     found: dict[tuple[str, ...], dict[Path, list[str]]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.*")) if folder.is_dir() else ():
-            if words := _carried(path):
-                found.setdefault((path.suffix in PICTURES, *words), {})[path] = []
-    for (picture, *words), paths in found.items():
+            drawn, words = _carried(path)
+            if words:
+                found.setdefault((drawn, *words), {})[path] = []
+    for (drawn, *words), paths in found.items():
         try:
-            given = _again(results, picture, words)
+            given = _again(results, drawn, words)
         except UserError as error:
             given = {}
             for path in paths:
@@ -181,21 +182,22 @@ def of_choices(results: Results, place: Path | None) -> dict[Path, list[str]]:
     return {path: lines for paths in found.values() for path, lines in paths.items()}
 
 
-def _carried(path: Path) -> list[str]:
+def _carried(path: Path) -> tuple[bool, list[str]]:
+    """Is it one that lra.plot makes, and the words of the choice that it carries?"""
     from lra.plot import chosen
 
-    if path.suffix in PICTURES:
-        return chosen.carried(path)
-    return files.carried(path) if path.suffix in (Path(name).suffix for name in files.NAMES) else []
+    if path.suffix in (*PICTURES, ".csv") and (words := chosen.carried(path)):
+        return True, words
+    return False, files.carried(path) if path.suffix in (Path(name).suffix for name in files.NAMES) else []
 
 
-def _again(results: Results, picture: bool, words: list[str]) -> dict[str, bytes]:
-    """File name, or of a table also its ending -> content."""
+def _again(results: Results, drawn: bool, words: list[str]) -> dict[str, bytes]:
+    """File name, or of a leaderboard also its ending -> content."""
     from lra.plot import chosen, render
 
-    if picture:
-        drawn, query = chosen.asked_for(results, words, True)[0], asked(words)[0]
-        plain = {Path(name).name: content for name, content in drawn.items()}
+    if drawn:
+        made, query = chosen.asked_for(results, words, True)[0], asked(words)[0]
+        plain = {Path(name).name: content for name, content in made.items()}
         return plain | {chosen.called_by(query, Path(name)): content for name, content in plain.items()}
     for_paper, words = paper.asked(words)
     found = results.selected(asked(words)[0])

@@ -11,11 +11,12 @@ import pandas as pd
 
 from lra.cost import growth
 from lra.cost.points import widest
-from lra.leaderboard.board import Board, Column, Cost, Line, Mark
+from lra.leaderboard.board import KINDS, Board, Column, Cost, Line, Mark
 from lra.leaderboard.chosen import narrowed, refused
 from lra.leaderboard.pick import picked
 from lra.marks import ranks
 from lra.marks.exams import Exam, averaged_row
+from lra.marks.means import compared, scratch
 from lra.marks.query import called
 from lra.marks.race import raced
 from lra.marks.runs import GROUP, local_floors
@@ -47,7 +48,7 @@ def boards(results: Results) -> list[Board]:
 
 
 def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results, varied: bool = False) -> Board:
-    usual = part if varied else part[~part.variant.astype(bool)]  # what is compared
+    usual = compared(part, varied)
     columns, marks = _scored(part, usual, _columns(part, results.exams.always()), results.answers)
     for column in _averages(columns, usual, results.exams.always()):
         ranked = ranks.average(usual, column.over, results.answers)
@@ -61,10 +62,19 @@ def _board(group: tuple[str, ...], part: pd.DataFrame, results: Results, varied:
     lines = sorted((replace(line, title=titles[line.name]) for line in lines), key=_standing)
     race = raced(results.racing, part, local_floors(results.runs)) if len(results.racing) else None
     points = tuple(picked(part, results, group[-1]))
-    ours = tuple(columns), (*lines, *_rules(part, results.floors))
+    from_scratch = tuple(line for line in lines if line.kind != "pretrained")
+    ours = tuple(columns), (*from_scratch, *_rules(part, results.floors))
     tested, apart = _machines(usual)
     differ = {"tested": tested, "apart": apart, "compared": usual.model.nunique()}
-    return Board(*group, *ours, measured, race, timed, on, points=points, **differ)
+    more = {"pretrained": _beside(lines), "points": points}
+    return Board(*group, *ours, measured, race, timed, on, **more, **differ)
+
+
+def _beside(lines: list[Line]) -> tuple[tuple[Line, Line | None], ...]:
+    """What was pretrained, each with the same from scratch."""
+    known = {line.name: line for line in lines if line.kind != "pretrained"}
+    ahead = [line for line in lines if line.kind == "pretrained"]
+    return tuple((line, next((known[name] for name in scratch(line.name) if name in known), None)) for line in ahead)
 
 
 def _machines(cells: pd.DataFrame) -> tuple[int, frozenset[tuple[str, str]]]:
@@ -81,8 +91,7 @@ def _scored(
     out, marks = [], {}
     for column in columns:
         here = part[part["row"] == column.key]
-        compared = usual[usual["row"] == column.key]
-        ranked = ranks.column(compared, answers) if len(here) else ranks.NONE
+        ranked = ranks.column(usual[usual["row"] == column.key], answers) if len(here) else ranks.NONE
         counts = here["items"].dropna()
         out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
         top = _best({c.model: c.accuracy for c in compared.itertuples()}, ranked)
@@ -181,6 +190,7 @@ def _line(name: str, own: pd.DataFrame, columns: list[Column], marks: Marks, cos
     furthest = max(ratios, key=lambda r: abs(np.log(r))) if len(ratios) else None
     mine = {c.key: marks[name, c.key] for c in columns if (name, c.key) in marks}
     kind = "variant" if own.variant.astype(bool).all() else "model"
+    kind = "pretrained" if own.pretraining.notna().any() else "pixels" if own.uses_2d.all() else kind
     return Line(name, kind, mine, costs.get(name, {}), None if furthest is None else float(furthest))
 
 
@@ -189,7 +199,7 @@ def _standing(line: Line) -> tuple:
     rows = [m.accuracy for key, m in line.marks.items() if not key.startswith("avg") and m.accuracy is not None]
     average = line.mark("avg6").accuracy, line.mark("avg5").accuracy
     return (
-        line.kind == "variant",
+        KINDS.index(line.kind),
         *(-(a if a is not None else -1) for a in average),
         -len(rows),
         -float(np.mean(rows)) if rows else 0.0,

@@ -21,9 +21,10 @@ from lra.record.answers import Answers
 FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
     "skill", "floor", "parameters", "active_parameters", "state_floats", "steps", "train_flops", "run_ids", "files",
-    "answers", "exam", "edited", "contract", "blind", "departs", "stale", "machines", "apart",
+    "answers", "exam", "edited", "contract", "blind", "departs", "stale", "uses_2d", "pretraining", "machines", "apart",
 )  # fmt: skip
-COSTS = ("examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory")
+SPENT = {"core_seconds": "training_core_seconds", "pretraining_core_seconds": "pretraining_core_seconds"}
+COSTS = ("examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory", *SPENT)
 
 
 def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -42,6 +43,9 @@ def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = No
     contract, blind     what is broken of the contract; the share of positions that cannot move an answer
     stale               whether the numbers of the model or the exam have changed since
     departs             what the model's own file sets otherwise than the exam's sizes
+    uses_2d             whether the model knows the rows and columns of images
+    pretraining         what it was, null of a model that was trained from scratch; its core-seconds, costs too, are not
+                        among `core_seconds`, those of training
 
     A run with overrides is a row of its own, named with them (`variant`). What exams of abilities say is elsewhere
     (lra.marks.abilities).
@@ -60,15 +64,17 @@ def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = No
 
 
 def timed(table: pd.DataFrame) -> pd.DataFrame:
-    """Costs of one row for each budget, machine, precision, task row and model: medians of speed and the largest peak
-    over seeds, relative to the Transformer's there; run_ids of those that ended."""
+    """Costs of one row for each budget, machine, precision, task row and model: medians of speed and of core-seconds
+    and the largest peak over seeds, relative to the Transformer's there; run_ids of those that ended."""
     rows = []
     for key, runs in by_cell(table[~table.ability.astype(bool)]).items():
-        ids = tuple(r.run_id for r in runs if r.status == "ok")
+        ended = [r for r in runs if r.status == "ok"]
         speed = _over(np.median, [r.train_examples_per_second for r in runs])
-        rows.append([*key, runs[-1].where, speed, _over(max, [r.step_peak_bytes for r in runs]), ids])
-    columns = [*CELL, "where", "examples_per_second", "step_peak_bytes", "run_ids"]
-    out = pd.DataFrame(rows, columns=columns).astype({"examples_per_second": float, "step_peak_bytes": float})
+        spent = [_over(np.median, [getattr(r, name) for r in ended or runs]) for name in SPENT.values()]
+        ids = tuple(r.run_id for r in ended)
+        rows.append([*key, runs[-1].where, speed, _over(max, [r.step_peak_bytes for r in runs]), *spent, ids])
+    measured = ["examples_per_second", "step_peak_bytes", *SPENT]
+    out = pd.DataFrame(rows, columns=[*CELL, "where", *measured, "run_ids"]).astype(dict.fromkeys(measured, float))
     return _relative(out, {"examples_per_second": "relative_speed", "step_peak_bytes": "relative_memory"})
 
 
@@ -169,6 +175,8 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "blind": _over(max, [r.blind for r in kept]),
         "departs": last.departs,
         "stale": last.stale if isinstance(last.stale, str) else None,
+        "uses_2d": bool(last.uses_2d),
+        "pretraining": last.pretraining if isinstance(last.pretraining, str) else None,
     }
 
 

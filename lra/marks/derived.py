@@ -58,7 +58,7 @@ def frame(rows: list[tuple[Any, ...]], trained: pd.DataFrame) -> pd.DataFrame:
     and over_high, null where neither is on record. trained: lra.marks.runs, for the accuracies of parents."""
     out = pd.DataFrame(rows, columns=COLUMNS).sort_values("run_id")
     chains = {r.run_id: (r.parent, r.option) for r in out.itertuples()}
-    accuracy = dict(zip(trained.run_id, trained.accuracy, strict=True))
+    accuracy = {r.run_id: r.accuracy for known in (trained, out) for r in known.itertuples()}
     out = out.drop_duplicates(["parent", "option"], keep="last")
     rivals = _rivals(out)
     over = [_over(r, rivals) for r in out.itertuples()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -40,7 +42,7 @@ def averaged(shown: pd.DataFrame) -> pd.DataFrame:
 
     skill: mean over the same tasks, in each cut at CUT; not a number where one has none. cut: is any?
     low, high: 95 % interval of the mean accuracy, the tasks' intervals taken as independent.
-    of: how many tasks any model of the group has.
+    of: how many tasks any model of the group has. uses_2d: does it know the rows and columns of images?
     """
 
     skills = shown.skill.astype(float)
@@ -58,6 +60,7 @@ def averaged(shown: pd.DataFrame) -> pd.DataFrame:
         skill=("skill", "mean"),
         skills=("known", "count"),
         cut=("cut", "any"),
+        uses_2d=("uses_2d", "any"),
         half=("variance", lambda v: float(np.sqrt(v.sum(min_count=1)))),
     )
     out["half"] /= out.tasks.where(out.tasks > 0)
@@ -65,6 +68,40 @@ def averaged(shown: pd.DataFrame) -> pd.DataFrame:
     out["of"] = out.groupby(GROUP).tasks.transform("max")
     out["skill"] = out.skill.where(out.skills == out.tasks)
     return out.drop(columns=["half", "skills"])
+
+
+def of_sequences(shown: pd.DataFrame) -> pd.DataFrame:
+    """Those of models that take an image for a sequence: of others nothing is ranked, averaged or beaten."""
+    return shown[~shown.uses_2d.astype(bool)]
+
+
+def compared(shown: pd.DataFrame, varied: bool = False) -> pd.DataFrame:
+    """What is ranked: as `of_sequences`, from scratch, and of runs with overrides none but for `varied`."""
+    own = of_sequences(shown if varied else standard(shown))
+    return own[own.pretraining.isna()]
+
+
+def scratch(name: str) -> tuple[str, str]:
+    """What a pretrained model may be called from scratch: with its other overrides, else as the budget has it."""
+    words = name.split(" ")
+    return " ".join(word for word in words if not word.startswith("treatment")), words[0]
+
+
+def pretrained(points: pd.DataFrame, shown: pd.DataFrame, called: Mapping[str, str]) -> pd.DataFrame:
+    """Points of one group, as `averaged` gives them, and those of its pretrained cells over the same rows of records,
+    each where the same model from scratch is (`scratch`), whose step is its own, but for what it scores. called: what
+    the points call models."""
+    at, out = points.set_index("model"), []
+    for name, own in shown[shown.accuracy.notna()].groupby("model", sort=True):
+        bases = (called.get(base, base) for base in scratch(name))
+        base = next((b for b in bases if b in at.index and pd.notna(at.accuracy[b])), None)
+        if base is None:
+            continue
+        halves = ((own.high - own.low) / 2).astype(float)
+        mean, half = float(own.accuracy.mean()), float(np.sqrt((halves**2).sum()) / len(own))
+        more = {"accuracy": mean, "low": mean - half, "high": mean + half, "tasks": len(own), "scratch": base}
+        out.append({**at.loc[base].to_dict(), "model": name, **more})
+    return pd.concat([points, pd.DataFrame(out)], ignore_index=True) if out else points
 
 
 def standard(shown: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ COLUMNS = (
     "variant", "budget", "seed", "config_hash", "fingerprint", "machine", "device", "threads", "dtype", "accuracy",
     "items", "local", "steps", "parameters", "active_parameters", "state_floats", "train_examples_per_second",
     "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
-    "stale", "ability", "where",
+    "stale", "ability", "uses_2d", "training_core_seconds", "pretraining", "pretraining_core_seconds", "where",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy", "core_seconds")
 
@@ -33,8 +33,9 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
 
     file: of the record, below the results folder. answers: of the stored predictions, null without. exam: what
     tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok, FLOPs
-    of an example. ability: does it belong to lra.marks.abilities? where: the machine of a run whose steps depend on it
-    (lra.runner.minutes), else empty.
+    of an example. ability: does it belong to lra.marks.abilities? uses_2d: does the model know rows and columns?
+    training_core_seconds: all learning rates together. pretraining: what it was, null without. where: the machine of a
+    run whose steps depend on it (lra.runner.minutes), else empty.
     """
     r, stored = sheet.record, sheet.predictions
     cost = r.cost if r.cost.get("status") == "ok" else {}
@@ -78,6 +79,10 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         departs(r.config),
         exams.changed_since(r.task, r.model, r.config) if r.kind == "model" else None,
         r.kind == "model" and bool(r.score or exam.asks),  # one that failed has no score
+        bool((r.config.get("about") or {}).get("uses_2d")),
+        60 * r.minutes["used"] if r.minutes.get("used") else r.training.get("core_seconds"),
+        ", ".join(r.pretraining[key] for key in ("objective", "use")) if r.pretraining else None,
+        r.pretraining.get("core_seconds"),
         (r.machine.get("name") or "unknown") if r.minutes or _by_minutes(r.config) else "",
     )
 

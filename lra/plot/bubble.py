@@ -58,7 +58,8 @@ def bubble(
 
     points: model, the columns of the choice, tasks and of (how many of how many it is over) and, if known, low and high
     (95 % interval of accuracy). A model that lacks some of the tasks is drawn hollow with its count, because its mean
-    is over other tasks than its neighbours', and has no part in the Pareto front.
+    is over other tasks than its neighbours', and has no part in the Pareto front; so is one that knows the rows and
+    columns of images (uses_2d), named as such, and one that was pretrained, joined to the same `scratch`.
     """
     page = style.DARK if dark else style.LIGHT
     page.begin()
@@ -66,6 +67,8 @@ def bubble(
     axes = choice.axes
     columns = [axis.column for axis in axes]
     shown = published is not None and published[columns].notna().all(axis=1).any()
+    points = points.assign(scratch=points.get("scratch", pd.Series(None, points.index, dtype=object)))
+    points = points.assign(uses_2d=points.get("uses_2d", pd.Series(False, points.index)).astype(bool))
     drawn = points.dropna(subset=columns)
     tasks = int(points.of.max()) if len(points) else 0
     told = [*_told(points, drawn, choice, about), *notes, *(_unmeasured(published, columns) if shown else ())]
@@ -75,10 +78,18 @@ def bubble(
     panels[0].set_xlabel(_across(choice, about))
     panels[0].set_title("measured here", loc="left")
     panels[0].set_ylabel(_up(choice, tasks, about))
-    colours = {name: looks[name].colour for name in drawn.model}
+    colours = {name: looks[name].colour for name in drawn.model[drawn.scratch.isna()]}
+    colours |= {p.model: colours[p.scratch] for p in drawn[drawn.scratch.notna()].itertuples()}
     colours = {name: page.ink if own == style.BLACK else own for name, own in colours.items()}
-    _bubbles(panels[0], drawn.assign(whole=drawn.tasks == drawn.of), colours, choice, page)
+    _bubbles(
+        panels[0],
+        drawn.assign(whole=(drawn.tasks == drawn.of) & ~drawn.uses_2d & drawn.scratch.isna()),
+        colours,
+        choice,
+        page,
+    )
     _floor(panels[0], axes[1], about.floor, page)
+    _joined(panels[0], drawn, colours, axes)
     if shown:
         rows = published.dropna(subset=columns).assign(whole=True)
         panels[1].set_title("as published by Tay et al. 2021 (TPU v3)", loc="left")
@@ -149,6 +160,14 @@ def _front(axes: Any, points: pd.DataFrame, x: Axis, page: style.Page) -> None:
     best = points.iloc[pareto(x.better * points[x.column], points.shown)].sort_values(x.column)
     steps = "steps-pre" if x.better > 0 else "steps-post"
     axes.plot(best[x.column], best.shown, drawstyle=steps, color=page.soft, linewidth=1.0, zorder=1.2, label="front")
+
+
+def _joined(axes: Any, points: pd.DataFrame, colours: dict[str, str], chosen: tuple[Axis, Axis, Axis]) -> None:
+    """A thin line from what was trained from scratch to the same model pretrained."""
+    x, y, _ = chosen
+    at = {p.model: (getattr(p, x.column), y.scale * getattr(p, y.column)) for p in points.itertuples()}
+    for p in points[points.scratch.notna()].itertuples():
+        axes.plot(*zip(at[p.scratch], at[p.model], strict=True), color=colours[p.model], linewidth=0.8, label="joined")
 
 
 def _floor(axes: Any, y: Axis, floor: float | None, page: style.Page) -> None:
@@ -236,7 +255,10 @@ def size_legend(axes: Any, largest: float, scale: float, unit: tuple[str, float]
 
 def _label(point: Any, choice: Choice, gap: str = " ") -> str:
     name = f"{point.model} ↓" if choice.y == "skill" and point.cut else point.model
-    return name if point.tasks == point.of else f"{name}{gap}({point.tasks} of {point.of})"
+    if isinstance(point.scratch, str):
+        name = f"{point.scratch}{gap}pretrained"
+    about = ["2-D"] * point.uses_2d + [f"{point.tasks} of {point.of}"] * (point.tasks != point.of)
+    return f"{name}{gap}({', '.join(about)})" if about else name
 
 
 def _names(
@@ -280,6 +302,10 @@ def _told(points: pd.DataFrame, drawn: pd.DataFrame, choice: Choice, about: Abou
             "Partial: hollow is a mean over fewer tasks (how many of how many beside the name): "
             f"{style.listed(short.model)}."
         )
+    if len(known := points[points.uses_2d & (points.tasks > 0)]):
+        notes.append(f"2-D: hollow knows the rows and columns of images: {style.listed(known.model)}.")
+    if len(known := points[points.scratch.notna()]):
+        notes.append(f"Joined to its model from scratch, hollow: pretrained, {style.listed(known.scratch)}.")
     missing = sorted(set(points.model) - set(drawn.model))
     if missing:
         want = "an accuracy or a cost" if choice == DEFAULT else "a number on an axis"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import zlib
 
 FOLDER = "figures"
-
+COMMAND = "python -m lra.plot"
 
 LONGEST = 150  # of a file's name, with room for what is put before and behind it
 

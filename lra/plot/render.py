@@ -27,7 +27,7 @@ from lra.cost import points as costs
 from lra.marks import abilities, derived
 from lra.marks.cells import costed
 from lra.marks.exams import Exam, ordered
-from lra.marks.means import averaged, one_an_exam, standard
+from lra.marks.means import averaged, one_an_exam, pretrained, standard
 from lra.marks.query import called as briefly
 from lra.marks.runs import GROUP, REFERENCE, titled
 from lra.plot import style
@@ -38,7 +38,7 @@ from lra.plot.exams import accuracy, curves
 from lra.plot.forked import side_by_side
 from lra.plot.heat import heat
 from lra.plot.lengths import cost, throughput
-from lra.plot.places import FOLDER, slug
+from lra.plot.places import COMMAND, FOLDER, slug
 from lra.plot.profiles import reach, twins
 from lra.plot.race import race
 from lra.plot.treated import treated
@@ -49,7 +49,6 @@ HALVES = (
     ("curves", "accuracy", "race", "abilities", "capacity", "reach", "twins", "treated"),
 )  # take about as long to draw
 KINDS = HALVES[0] + HALVES[1]
-COMMAND = "python -m lra.plot"
 CHOSEN = "chosen"  # how the files of charts begin that somebody chose, which nobody expects
 LONGEST = 30  # letters of a model's name with its overrides
 AT = 4096  # the length at which figure 3 of the paper takes speed and memory
@@ -118,7 +117,7 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
             steps = steps.assign(model=steps.run_id.map(of_run))
             yield f"curves-{group.name}", curves(steps, group.floors, title, group.left_out, looks, order)
         if "race" in kinds:
-            yield from _race(group, results, looks, order)
+            yield from _race(group, results, names, looks, order)
     yield from _abilities(results.abilities, kinds)
     yield from _costs(points, results.whole.points, looks, kinds)
     if "treated" in kinds and not results.chosen and len(results.derived):
@@ -126,8 +125,10 @@ def figures(results: Results, kinds: Collection[str] = KINDS) -> Iterator[tuple[
 
 
 def drawn_of(results: Results) -> pd.DataFrame:
-    """Cells of runs as the budget has them; of those with overrides too where a choice asks for some."""
-    return results.cells if results.chosen.varied else standard(results.cells)
+    """Cells of runs as the budget has them; of those with overrides too where a choice asks for some, but for
+    pretrained ones, which only stand beside the same from scratch."""
+    cells = results.cells
+    return cells[cells.pretraining.isna()] if results.chosen.varied else standard(cells)
 
 
 def _bubble(
@@ -141,10 +142,14 @@ def _bubble(
     dark: bool = False,
 ) -> Figure:
     """The bubble chart of a group; with published numbers beside it where its averages are over the same exams."""
-    conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True)) | {"machine": machine}
+    conditions = dict(zip(GROUP, group.cells[GROUP].iloc[0], strict=True))
     cells = one_an_exam(group.cells)
-    own, speed = charted(averaged(cells), matching(results.whole.points, conditions))
+    own, speed = charted(averaged(cells), matching(results.whole.points, conditions | {"machine": machine}))
     own = with_choice(own, cells, results, choice, conditions["dtype"])
+    if choice == DEFAULT:
+        same = matching(results.cells, conditions)
+        ahead = same[same.pretraining.notna() & same["row"].isin(cells["row"])]
+        own = pretrained(own, ahead, briefly(results.cells.model))
     whole = all(cell.row == cell.exam.of for cell in cells.itertuples())
     best = group.floors[group.floors.local.eq(True)].groupby("row").accuracy.max()
     known = set(cells["row"]) <= set(best.index)
@@ -232,8 +237,10 @@ def called(model: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _race(group: Group, results: Results, looks: dict[str, style.Look], order: Any) -> Iterator[tuple[str, Figure]]:
-    points = results.racing
+def _race(
+    group: Group, results: Results, names: dict[str, str], looks: dict[str, style.Look], order: Any
+) -> Iterator[tuple[str, Figure]]:
+    points = results.racing.assign(model=results.racing.model.map(lambda name: names.get(name, name)))
     points = points[points.run_id.isin({run for ids in group.cells.run_ids for run in ids}) & points.accuracy.notna()]
     if points.empty:
         return

@@ -20,6 +20,7 @@ MOST = 1e300  # of a number: what is beyond is infinite in the next product
 WHOLE = 2**63
 LONGEST = 200  # characters of a name, and of whatever stands in a heading
 LONGEST_LINE = 2000
+LONGEST_COMMAND = 20_000
 HALF = re.compile("[\ud800-\udfff]")
 NO_NAME = re.compile(r"[/\\]|^\.|^~|^-|^\s|\s$")
 
@@ -142,6 +143,7 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("dtype", "commit", "checkpoint", "digest"), _or_null(TITLE)),
     "parent": _or_null(NAME),
     "reason": _or_null(TEXT),
+    "command": _or_null(Check(lambda v: string(v) and len(v) <= LONGEST_COMMAND, "str: a command of a shell's")),
     **dict.fromkeys(("accuracy_test", "accuracy_valid"), _or_null(FRACTION)),
     **dict.fromkeys(
         ("items_test", "items_valid", "parameters", "active_parameters", "length", "batch_size"), _or_null(SOME)
@@ -150,6 +152,10 @@ NARROWER: Mapping[str, Check] = {
     **dict.fromkeys(("steps_done", "steps_budget", "best_step", "state_floats"), _or_null(COUNT)),
     "variant": TEXTS,
     "ladder": Check(_each(RUNG), f"a list, each {RUNG.words}"),
+    "noted": Check(
+        lambda v: type(v) is dict and all(map(line, v)) and all(n is None or number(n) for n in v.values()),
+        "a mapping of numbers, or null",
+    ),
     "score": Check(_score, f"{SCORE.words}, the floor below the ceiling; or an empty one"),
 }
 FIELDS: tuple[tuple[str, Check], ...] = tuple(
@@ -180,7 +186,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
             **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
             "asks": TITLE,
         },
-        "about": dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)),
+        "about": {**dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)), "uses_2d": _or_null(TRUTH)},
     },
     "data": {"fingerprint": _or_null(TITLE)},
     "machine": {
@@ -215,6 +221,15 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "blind": _or_null(FRACTION),
         "reach": _or_null(Check(_each(REACH), f"a list, each {REACH.words}")),
         "seconds": _or_null(NOT_NEGATIVE),
+    },
+    "pretraining": {
+        **dict.fromkeys(("objective", "use"), _or_null(NAME)),
+        "share": _or_null(FRACTION),
+        "steps": SOME,
+        **dict.fromkeys(("batch_size", "examples", "tokens"), _or_null(COUNT)),
+        **dict.fromkeys(("learning_rate", "pace"), _or_null(POSITIVE)),
+        **dict.fromkeys(("seconds", "core_seconds", "loss_valid", "near_valid"), _or_null(NOT_NEGATIVE)),
+        "accuracy_valid": _or_null(FRACTION),
     },
     "score": {
         "valid": _or_null(S),

@@ -18,9 +18,9 @@ class Merged:
     refused: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def merge(into: Path, source: Path) -> Merged:
+def merge(into: Path, source: Path, dry: bool = False) -> Merged:
     """Copy every whole record of `source`, what lies beside it first, that `into` does not have. Nothing is ever
-    replaced: a record of the same name with another content is a conflict, and stays where it is.
+    replaced: a record of the same name with another content is a conflict, and stays where it is. dry: only count.
 
     Raises UserError if `source` holds no records or `into` cannot be written.
     """
@@ -30,7 +30,7 @@ def merge(into: Path, source: Path) -> Merged:
     for path in store.paths(source):
         try:
             opened = sheet.opened(path)
-            _taken(into, opened, out)
+            _taken(into, opened, out, dry)
         except sheet.Damaged as error:
             out.refused.append((path, error.said))
         except OSError as error:
@@ -38,7 +38,7 @@ def merge(into: Path, source: Path) -> Merged:
     return out
 
 
-def _taken(into: Path, opened: sheet.Sheet, out: Merged) -> None:
+def _taken(into: Path, opened: sheet.Sheet, out: Merged, dry: bool) -> None:
     record, path = opened.record, opened.path
     target = store.folder(into, record.task, record.model) / f"{record.run_id}.json"
     content = path.read_bytes()
@@ -54,11 +54,12 @@ def _taken(into: Path, opened: sheet.Sheet, out: Merged) -> None:
         if answers is not None and not answers.is_file():
             out.refused.append((path, f"its predictions {answers.name} are not there"))
             return
-        # Who gives records away may keep the weights.
-        for beside in (answers, opened.weights):
-            if beside is not None and beside.is_file() and not (target.parent / beside.name).exists():
-                store.write_once(target.parent / beside.name, beside.read_bytes())
-        store.write_once(target, content)
+        if not dry:
+            # Who gives records away may keep the weights.
+            for beside in (answers, opened.weights):
+                if beside is not None and beside.is_file() and not (target.parent / beside.name).exists():
+                    store.write_once(target.parent / beside.name, beside.read_bytes())
+            store.write_once(target, content)
         out.copied += 1
 
 

@@ -91,6 +91,19 @@ def published(name: str, folder: Path, content: Mapping[str, bytes]) -> None:
                 draft.unlink(missing_ok=True)
 
 
+def unpublished(folder: Path, content: Mapping[str, bytes]) -> str:
+    """What `published` would do to the files of a folder, which it is said instead of."""
+    state = {}
+    for file, given in content.items():
+        path = folder / file
+        state[file] = "new" if not path.is_file() else "as it is" if path.read_bytes() == given else "changed"
+    lines = [f"would be {what}: {folder / file}" for file, what in state.items() if what != "as it is"]
+    counts = ", ".join(
+        f"{n} {what}" for what in ("new", "changed", "as it is") if (n := list(state.values()).count(what))
+    )
+    return "\n".join([*lines, f"nothing was written: {counts or 'no file'}, in {folder}"])
+
+
 def writable(name: str, folder: Path) -> None:
     """Refuse a folder that cannot take the result before hours are spent on making it."""
     probe = folder / f".{os.getpid()}.probe"

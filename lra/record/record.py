@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # 3: groups; 4: contract, signal; 5: segments; 6: ladder, score; 7: state_floats; 8: minutes, active_parameters;
-# 9: kept, parent, treatment, derived
+# 9: command, kept, parent, treatment, derived, pretraining, noted
 SCHEMA = 9
 STATUSES = ("ok", "oom", "diverged", "timeout", "interrupted", "failed")
 FINAL = ("ok", "oom", "diverged")  # whatever the code, the same command would only repeat it
@@ -52,10 +52,12 @@ class Record:
     curve: list[Mapping[str, Any]] = field(default_factory=list)
     ladder: list[Mapping[str, Any]] = field(default_factory=list)  # of learning rates: how far each came
     score: Mapping[str, Any] = field(default_factory=dict)  # from the exam's floor to its ceiling (lra.runner.score)
+    noted: Mapping[str, Any] = field(default_factory=dict)  # numbers of the answers on test, besides right and wrong
     predictions: Mapping[str, Any] | None = None  # file beside the record, its SHA-256
     checkpoint: str | None = None  # file of the best weights
     kept: Mapping[str, Any] | None = None  # the same beside the record, where it was asked for: file, its SHA-256
     contract: Mapping[str, Any] = field(default_factory=dict)  # its verdict on the model, before training
+    pretraining: Mapping[str, Any] = field(default_factory=dict)  # before training, its cost apart (lra.treatments)
     parameters: int | None = None
     active_parameters: int | None = None  # that a token meets; fewer than all where it has a choice of experts
     state_floats: int | None = None  # numbers that the mixers keep of `length` tokens (lra.models)
@@ -71,6 +73,7 @@ class Record:
     dirty: bool | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)
     segments: list[Mapping[str, Any]] = field(default_factory=list)  # of a run that was stopped and went on
+    command: str | None = None  # that repeats it (lra.settings.again)
     parent: str | None = None  # of a derived record, the run that it was made from
     treatment: Mapping[str, Any] = field(default_factory=dict)  # by which: name, words, settings, sources
     derived: Mapping[str, Any] = field(default_factory=dict)  # what it is beside its parent (lra.treat)

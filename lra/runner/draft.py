@@ -20,7 +20,7 @@ from lra.record.reserve import WEIGHTS, Reserve
 from lra.record.unfinished import states
 from lra.runner.known import Known
 from lra.runner.rescue import written
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.schema import Settings, Train
 from lra.settings.typed import plain
 
@@ -86,6 +86,7 @@ class Draft:
     cost: Mapping[str, Any] = field(default_factory=dict)
     minutes: Mapping[str, Any] = field(default_factory=dict)
     contract: Mapping[str, Any] = field(default_factory=dict)
+    pretraining: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     active_parameters: int | None = None
     state_floats: int | None = None
@@ -95,6 +96,7 @@ class Draft:
     taken: int = 0  # steps of training, of all learning rates that were tried
     ladder: list[Mapping[str, Any]] = field(default_factory=list)
     score: Mapping[str, Any] = field(default_factory=dict)
+    noted: Mapping[str, Any] = field(default_factory=dict)
     steps_done: int | None = None
     best_step: int | None = None
     accuracy_valid: float | None = None
@@ -113,6 +115,16 @@ class Draft:
         if self.minutes:
             return asked.within(self.minutes["steps"])
         return asked if asked.steps is None else asked.of_steps(asked.steps)
+
+    @property
+    def ahead(self) -> int:
+        """Steps that come before those of training."""
+        return self.pretraining.get("steps", 0)
+
+    @property
+    def steps_in_all(self) -> int | None:
+        """The most that the run takes; null where its steps are not known yet."""
+        return None if (steps := self.train.steps_in_all) is None else steps + self.ahead
 
     @property
     def seconds(self) -> float:
@@ -187,10 +199,12 @@ class Draft:
             curve=self.curve,
             ladder=self.ladder,
             score=self.score,
+            noted=self.noted,
             predictions=self.predictions,
             checkpoint=self.checkpoint,
             kept=self.kept,
             contract=self.contract,
+            pretraining=self.pretraining,
             parameters=self.parameters,
             active_parameters=self.active_parameters,
             state_floats=self.state_floats,
@@ -205,12 +219,19 @@ class Draft:
             commit=self.code[0],
             dirty=self.code[1],
             segments=self._segments(),
+            command=self._command(),
             wall_seconds={k: round(v, 3) for k, v in self.wall.items()},
         )
 
+    def _command(self) -> str | None:
+        """With what was chosen on this machine."""
+        here = {"device": self.machine.get("device"), "dtype": self.dtype, "threads": self.machine.get("threads")}
+        steps = self.train.steps if self.minutes else None
+        return again.command(self.settings, here, steps, self.machine.get("processes", 1))
+
     def _segments(self) -> list[Mapping[str, Any]]:
         """Of a run that was done in one go nothing beyond its other conditions is to be said."""
-        return [*self.segments, self.unfinished.segment(self.taken)] if self.segments else []
+        return [*self.segments, self.unfinished.segment(self.taken + self.ahead)] if self.segments else []
 
     def save(self, status: str, reason: str | None) -> Path:
         """Write the record, and tell where it lies. Raises UserError if no place holds it (lra.runner.rescue)."""

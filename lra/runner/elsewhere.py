@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from lra.errors import USAGE, UserError
@@ -33,10 +34,12 @@ def recorded(what: Asked) -> Record:
 def typed(what: Asked) -> tuple[int, list[str]]:
     """The exit code of `python -m lra WORDS`, and the lines that it has said, which are shown as it says them."""
     config_dir = [f"--config-dir={what.config_dir}"] if what.config_dir else []
-    command = [sys.executable, "-m", "lra", *config_dir, *what.words]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=what.environment
-    ) as run:
+    return spoken([sys.executable, "-m", "lra", *config_dir, *what.words], what.environment)
+
+
+def spoken(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, list[str]]:
+    """The exit code of a command, and its lines."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
         said: list[str] = []
         readers = [
             threading.Thread(target=_pass_on, args=pair, daemon=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,18 +196,22 @@ def train(draft: Draft) -> None:
     draft.active_parameters = draft.parameters - idle
     draft.state_floats = state_floats(model, exam.max_len)
     acc = accelerator(draft.machine["device"], draft.dtype)
+    going = treatments.Going(
+        settings, partial(steps_in, draft), partial(ahead, draft), draft.unfinished, draft.state, draft.pretraining,
+        partial(pretrained, draft),
+    )  # fmt: skip
     if settings.checkpoint is not None:
         checkpoint.load(settings.checkpoint, model, exam.vocabulary)
     model.to(acc.device)
-    trainee = treatments.before(
-        draft.treatment, Trainee(model, exam, settings.train, acc, settings.compile, settings.seed)
-    )
-    draft.trainee, draft.groups = trainee, trainee.groups()
+    trainee = Trainee(model, exam, settings.train, acc, settings.compile, settings.seed)
     bar = Progress(settings.train.steps_in_all, quiet=not draft.main)
     draft.fit = Fit()
     try:
+        with timed(draft, "pretrain") if hasattr(draft.treatment, "before") else nullcontext():
+            trainee = treatments.before(draft.treatment, trainee, going)
+        draft.trainee, draft.groups = trainee, trainee.groups()
         with timed(draft, "train"):
-            climb(trainee, settings, progress(draft, bar), draft.fit, draft.unfinished, draft.state)
+            climb(trainee, settings, progress(draft, bar), draft.fit, going.saver, going.since)
     except Diverged as error:
         raise Ended("diverged", str(error)) from error
     except Unfit as error:
@@ -217,6 +222,32 @@ def train(draft: Draft) -> None:
     if draft.fit.best_state:
         trainee.model.load_state_dict(draft.fit.best_state)
     draft.trainee = treatments.after(draft.treatment, trainee)
+
+
+def steps_in(draft: Draft, minutes: float) -> int | None:
+    """Steps that so many minutes hold, as those of training are counted; null of a run that is not asked so."""
+    return int(draft.minutes["steps"] * minutes / draft.minutes["asked"]) if draft.minutes else None
+
+
+def ahead(draft: Draft, steps: int) -> Callable[..., None]:
+    """What a treatment calls that trains for so many steps before training."""
+    from lra.train.progress import Progress
+
+    bar = Progress(steps, quiet=not draft.main)
+
+    def progress(**values: Any) -> None:
+        if draft.interrupted and not draft.holding:
+            raise KeyboardInterrupt  # something has swallowed the first
+        bar(**values)
+        beat(ahead=values["step"])
+        if values["step"] == steps:
+            bar.close()
+
+    return progress
+
+
+def pretrained(draft: Draft, told: Mapping[str, Any]) -> None:
+    draft.pretraining = dict(told)
 
 
 def state_floats(model: Any, length: int) -> int | None:
@@ -283,7 +314,7 @@ def test(draft: Draft) -> None:
         draft.scored = True
     draft.accuracy_test, draft.items_test, draft.loss_test = score.accuracy, score.items, score.loss
     draft.answers = packed(score.predictions, score.labels, score.clusters, trainee.exam.asked_kinds("test"))
-    draft.score = scored(draft, score)
+    draft.score, draft.noted = scored(draft, score), score.noted
 
 
 def keep(draft: Draft) -> None:

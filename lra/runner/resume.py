@@ -92,11 +92,11 @@ class Unfinished:
             )
         draft.segments = [dict(s) for s in segments]
         draft.cost, draft.contract = kept["cost"], kept["contract"]
-        draft.minutes = kept.get("minutes", {})
+        draft.minutes, draft.pretraining = kept.get("minutes", {}), kept.get("pretraining", {})
         draft.wall = draft.wall | {k: float(v) for k, v in kept["wall"].items() if k != "data"}
         draft.before = float(kept["seconds"])
         self.steps_before = step
-        say(f"goes on from step {step} of {draft.train.steps_in_all}")
+        say(f"goes on from step {step} of {draft.steps_in_all}")
 
     def wanted(self) -> bool:
         draft = self.draft
@@ -142,13 +142,14 @@ class Unfinished:
             "seed": draft.settings.seed,
             "budget": draft.settings.budget,
             "row": draft.exam.row,
-            "steps": draft.train.steps_in_all,
+            "steps": draft.steps_in_all,
             "fingerprint": draft.data["fingerprint"],
             "segments": [*draft.segments, self.segment(step)],
             "draft": {
                 "cost": draft.cost,
                 "contract": draft.contract,
                 "minutes": draft.minutes,
+                "pretraining": draft.pretraining,
                 "wall": draft.wall | {"train": draft.seconds - sum(draft.wall.values())},
                 "seconds": draft.seconds,
             },

@@ -144,4 +144,4 @@ def stopped(draft: Draft) -> None:
         say("interrupted before there was a step to go on from")
         return
     step = about(newest)["facts"].get("steps_done")
-    say(f"interrupted; the same command goes on from step {step} of {draft.train.steps_in_all}")
+    say(f"interrupted; the same command goes on from step {step} of {draft.steps_in_all}")

@@ -15,6 +15,8 @@ Row = tuple[str, float, float, float]  # name, accuracy, 95 % interval from and 
 def show(draft: Draft, status: str, reason: str | None, path: Path) -> list[Row]:
     """Print accuracy among the floors, speed, memory, and where the record lies. The rows, best first."""
     rows = _accuracies(draft) if draft.accuracy_test is not None else []
+    if known := {name.replace("_", " "): value for name, value in draft.noted.items() if value is not None}:
+        print("\n" + ", ".join(f"{name} {value:.4g}" for name, value in known.items()))
     cost = draft.cost
     if cost.get("status") == "ok":
         print(

@@ -5,6 +5,7 @@ words      what the command line may name
 compose    words in, settings out
 explain    one line for a bad word
 files      where in the user's files an error stands
+again      the command that does a run again
 identity   what makes two runs the same
 build      the only place where tasks and models meet
 """

@@ -22,6 +22,10 @@ def model(settings: Settings, exam: Any) -> Any:
     """The model that `settings.model` describes, sized by what the task knows of itself."""
     # Handed on only where it departs from the usual, so that a model that knows of sequences alone is built too.
     asked = {} if exam.answers == "sequence" else {"answers": exam.answers}
+    if getattr(exam, "aux", None) is not None:
+        asked["aux"] = exam.aux
+    if settings.about.get("uses_2d"):
+        asked["grid"] = grid(settings, exam)
     return instantiate(
         settings.model,
         "model",
@@ -31,6 +35,16 @@ def model(settings: Settings, exam: Any) -> Any:
         documents=exam.documents,
         **asked,
     )
+
+
+def grid(settings: Settings, exam: Any) -> tuple[int, int]:
+    """Rows and columns of the images of an exam, which only a model that says that it uses them is told."""
+    if getattr(exam, "grid", None) is None:
+        raise UserError(
+            f"model: {settings.choices.model} reads the rows and columns of an image, which"
+            f" task={settings.choices.task} has not; image, image_jpeg, pathfinder, pathx and pathx256 have"
+        )
+    return exam.grid
 
 
 def outline(settings: Settings, exam: Any) -> Any:

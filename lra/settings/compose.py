@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lra.errors import UserError
 from lra.root import CONFIGS
-from lra.settings import identity
+from lra.settings import again, identity
 from lra.settings.explain import explained
 from lra.settings.ranges import checked
 from lra.settings.schema import EXPERIMENT, Settings, kind_of
@@ -35,14 +35,14 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
         return settled(_hydra(words, folders), folders)
 
 
-def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
+def settled(cfg: Any, folders: Sequence[str] = (), words: Sequence[str] | None = None) -> Settings:
     """The settings of a configuration as Hydra composed it, its own part `hydra` among it; `folders`: where
-    besides configs/ it found files."""
+    besides configs/ it found files; words: those of the run, where a sweep's were composed with them."""
     from omegaconf import OmegaConf
 
     refuse_old_places(folders)
     choices = cfg.hydra.runtime.choices
-    words = list(cfg.hydra.overrides.task)
+    words = list(cfg.hydra.overrides.task if words is None else words)
     refuse_what_does_nothing(words, folders)
     refuse_without_recipe(choices, folders)
     asked, own = (_values(cfg, resolve) for resolve in (False, True))
@@ -58,9 +58,17 @@ def settled(cfg: Any, folders: Sequence[str] = ()) -> Settings:
         standard = _standard(*usual, *with_budget) if not folders else _of_budget([*usual, *with_budget], folders)
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
         if own["treatment"]:
-            own["variant"].append(f"treatment={choices.treatment}")
+            own["variant"] += [f"treatment={choices.treatment}", *of_treatment(own["treatment"], words)]
+    own["words"] = again.words(words, choices, folders)
     OmegaConf.clear_cache(cfg)
     return checked(typed(_one_budget(own, words)))
+
+
+def of_treatment(own: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    """What is said of a treatment besides which it is, by the values as they came out."""
+    said = (word.lstrip("+").partition("=")[0].partition(".") for word in words)
+    keys = sorted({key for group, _, key in said if group == "treatment" and key in own})
+    return [f"treatment.{key}={identity.word(own[key])}" for key in keys]
 
 
 def departs(word: str) -> bool:

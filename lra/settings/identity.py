@@ -27,7 +27,7 @@ TOLD = ("task.sizes", "task.seed", "task.test_len")  # which the row of an abili
 LATER: Mapping[str, Any] = {
     "FullAttention.conv_kernel": None, "FullAttention.causal": False, "FullAttention.persistent": 0,
     "LinearAttention.conv_kernel": None, "LinearAttention.causal": False,
-    "Classifier.pixels": None,
+    "Classifier.pixels": None, "Pathfinder.aux": None, "Pathfinder.aux_weight": 1.0,
 }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def variant(own: Mapping[str, Any], standard: Mapping[str, Any], asked: Mapping[
     for name in sorted({*ours, *theirs}):
         if by_row and name.startswith("task.") and name not in TOLD:
             continue
-        if name in PLACES[:1] or name.split(".")[0] in ("variant", "sources", "treatment") or name == "seed":
+        if name in PLACES[:1] or name.split(".")[0] in ("variant", "sources", "treatment", "words") or name == "seed":
             continue
         if kind_of(name) != EXPERIMENT or ours.get(name) == theirs.get(name):
             continue
@@ -143,7 +143,11 @@ def word(value: Any) -> str:
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved configuration without what names places on this machine."""
-    kept = {k: v for k, v in config.items() if k not in ("data_dir", "results_dir", "output_dir", "sweep", "launcher")}
+    kept = {
+        k: v
+        for k, v in config.items()
+        if k not in ("data_dir", "results_dir", "output_dir", "sweep", "launcher", "words")
+    }
     kept["task"] = {k: v for k, v in config.get("task", {}).items() if k != "data_dir"}
     for part, key in ((kept["task"], "path"), (kept, "checkpoint")):
         if part.get(key):

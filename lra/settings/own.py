@@ -17,6 +17,8 @@ from typing import Any
 from lra.errors import UserError
 from lra.settings.words import choices
 
+MADE = "lra-mixer-"  # how a folder's name begins that holds the YAML of such a class
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -50,7 +52,7 @@ def asked(
     if name in choices("model", config_dir):
         raise UserError(f"name: there is a model {name} already; give another, as name={name}_mine")
     node = json.dumps({"_target_": target, "_partial_": True, **bound})
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix=MADE) as scratch:
         models = Path(scratch) / "model"
         models.mkdir()
         (models / f"{name}.yaml").write_text(f"# @package _global_\nmodel:\n  mixer: {node}\n")

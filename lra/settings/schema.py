@@ -26,7 +26,7 @@ RESUME = ("yes", "anyway", "no")
 KEEP = ("no", "best")
 COST_MODES = ("fixed", "largest")
 WANDB_MODES = ("disabled", "offline", "online")
-COMPUTED = ("choices", "sources", "variant")  # while composing: nobody sets them
+COMPUTED = ("choices", "sources", "variant", "words")  # while composing: nobody sets them
 EXPERIMENT, CONDITION, INCIDENTAL = "experiment", "condition", "incidental"
 
 
@@ -193,7 +193,7 @@ class Choices:
 @dataclass(frozen=True)
 class Settings:
     """All that a run is asked to do, composed once. `task`, `model` and `treatment` are mappings that the
-    classes they name check; `variant` and `sources` are worked out while composing."""
+    classes they name check; `variant`, `words` and `sources` are worked out while composing."""
 
     seed: int = of(EXPERIMENT, 0)
     data_dir: str | None = of(INCIDENTAL, None)
@@ -233,6 +233,7 @@ class Settings:
     launcher: Mapping[str, Any] = of(INCIDENTAL, dict)  # who has the runs of a sweep done
     sweep: str | None = of(INCIDENTAL, None)
     variant: tuple[str, ...] = of(INCIDENTAL, tuple)  # what departs from the budget's standard run
+    words: tuple[str, ...] = of(INCIDENTAL, tuple)  # that compose it again (lra.settings.again)
 
 
 @cache

@@ -96,6 +96,14 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
+DRY = "--dry-run"
+
+
+def dry(words: Sequence[str]) -> tuple[bool, list[str]]:
+    """Is nothing but a word on what would be done asked for? And the other words."""
+    return DRY in words, [word for word in words if word != DRY]
+
+
 def split(words: Sequence[str]) -> tuple[list[str], str | None]:
     """The words of a command line less `--config-dir FOLDER`, and that folder."""
     rest, folder = [], None

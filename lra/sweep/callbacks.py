@@ -7,12 +7,14 @@ so refused before anything has run, and how jobs are done is ours alone.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 
@@ -21,20 +23,28 @@ from lra.errors import UserError, refuse
 from lra.machine.signals import heard, interrupting
 from lra.settings import build, compose
 from lra.sweep.job import Job, Row
-from lra.sweep.once import Sweep
+from lra.sweep.once import Sweep, note
 from lra.sweep.overview import Overview
+
+TELL = 5.0  # seconds of composing from one word on it to the next
 
 
 class Signed(Callback):
     """Collects the jobs of a sweep and, in the end, has them done by `end`, which tells whether all is well."""
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        self.begin = time.monotonic()
+        self.begin = self.told = time.monotonic()
         self.jobs: list[Job] = []
+        # Hydra composes each job once to see that it can be, and again to hand it over. As nothing is done before all
+        # are handed over, the first is of no use, and half of the time.
+        BasicSweeper.validate_batch_is_legal = lambda *_: None
 
     def on_job_end(self, config: Any, job_return: JobReturn, **_: Any) -> None:
         if isinstance(found := job_return._return_value, Job):
             self.jobs.append(found)
+            if time.monotonic() - self.told > TELL:
+                self.told = time.monotonic()
+                note(f"{len(self.jobs)} runs composed: {found.label}")
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         # Hydra makes a warning of whatever error a callback raises; an exit it lets pass.
@@ -83,6 +93,8 @@ class Runs(Signed):
                         sweep.all(jobs)
             finally:
                 print(table(sweep.rows, config.results_dir), flush=True)
+                for key in swept(jobs):
+                    drawn_over(key, results)
                 if config.budget in ledger.BUDGETS:
                     print(beside_published(config.results_dir))
                 if config.sweep == "abilities":
@@ -148,6 +160,20 @@ def table(rows: list[Row], results: str) -> str:
     bad = sum(row.status not in ("ok", "skipped") for row in rows)
     counts = f"{len(rows)} runs, {len(rows) - bad - skipped} ok, {bad} not" + f", {skipped} skipped" * bool(skipped)
     return "\n".join([*out, f"{counts}; records in {Path(results) / 'runs'}"])
+
+
+def swept(jobs: list[Job]) -> list[str]:
+    """Settings of which the jobs of a sweep have several values, and which may shape a result."""
+    values: dict[str, set[str]] = {}
+    for word in (word for job in jobs for word in job.words if compose.departs(word)):
+        key, _, value = word.partition("=")
+        values.setdefault(key.lstrip("+"), set()).add(value)
+    return [key for key, seen in values.items() if len(seen) > 1 and "." in key]
+
+
+def drawn_over(key: str, folder: Path) -> None:
+    """The figure and the table over a setting, in a process of its own: figures know of sweeps, and not the reverse."""
+    subprocess.run([sys.executable, "-m", "lra.plot", f"over={key}", f"results_dir={folder}"], check=False)
 
 
 def beside_published(folder: str | Path) -> str:

@@ -5,6 +5,7 @@ python -m lra task=listops model=performer --dry-run        python -m lra sweep=
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,10 @@ from lra.settings.schema import Settings
 from lra.sweep import estimate
 from lra.sweep.job import Job
 from lra.sweep.lengths import order
+from lra.sweep.once import note
 from lra.sweep.points import Bench
 
+TELL = 5.0  # seconds from one word on how far it has come to the next
 HEAD = ("run", "what", "steps", "parameters", "time", "step peak")
 
 
@@ -89,9 +92,13 @@ def of_jobs(jobs: Iterable[Job], results: str) -> tuple[str, bool]:
     """The table of a sweep before it, and whether each of its runs can be done."""
     shelf, plans = Shelf(), []
     read: dict[tuple[str, str], list[Record]] = {}
-    for job in jobs:
+    jobs, told_at = list(jobs), time.monotonic()
+    for number, job in enumerate(jobs, 1):
+        if time.monotonic() - told_at > TELL:
+            told_at = time.monotonic()
+            note(f"[{number}/{len(jobs)}] looked at")
         try:
-            settings = compose.config(job.words, job.config_dir)
+            settings = job.settings or compose.config(job.words, job.config_dir)
             if (place := (settings.results_dir, job.task)) not in read:
                 read[place] = [r for _, r in store.find(*place)]
             plans.append((job.label, Plan.of(settings, shelf, read[place])))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lra.errors import UserError
 from lra.record.record import Record
+from lra.settings.compose import folders_of, settled
+from lra.settings.schema import Settings
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,14 @@ class Job:
     model: str
     seed: int
     label: str
+    # As they were composed for signing up, for who reads them at once; files of one's own may be edited meanwhile.
+    settings: Settings | None = field(default=None, compare=False, repr=False)
 
     def also(self, words: Sequence[str]) -> Job:
         """The same with more words, of which those that were typed win."""
         typed = {word.split("=")[0] for word in self.words}
         more = tuple(word for word in words if word.split("=")[0] not in typed)
-        return replace(self, words=(*self.words, *more), label=" ".join([self.label, *more]))
+        return replace(self, settings=None, words=(*self.words, *more), label=" ".join([self.label, *more]))
 
 
 @dataclass
@@ -60,7 +65,21 @@ def asked(cfg: Any, hydra: Any) -> Job:
     known = {"task", "model", "seed", "budget", "results_dir", "output_dir", "data_dir"}
     other = [w for w in words if w.split("=")[0] not in known and not w.startswith("launcher")]
     label = " ".join([choices.task, choices.model, f"s{cfg.seed}", *other])
-    return Job(tuple(words), config_dir(hydra), choices.task, choices.model, cfg.seed, label)
+    settings = composed(cfg, hydra, words) if cfg.dry_run else None
+    return Job(tuple(words), config_dir(hydra), choices.task, choices.model, cfg.seed, label, settings)
+
+
+def composed(cfg: Any, hydra: Any, words: Sequence[str]) -> Settings | None:
+    """The settings of the job that Hydra has composed, which spares another composition; null where they are refused,
+    as composing them again will say."""
+    from omegaconf import open_dict
+
+    with open_dict(cfg):
+        cfg.hydra = hydra
+    try:
+        return settled(cfg, folders_of(hydra), words)
+    except (UserError, ValueError):
+        return None
 
 
 def config_dir(hydra: Any) -> str | None:

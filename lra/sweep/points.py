@@ -17,7 +17,7 @@ from lra.measure.cost import Cost, failure
 from lra.measure.turns import together
 from lra.record import record, store
 from lra.record.checks import LONGEST_LINE
-from lra.settings import build, identity
+from lra.settings import again, build, identity
 from lra.settings.schema import Settings
 from lra.settings.typed import plain
 from lra.sweep.largest import largest
@@ -187,10 +187,20 @@ class Bench:
             versions=versions(),
             commit=commit,
             dirty=dirty,
+            command=self.command(point),
         )
         store.write(self.results, new)
         self.known.append((point.curve, new))
         return new
+
+    def command(self, point: Point) -> str | None:
+        """Of the sweep that has this point alone."""
+        one = {"cost.lengths": f"[{point.length}]", "cost.modes": f"[{point.mode}]"}
+        if point.mode == "fixed":
+            one["cost.batch_size"] = point.batch_size
+        return again.command(
+            point.settings, one | {"device": self.device, "dtype": self.dtype, "threads": self.machine["threads"]}
+        )
 
     def hopeless(self, point: Point) -> Cost | None:
         """What is known of a point without measuring it: that a shorter one is already too much."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ class Score:
     """Accuracy and mean loss over all answers that are asked for, of which there are `items`.
 
     predictions, labels, losses (N,): in the split's order. clusters (N,): the item that each answer belongs to, null
-    where every item has one.
+    where every item has one. noted: what the exam tells of the answers besides (`Task.noted`, `of_answers`).
     """
 
     accuracy: float
@@ -30,6 +31,7 @@ class Score:
     labels: np.ndarray
     clusters: np.ndarray | None = None
     losses: np.ndarray | None = None
+    noted: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -40,13 +42,14 @@ def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: An
     batches = by_length(split.lengths, size)[acc.process_index :: acc.num_processes]
     was_training = model.training
     model.eval()
-    found = []
+    found, noted = [], []
     with own_randomness(settings.seed):
         for index, batch in zip(batches, loader(exam, split, batches, 0, acc.device.type == "cuda"), strict=True):
             batch = batch.to(acc.device)
             with acc.autocast():
                 output = model(batch.tokens, batch.mask)
             answers = exam.scores(output, batch)
+            noted.append({k: v.double().cpu().numpy() for k, v in exam.noted(output, batch).items()})
             beat()
             found.append((index[answers.items.cpu().numpy()], *(t.cpu().numpy() for t in answers[:3])))
     model.train(was_training)
@@ -54,11 +57,13 @@ def evaluate(model: nn.Module, exam: Any, name: str, settings: Settings, acc: An
     if acc.num_processes > 1:
         from accelerate.utils import gather_object
 
-        rows = gather_object(rows)
+        rows, noted = gather_object(rows), gather_object(noted)
     clusters, predictions, labels, losses = map(np.concatenate, zip(*rows, strict=True))
     order = np.argsort(clusters, kind="stable")
     predictions, labels, losses = predictions[order], labels[order], losses[order].astype(float)
     alone = exam.answers == "sequence"
     right = predictions == labels
     where = None if alone else clusters[order]
-    return Score(float(right.mean()), float(losses.mean()), len(labels), predictions, labels, where, losses)
+    means = {name: float(np.concatenate([each[name] for each in noted]).mean()) for name in (noted or [{}])[0]}
+    told = means | exam.of_answers(predictions, labels)
+    return Score(float(right.mean()), float(losses.mean()), len(labels), predictions, labels, where, losses, told)

@@ -64,7 +64,8 @@ def asked(words: Sequence[str], config_dir: str | Path | None = None) -> Asked:
     own = compose.config([*place, *(w for w in words if not w.startswith("record="))], config_dir)
     usual = compose.config([f"treatment={name}"], config_dir).treatment
     departs = tuple(f"{k}={word(v)}" for k, v in own.treatment.items() if k not in usual or usual[k] != v)
-    build.instantiate(own.treatment, "treatment")
+    if not hasattr(build.instantiate(own.treatment, "treatment"), "after"):
+        raise UserError(f"treatment: {name} is done before a model is trained: python -m lra … treatment={name}")
     known = parent(given["record"], Path(own.results_dir))
     return Asked(known, of_parent(known, own), name, own.treatment, departs)
 

@@ -5,8 +5,9 @@ A treatment is a class with either or both of
     before(trainee) -> trainee     when the model is built, before it is trained (say, pretraining)
     after(trainee) -> trainee      when it is trained and stands at its best weights, before it is tested (say, int8)
 
-Each gets a `lra.train.trainee.Trainee` and returns the one to go on with. What a YAML says of it is part of a run's
-identity; without one a run is what it was before there were treatments.
+Each gets a `lra.train.trainee.Trainee` and returns the one to go on with. One that trains itself, and so may be
+interrupted, names a second argument of `before`, `going`, and is handed a `Going`. What a YAML says of it is part of a
+run's identity; without one a run is what it was before there were treatments.
 
 `after` alone makes derived records too (`python -m lra.treat`, lra.treat), of a parent that is trained already:
 
@@ -25,16 +26,44 @@ model is one too, in `after`: that is a row with a reason.
 examples     what a treatment learns from; which linear layers a model calls
 importance   what a head or a neuron does for the loss
 ranges       the grids of a quantiser and what they are fitted by
+inputs       the inputs of an exam as an exam, for pretraining
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
-def before(treatment: Any, trainee: Any) -> Any:
+@dataclass
+class Going:
+    """How a run goes, for a treatment that trains before the run does.
+
+    settings      with all numbers of steps
+    steps_in      how many steps of training so many minutes hold, where the run is asked for by minutes
+    progress      of so many steps: what is called with step and, as they are known, loss, examples_per_second, valid
+    saver, since  who keeps states, and the one to go on from (lra.train.fit); the treatment leaves here those of the
+                  training to come
+    told          what the record says of it (`Record.pretraining`); `tell` adds to it, so that a state keeps it too
+    """
+
+    settings: Any
+    steps_in: Callable[[float], int | None] = lambda minutes: None
+    progress: Callable[[int], Callable[..., None]] = lambda steps: lambda **_: None
+    saver: Any = None
+    since: Any = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+    tell: Callable[[Mapping[str, Any]], None] = lambda told: None
+
+
+def before(treatment: Any, trainee: Any, going: Going | None = None) -> Any:
     """The trainee as it is to be trained; treatment: null for none."""
-    return treatment.before(trainee) if hasattr(treatment, "before") else trainee
+    if not hasattr(treatment, "before"):
+        return trainee
+    named = "going" in inspect.signature(treatment.before).parameters
+    return treatment.before(trainee, going=going) if named else treatment.before(trainee)
 
 
 def after(treatment: Any, trainee: Any) -> Any:

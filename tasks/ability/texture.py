@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Any, ClassVar
@@ -61,13 +62,51 @@ class Texture(Ability):
                 ways[(rest + pixel + 2) // 4, pixel] += count
         return float(ways.max(1).sum() / ways.sum())
 
+    def of_answers(self, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+        """Peak signal to noise in dB, 10 log10((grey - 1)^2 / mean squared error); null where there is no error."""
+        error = float(np.square(predictions.astype(float) - labels).mean())
+        return {"psnr": 10 * math.log10((self.num_classes - 1) ** 2 / error) if error else None}
+
     ceiling_rule = "matching_tiles"
 
     def ceiling(self) -> float | None:
         return 1.0 if self.tiles == 1 else None
 
     def rules(self) -> dict[str, Callable[[Split, Split], np.ndarray]]:
-        return super().rules() | {"matching_tiles": self.matching_tiles}
+        own = {"nearest": self.nearest, "mean": self.mean, "best_2x2": self.best_2x2}
+        return super().rules() | own | {"matching_tiles": self.matching_tiles}
+
+    def shown(self, test: Items) -> tuple[np.ndarray, np.ndarray]:
+        """The fine pixels of all tiles (N, tiles, area), and the coarse ones that are shown (N, area)."""
+        tokens, area = test.all.tokens, self.side**2
+        return tokens[:, :-area].reshape(len(tokens), self.tiles, area) - 1, tokens[:, -area:] - 1 - self.num_classes
+
+    def answered(self, test: Items, pixels: np.ndarray) -> np.ndarray:
+        """Answers (N, L) of which those that are asked for are pixels (N, area)."""
+        out = np.full(test.all.tokens.shape, NOT_ASKED)
+        out[:, -(self.side**2) :] = pixels
+        return out
+
+    def nearest(self, train: Items, test: Items) -> np.ndarray:
+        """The coarse pixel itself."""
+        return self.answered(test, self.shown(test)[1])
+
+    def mean(self, train: Items, test: Items) -> np.ndarray:
+        """The mean of all fine pixels, rounded, halves up."""
+        pixels = self.shown(test)[0]
+        return self.answered(test, np.floor(pixels.mean((1, 2), keepdims=True)[:, 0] + 0.5).astype(int))
+
+    def best_2x2(self, train: Items, test: Items) -> np.ndarray:
+        """Block by block, the first 2 x 2 block of any tile whose coarse pixel is nearest to the one shown: what a
+        match of the smallest patches gives, which looks at no neighbour."""
+        pixels, shown = self.shown(test)
+        blocks = blocks_of(pixels, self.side).reshape(len(pixels), -1, 4)  # (N, tiles x area / 4, 4)
+        wanted = blocks_of(shown, self.side)[..., 0]  # (N, area / 4)
+        means = (blocks.sum(2) + 2) // 4
+        first = np.abs(means[:, None] - wanted[..., None]).argmin(2)
+        half = self.side // 2
+        copied = np.take_along_axis(blocks, first[..., None], 1).reshape(-1, half, half, 2, 2)
+        return self.answered(test, copied.swapaxes(2, 3).reshape(len(pixels), -1))
 
     def matching_tiles(self, train: Items, test: Items) -> np.ndarray:
         """The ceiling: of all tiles whose coarse copy is the one shown, the value that most have, the least of
@@ -80,6 +119,13 @@ class Texture(Ability):
         out = np.full(tokens.shape, NOT_ASKED)
         out[:, -area:] = np.argmax(votes, axis=0)
         return out
+
+
+def blocks_of(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Pixels (..., side^2) -> (..., side^2 / 4, 4), its 2 x 2 blocks."""
+    half = side // 2
+    blocks = pixels.reshape(*pixels.shape[:-1], half, 2, half, 2).swapaxes(-3, -2)
+    return blocks.reshape(*pixels.shape[:-1], half * half, 4)
 
 
 def coarse(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -53,6 +53,7 @@ class Image(Task):
     vocab_size = BYTE_VOCABULARY
     num_classes = 10
     standard_len = PIXELS
+    grid = (SIDE, SIDE)
     symbols = tuple(str(i) for i in range(256))
     local_rules = ("majority", "linear")  # the CNN sees the grid, and from near to far all of it
 

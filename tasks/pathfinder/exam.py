@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import cached_property
@@ -19,10 +19,13 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lra.tasks import store
-from lra.tasks.base import SPLITS, DataError, Ragged, Split, Subset, Task, digest, majority
+from lra.tasks.base import SPLITS, Answers, DataError, Example, Ragged, Split, Subset, Task, digest, majority
 from lra.tasks.pathfinder import release
+from lra.tasks.pathfinder.aux import check, matching_loss, noted, placed, random_places
 from lra.tasks.pathfinder.parameters import RESOLUTIONS as DRAWN
 from lra.tasks.pathfinder.parameters import SHORT_CONTOURS, Parameters, parameters
 from lra.tasks.sampling import check_classes, under_two_labels
@@ -41,9 +44,11 @@ class Pathfinder(Task):
 
     path: the release (`lra_release` or the doubled folder in it), a `pathfinder{R}` folder or a
     difficulty's; None generates. num_images: how many are generated, or used of the release, with
-    the same shares of its splits. `seed`, `workers` (threads; None: all cores) and `changes` (to
-    the generator's parameters) concern generated images only; `workers` never changes one. 16x16
-    pixels, with contours of 2 to 4 paddles and no distractors, are ours, for budgets of minutes.
+    the same shares of its splits. aux "discs" asks for the places of the discs besides, at `aux_weight`
+    (`lra.tasks.pathfinder.aux`); what is scored is the label alone. That, `seed`, `workers` (threads;
+    None: all cores) and `changes` (to the generator's parameters) concern generated images only;
+    `workers` never changes one. 16x16 pixels, with contours of 2 to 4 paddles and no distractors,
+    are ours, for budgets of minutes.
 
     The split is 80/10/10 by rank of each image's hash, and examples stand in that order: it
     depends on the set of images alone, and equal images fall into one split.
@@ -65,6 +70,8 @@ class Pathfinder(Task):
         seed: int = 0,
         workers: int | None = None,
         changes: Mapping[str, Any] | None = None,
+        aux: str | None = None,
+        aux_weight: float = 1.0,
         **common: Any,
     ) -> None:
         if resolution not in DRAWN:
@@ -79,7 +86,9 @@ class Pathfinder(Task):
                 f"task.path: the release has no images of {resolution}x{resolution}; take "
                 f"task.resolution=32 task.contour_length=14 (or another of its folders), or leave the path out"
             )
-        self.standard_len = resolution * resolution
+        check(aux, aux_weight, path)
+        self.aux, self.aux_weight = aux, aux_weight
+        self.standard_len, self.grid = resolution * resolution, (resolution, resolution)
         max_len = self.standard_len if max_len is None else max_len
         super().__init__(name, max_len, **common)
         if max_len != self.standard_len:
@@ -100,6 +109,7 @@ class Pathfinder(Task):
             (f"{self.resolution}px", self.resolution != RESOLUTIONS.get(self.name)),
             (f"contour{self.contour_length}", self.contour_length != 14),
             (f"{images}images", images != release.WHOLE),
+            (str(self.aux), self.aux is not None),
             *((f"{key}={value}", True) for key, value in self.changes.items()),
         )
         return "-".join([self.name, *(part for part, departs in parts if departs)])
@@ -201,6 +211,26 @@ class Pathfinder(Task):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         files = draw_shards(self.parameters, self.seed, self.num_images, shards, self.workers, self.name)
         return write(draft, map(read_shard, files), self.num_images, self.max_len)
+
+    def collate(self, examples: Sequence[Example]) -> Any:
+        batch = super().collate(examples)
+        return batch if self.aux is None else placed(batch, self.resolution, self.parameters.marker_radius)
+
+    def loss(self, output: Tensor, batch: Any, label_smoothing: float = 0.0) -> Tensor:
+        label = super().loss(output[:, : self.num_classes], batch, label_smoothing)
+        if self.aux is None:
+            return label
+        return label + self.aux_weight * matching_loss(output, batch.places, self.num_classes)
+
+    def scores(self, output: Tensor, batch: Any) -> Answers:
+        return super().scores(output[:, : self.num_classes], batch)
+
+    def noted(self, output: Tensor, batch: Any) -> dict[str, Tensor]:
+        return {} if self.aux is None else noted(output, batch.places, self.num_classes, self.resolution)
+
+    def synthetic(self, size: int, device: torch.device | None = None) -> Any:
+        batch = super().synthetic(size, device)
+        return batch if self.aux is None else random_places(batch)
 
     def rules(self) -> dict[str, Callable[[Split, Split], np.ndarray]]:
         from lra.tasks.pathfinder.discs import disc_places

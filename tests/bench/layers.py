@@ -32,6 +32,7 @@ import torch
 from torch import nn
 
 from lra.measure.gauges import step_peak_bytes
+from tests.bench import recent  # noqa: F401 (its cases)
 from tests.bench.peers import CASES, DIM, Case
 
 MiB = 2**20

@@ -17,8 +17,8 @@ from lra.check.contract import answer
 from lra.check.subject import Finding, Subject
 from lra.measure.gauges import slope
 from lra.settings.compose import config
-from lra.settings.words import choices
 from tests.help.composed import settings
+from tests.help.few import sequence_models
 from tests.help.tiny import ROOT
 
 LENGTH = 160
@@ -187,7 +187,7 @@ def test_bad_input_is_one_line(arguments: list[str], words: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("model", sequence_models())
 def test_all_models_pass(model: str, tmp_path: Path) -> None:
     done = run(f"model={model}", f"output_dir={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -202,7 +202,7 @@ def test_no_random_state_is_left_behind(tmp_path: Path) -> None:
     assert points()["padding"](subject) == first
 
 
-@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("model", sequence_models())
 def test_every_state_has_a_digest(model: str) -> None:
     """Counters without a dimension are part of the state that another process must find again."""
     subject = Subject(settings(f"model={model}", *TINY), 64)

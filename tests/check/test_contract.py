@@ -10,11 +10,10 @@ from lra.check.card import ask, points
 from lra.check.growth import growth
 from lra.check.subject import Subject
 from lra.settings.compose import config
-from lra.settings.words import choices
 from tests.help.composed import settings
-from tests.help.few import FEW, others_slow
+from tests.help.few import FEW, others_slow, sequence_models
 
-MODELS = choices("model")
+MODELS = sequence_models()
 # Long enough for two segments of 512, several blocks of every kind, and none of them whole.
 LENGTH = 600
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
@@ -22,7 +21,7 @@ POINTS = {name: point for name, point in points().items() if name != "reach"}  #
 # Quadratic by their definition, L^1.5, one layer more with every doubling, or with a logarithm of Fourier transforms.
 FOURIER = ("s4d", "s4d_block", "sgconv", "longconv", "hyena", "fnet", "lambda_global")
 QUADRATIC = ("transformer", "synthesizer", "chordmixer", "blockwise", "compressed", "evolved", "gau", "kvt", "lsra")
-QUADRATIC += ("span_conv", "switch_transformer", "transformer_sanm")
+QUADRATIC += ("hard_match", "span_conv", "switch_transformer", "transformer_sanm")
 ROOT = ("sparse", "axial", "routing")
 FULL_LATER = ("sparse", "chordmixer")  # what they look at still grows at 512
 BOUNDS = {**dict.fromkeys(QUADRATIC), **dict.fromkeys(ROOT, 1.6), **dict.fromkeys(FOURIER, 1.25)}
@@ -40,7 +39,7 @@ def test_point(model: str, point: str) -> None:
         assert finding.status != "fail", f"{model}: {finding.name}: {finding.text}"
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", others_slow(MODELS))
 def test_cls_and_dropout(model: str) -> None:
     options = ["size.pooling=cls", "size.dropout=0.1", "size.attention_dropout=0.2"]
     built = subject(model, *options)

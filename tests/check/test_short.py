@@ -20,9 +20,8 @@ from lra.record.record import SCHEMA
 from lra.results import load
 from lra.runner.run import recorded
 from lra.settings import build, compose
-from lra.settings.words import choices
 from tests.help import composed, tiny
-from tests.help.few import others_slow
+from tests.help.few import others_slow, sequence_models
 from tests.help.made import example
 
 SHORT = ["task.max_len=40", "task.min_length=3", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
@@ -41,12 +40,12 @@ def asked(*words: str, mixer_of: str | None = None, **model: Any) -> dict[str, A
     return verdict(settings, build.task(settings), "cpu")
 
 
-@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("model", sequence_models())
 def test_every_model_of_ours_keeps_it_and_sees_all(model: str) -> None:
     keeps_it(model, "listops")
 
 
-@pytest.mark.parametrize("model", others_slow(choices("model")))
+@pytest.mark.parametrize("model", others_slow(sequence_models()))
 def test_and_with_two_documents(model: str) -> None:
     keeps_it(model, "retrieval_acl")
 
@@ -165,7 +164,7 @@ def test_a_blind_row_is_marked_and_a_departure_told(tmp_path: Path) -> None:
     assert raw["schema"] == SCHEMA and raw["contract"]["blind"] == 0.75
 
 
-@pytest.mark.parametrize("model", others_slow(choices("model")))
+@pytest.mark.parametrize("model", others_slow(sequence_models()))
 def test_at_paper_every_position_can_move_the_answer(model: str) -> None:
     """At the paper's pooling and depth, small in all that blindness does not depend on."""
     words = ["task=listops", f"model={model}", "budget=paper", *SHORT[2:], "size.heads=2", "task.max_len=1100"]

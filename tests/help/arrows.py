@@ -18,12 +18,12 @@ FLOORS = (
     ("__init__",),
     ("__main__", "leaderboard"),
     ("plot", "search", "compare"),
-    ("sweep",),
+    ("sweep", "repeat"),
     ("treat",),
     ("results", "runner"),
     ("check",),
     ("measure", "ceilings", "ledger", "cost"),
-    ("treatments", "floors", "marks", "list"),
+    ("treatments", "floors", "marks", "list", "cite", "complete"),
     ("record", "train", "data"),
     ("settings", "machine"),
     ("errors", "console", "names", "uncompiled"),
@@ -41,6 +41,7 @@ PROCESSES = {
     ("lra.ceilings", "lra.ceilings"),
     ("lra.runner.keeper", "lra.runner.child"),
     ("lra.runner.elsewhere", "lra"),
+    ("lra.sweep.callbacks", "lra.plot"),
     ("lra.treat.derive", "lra.treat.child"),
 }
 

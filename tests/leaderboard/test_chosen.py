@@ -98,6 +98,8 @@ def test_a_choice_replaces_nothing_of_the_whole(folder: Path, run: Run, capsys: 
     before = {p: p.read_bytes() for p in folder.glob("*.*")}
     assert run(door.main, "model=linear") == 0
     assert "written nowhere" in capsys.readouterr().out and {p: p.read_bytes() for p in folder.glob("*.*")} == before
+    assert run(door.main, "model=linear", f"out={folder / 'part'}", "--dry-run") == 0
+    assert "4 new" in capsys.readouterr().out and not (folder / "part").exists()
     with pytest.raises(UserError, match="out: .* allowed: a folder, or a file that ends in .md"):
         run(door.main, "model=linear", "out=x.doc")
     with pytest.raises(UserError, match="results_dir=A,B…, model=…"):

@@ -17,6 +17,7 @@ from lra.models.fastformer import Fastformer
 from lra.models.gau import GAU
 from lra.models.h_transformer import HTransformer
 from lra.models.hamburger import Hamburger
+from lra.models.hard_match import HardMatch
 from lra.models.isab import ISAB
 from lra.models.kvt import KVT
 from lra.models.lambda_network import Lambda
@@ -89,6 +90,7 @@ OWN = {
     "gau": (GAU, {"expand": 2, "keys": 128, "group": None}),
     "h_transformer": (HTransformer, {"block": 16}),
     "hamburger": (Hamburger, {"rank": 64, "steps": 6}),
+    "hard_match": (HardMatch, {"patch": 3}),
     "isab": (ISAB, {"points": 32}),
     "kvt": (KVT, {"top": 100}),
     "lambda": (Lambda, {"keys": 16, "reach": 23}),

@@ -31,8 +31,8 @@ from lra.models.synthesizer import KINDS, Synthesizer
 from lra.models.transformer import FullAttention
 from lra.models.transformer_xl import RelativeAttention
 from lra.settings.schema import Settings
-from lra.settings.words import choices
 from tests.help import composed
+from tests.help.few import sequence_models
 
 LENGTH = 150
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=2"]
@@ -59,7 +59,7 @@ MORE: dict[str, Callable[[], Classifier]] = {
     "transformer_xl-short": lambda: of(partial(RelativeAttention, segment=16, memory=40), position="none"),
     **{f"synthesizer-{kind}": lambda kind=kind: of(partial(Synthesizer, kind=kind)) for kind in KINDS},
 }
-NAMES = [*choices("model"), *MORE]
+NAMES = [*sequence_models(), *MORE]
 
 
 @cache
@@ -109,7 +109,7 @@ def test_a_float64_model_computes_in_float64(name: str) -> None:
         assert all(p.grad is None or p.grad.dtype == torch.float64 for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("name", sequence_models())
 def test_rotary_positions_are_float64_too(name: str) -> None:
     """Of the mixers that name them; the others say that they cannot rotate."""
     mixer = instantiate(settings(name).model["mixer"])

@@ -22,8 +22,8 @@ from lra.models.sinkhorn import SinkhornAttention
 from lra.models.synthesizer import KINDS, Synthesizer
 from lra.models.transformer import FullAttention
 from lra.models.transformer_xl import RelativeAttention
-from lra.settings.words import choices
 from tests.help.composed import settings
+from tests.help.few import sequence_models
 from tests.help.paper import seeded
 
 LENGTH, HEADS, RATE, DRAWS = 12, 2, 0.3, 150
@@ -127,7 +127,7 @@ def test_the_gradient_is_that_of_the_dropped_weights(name: str) -> None:
 
 def test_every_model_that_takes_it_is_here() -> None:
     taking = set()
-    for name in choices("model"):
+    for name in sequence_models():
         target = settings(f"model={name}").model["mixer"]
         factory = target["_target_"] if isinstance(target, dict) else target
         module, _, cls = str(factory).rpartition(".")

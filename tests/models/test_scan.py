@@ -77,7 +77,7 @@ def test_more_chunks_than_a_chunk_is_long(kind: str, ahead: bool, monkeypatch: p
     assert_close(*both(g, v, ahead, torch.float64), 1e-11)
 
 
-@pytest.mark.parametrize("kind", ["complex", "real", "varying"])
+@pytest.mark.parametrize("kind", ["complex", *(pytest.param(k, marks=pytest.mark.slow) for k in ("real", "varying"))])
 def test_float32_at_16384(kind: str) -> None:
     g, v = drawn(16_384, kind, batch=1)
     single, double = both(g, v, False, torch.float32)

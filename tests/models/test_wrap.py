@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hydra.utils import get_class as import_layer
 from torch import Tensor, nn
 
 from lra.check.card import ask, points
@@ -163,3 +164,31 @@ def test_the_audit_tells_an_honest_mask_from_none(tmp_path: Path, name: str, mor
     assert {n for n, f in findings.items() if f.status == "fail"} == broken, findings
     if broken:
         assert "padding" in findings["padding"].text
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_memory_compressed_attention(tmp_path: Path) -> None:
+    """With its mask, a real query sees the null key alone, so that no token moves another and nothing before it learns:
+    the comparison of the masks of queries and of keys is true where the one is padding and the other is not."""
+    pytest.importorskip("memory_compressed_attention", reason="extra `peers`")
+    of = {"_target_": "memory_compressed_attention.MemoryCompressedAttention", "_partial_": True}
+    findings = audited(tmp_path, of=of, mask="input_mask")
+    assert findings["gradients"].status == "fail" and "null_k" in findings["gradients"].text
+    assert findings["padding"].status == "ok", "which is why nobody notices"
+    wrapped = made(of=partial(import_layer(of["_target_"]), heads=2), mask="input_mask")
+    x, changed = torch.randn(2, 1, 9, 16)
+    changed[:, 0] = x[:, 0]
+    whole = torch.ones(1, 9, dtype=torch.bool)
+    torch.testing.assert_close(wrapped(x, whole)[:, 0], wrapped(changed, whole)[:, 0], rtol=0, atol=0)
+    without = wrapped.layer(x)[:, 0], wrapped.layer(changed)[:, 0]
+    assert not torch.allclose(*without, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_h_transformer_1d(tmp_path: Path) -> None:
+    """More padding moves its answer, by far more than rounding, and inputs of one token are an error."""
+    pytest.importorskip("h_transformer_1d", reason="extra `peers`")
+    of = {"_target_": "h_transformer_1d.h_transformer_1d.HAttention1D", "_partial_": True}
+    findings = audited(tmp_path, of=of, mask="mask", names={"dim_head": "head_dim"})
+    assert findings["padding"].status == "fail" and "padding more: the answer moves" in findings["padding"].text
+    assert findings["shapes"].status == "fail"

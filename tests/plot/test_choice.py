@@ -160,8 +160,9 @@ def test_skill_is_cut_with_a_mark() -> None:
     rows = [("q", "c", "f", r, "m", a, s) for r, a, s in (("x", 0.5, 0.4), ("y", 0.3, -21.0))]
     rows += [("q", "c", "f", "x", "n", 0.4, 0.2)]
     shown = pd.DataFrame(rows, columns=["budget", "machine", "dtype", "row", "model", "accuracy", "skill"]).assign(
-        low=0.2, high=0.6, relative_speed=1.0, step_peak_bytes=1.0, train_flops=1.0, parameters=1.0, state_floats=1.0
-    )
+        low=0.2, high=0.6, relative_speed=1.0, step_peak_bytes=1.0, train_flops=1.0, parameters=1.0, state_floats=1.0,
+        uses_2d=False,
+    )  # fmt: skip
     found = means.averaged(shown).set_index("model")
     assert found.skill["m"] == pytest.approx((0.4 - 1) / 2) and found.cut.to_dict() == {"m": True, "n": False}
     figure = bubble(found.reset_index(), "t", choice=Choice("flops", "skill", "parameters"), about=About(floor=0.0))

@@ -46,7 +46,7 @@ def drawn(whole: Path) -> dict[str, Figure]:
     return {name.split("-")[0]: figure for name, figure in render.figures(load(whole))}
 
 
-KINDS = sorted({*render.KINDS} - {"race"})  # of which there is none here: tests/marks/test_race.py
+KINDS = sorted({*render.KINDS} - {"race", "treated"})  # of which there are none here: test_race, test_treated
 
 
 def words(figure: Figure) -> str:

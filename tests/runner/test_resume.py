@@ -22,7 +22,6 @@ from lra.machine.alone import Alone
 from lra.machine.device import seed_everything
 from lra.record import claim, store, unfinished
 from lra.record.unfinished import left, states
-from lra.root import ROOT
 from lra.runner import resume
 from lra.runner.run import recorded
 from lra.settings import build, compose
@@ -30,9 +29,9 @@ from lra.train.fit import Fit, fit
 from lra.train.state import State, packed, unpacked
 from lra.train.trainee import Trainee
 from tests.help import composed, tiny
-from tests.help.few import others_slow
+from tests.help.few import others_slow, sequence_models
 
-MODELS = sorted(p.stem for p in (ROOT / "configs/model").glob("*.yaml"))
+MODELS = sequence_models()
 WORDS = ("measure.enabled=false", "size.dropout=0.1", "size.attention_dropout=0.1", "train.steps=7", "threads=1")
 # Of a record that was made in two goes: when, where and how long, and the names that follow from that.
 OTHERWISE = {

@@ -207,7 +207,7 @@ def test_a_sweep_goes_on_and_does_only_what_is_missing(tmp_path: Path) -> None:
     done = tiny.lra(*sweep)
     assert done.returncode == 1, done.stderr
     assert "2 runs, 1 ok, 1 not" in done.stdout and "diverged" in done.stdout
-    assert "training examples/s" not in done.stdout and "95 % interval" not in done.stdout, "a run's own words"
+    assert "test items" not in done.stdout and "inference examples/s" not in done.stdout, "a run's own words"
     before = sorted(p.name for p in (tmp_path / "results").rglob("*.json"))
     again = tiny.lra(*sweep)
     assert again.returncode == 1 and again.stdout.count("recorded before") == 2

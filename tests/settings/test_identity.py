@@ -30,11 +30,20 @@ def spelt_out(r: record.Record) -> str:
     part = {k: v for k, v in r.config.items() if k not in BEFORE}
     part["task"] = {k: v for k, v in r.config["task"].items() if k not in ("data_dir", "path")}
     part["measure"] = {k: v for k, v in r.config["measure"].items() if k != "enabled"}  # a condition
+    part["exam"] = {k: v for k, v in (r.config.get("exam") or {}).items() if k != "of"}  # a title's
+    part["train"] = since(r.config["train"])
+    part["model"] = {k: since(v) if k == "mixer" else v for k, v in r.config.get("model", {}).items()}
     return json.dumps(part, sort_keys=True)
 
 
 BEFORE = {"data_dir", "results_dir", "output_dir", "rerun", "wandb", "sweep", "seed", "name", "claims", "variant"}
-BEFORE |= {"cost", "minutes", "threads", "resume", "workers"}
+BEFORE |= {"cost", "minutes", "threads", "resume", "workers", "dry_run", "keep", "words"}
+# Added since, as it stands where nothing is said of it.
+LATER = [("core_minutes", None), ("shares", {"warmup": None, "evaluate": None, "halve": []}), ("persistent", 0)]
+
+
+def since(part: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in part.items() if (k, v) not in LATER}
 
 
 def test_records_in_git_are_the_same_runs_as_before() -> None:

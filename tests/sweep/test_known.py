@@ -1,4 +1,4 @@
-"""What a sweep does with what is recorded already: the README's table, row by row."""
+"""What a sweep does with what is recorded already: the table of docs/runs.md, row by row."""
 
 from __future__ import annotations
 

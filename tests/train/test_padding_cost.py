@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lra.machine.device import seed_everything
-from lra.settings import build, words
+from lra.settings import build
 from tests.help import composed
-from tests.help.few import others_slow
+from tests.help.few import others_slow, sequence_models
 
-MODELS = words.choices("model")
+MODELS = sequence_models()
 BOUND = {"lstm": 8}  # torch takes packed sequences step by step
 
 

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from lra.machine.alone import Alone
 from lra.machine.device import accelerator
 from lra.settings import build, compose, identity, typed
-from lra.settings.words import choices
 from lra.tasks.base import Example
 from lra.train.batches import Part, feed
 from lra.train.fit import Fit, fit
 from lra.train.parts import Cut, cheapest, couples, cut_for
 from lra.train.trainee import Trainee
 from tests.help import composed, tiny
-from tests.help.few import others_slow
+from tests.help.few import others_slow, sequence_models
 
 CPU = torch.device("cpu")
 # Beyond a block, a window and a segment of every kind, and down to one token.
@@ -185,12 +184,12 @@ def both(model: str, task: str, dtype: str) -> tuple[Tensor, Tensor]:
     return gradient(trainee, parts, len(split)), gradient(trainee, [drawn], len(split))
 
 
-@pytest.mark.parametrize("model", choices("model"))
+@pytest.mark.parametrize("model", sequence_models())
 def test_the_gradient_is_that_of_the_whole_batch(model: str) -> None:
     assert apart(*both(model, "listops", "float64")) <= 1e-12
 
 
-@pytest.mark.parametrize("model", others_slow(choices("model")))
+@pytest.mark.parametrize("model", others_slow(sequence_models()))
 def test_the_gradient_is_that_of_the_whole_batch_in_few_bits(model: str) -> None:
     """In float32, and in bf16 no further from float64 than the whole batch's, but for what rounds by chance."""
     exact, single, half = (both(model, "listops", dtype) for dtype in ("float64", "float32", "bf16"))
@@ -199,7 +198,7 @@ def test_the_gradient_is_that_of_the_whole_batch_in_few_bits(model: str) -> None
     assert apart(half[0], exact[1]) <= 1.1 * apart(half[1], exact[1])
 
 
-@pytest.mark.parametrize("model", others_slow(choices("model")))
+@pytest.mark.parametrize("model", others_slow(sequence_models()))
 def test_the_gradient_of_pairs_is_too(model: str) -> None:
     assert apart(*both(model, "retrieval_acl", "float64")) <= 1e-12
 
@@ -242,7 +241,7 @@ def test_what_couples_examples_is_found() -> None:
     assert couples(nn.Sequential(nn.Linear(2, 2), nn.Sequential(Norm(2)))) == "BatchNorm1d"
     assert couples(nn.Sequential(Sees(2, 2))) == "Sees"
     assert couples(nn.Sequential(Says(2), nn.LayerNorm(2), nn.Linear(2, 2))) is None
-    for name in choices("model"):
+    for name in sequence_models():
         assert couples(sitting(name, "listops")[0].model) is None
 
 

@@ -20,7 +20,6 @@ from lra.measure.child import prepared
 from lra.measure.gauges import quiet, step_peak_bytes
 from lra.settings.build import model, task
 from lra.settings.schema import Train
-from lra.settings.words import choices
 from lra.tasks.base import NOT_ASKED, Example, Task
 from lra.train.batches import dealt, feed
 from lra.train.evaluate import evaluate
@@ -29,6 +28,7 @@ from lra.train.parts import Cut
 from lra.train.step import step
 from lra.train.trainee import Trainee
 from tests.help import composed, tiny
+from tests.help.few import sequence_models
 
 CPU = torch.device("cpu")
 
@@ -264,7 +264,7 @@ def test_the_measured_peak_is_the_trained_one(tmp_path: Path, parts: int) -> Non
     assert len(bench.parts) == parts
 
 
-@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("name", sequence_models())
 def test_every_model_takes_a_step_in_bf16(tmp_path: Path, name: str) -> None:
     """Custom backward passes meet mixed types there."""
     what = settings(tmp_path, f"model={name}", "dtype=bf16")
