@@ -88,7 +88,8 @@ def table(told: Told) -> list[str]:
     return [
         rf"\begin{{{told.environment}}}[t]", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{2.5pt}",
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule",
-        " & ".join(["", *(heading(c, told.narrow) for c in columns)]) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}",
+        " & ".join(["", *(heading(c, told.narrow) for c in columns)]) + r" \\", r"\midrule", *rows,
+        r"\bottomrule", r"\end{tabular}",
         rf"\caption{{Settings of the runs of table~\ref{{{told.label}}}, as recorded; a range where models differ.}}",
         rf"\label{{{told.label}-settings}}", rf"\end{{{told.environment}}}",
     ]  # fmt: skip
@@ -105,8 +106,8 @@ def paragraph(told: Told) -> list[str]:
     count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "no"
     out = [
         rf"\paragraph{{Methods.}} {len(lines)} models ({', '.join(told.names[line.name] for line in lines)}) were"
-        rf" trained and tested on {exams} with {count} seed{'s' * (count != '1')} each, budget {escaped(board.budget)}, in"
-        rf" {escaped(board.dtype)}; table~\ref{{{told.label}-settings}} has the settings.",
+        rf" trained and tested on {exams} with {count} seed{'s' * (count != '1')} each, budget {escaped(board.budget)},"
+        rf" in {escaped(board.dtype)}; table~\ref{{{told.label}-settings}} has the settings.",
         "All were trained with AdamW; the checkpoint was chosen on the validation split, and the test split was looked"
         " at once, with it.",
         "Accuracies are means over seeds; intervals hold 95\\,\\% and, where there are several seeds, the luck of"

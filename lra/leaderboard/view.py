@@ -91,10 +91,11 @@ def _scored(
     out, marks = [], {}
     for column in columns:
         here = part[part["row"] == column.key]
-        ranked = ranks.column(usual[usual["row"] == column.key], answers) if len(here) else ranks.NONE
+        sat = usual[usual["row"] == column.key]
+        ranked = ranks.column(sat, answers) if len(here) else ranks.NONE
         counts = here["items"].dropna()
         out.append(_with(column, ranked, int(counts.max()) if len(counts) else None))
-        top = _best({c.model: c.accuracy for c in compared.itertuples()}, ranked)
+        top = _best({c.model: c.accuracy for c in sat.itertuples()}, ranked)
         marks |= {
             (c.model, column.key): _mark(c, ranked.ranks.get(c.model), c.model in top, answers)
             for c in here.itertuples()
