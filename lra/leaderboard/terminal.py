@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -47,6 +48,9 @@ def _board(board: Board, width: int) -> str:
     for note in notes.beneath(board):
         out += _wrapped(note, width)
     return "\n".join(out)
+
+
+HEADINGS = {"floor": "floors", "variant": "with overrides", "pixels": "2-D, of images alone"}
 
 
 def _abilities(board: Abilities, width: int) -> str:
@@ -108,6 +112,9 @@ def _table(corner: str, head: Sequence[str], rows: list[list[str]], kinds: Seque
     widths = [max(len(word) for word in [*stack, *(row[i + 1] for row in rows)]) for i, stack in enumerate(stacks)]
     needed = first + sum(widths) + len(GAP) * len(widths)
     gap = " " if width < needed <= width + len(widths) else GAP  # a narrow gap where it keeps a table whole
+    # In an order of somebody's choice kinds may stand among one another.
+    runs = [kind for kind, _ in itertools.groupby(kinds)]
+    grouped = len(runs) == len({*runs}) and "model" not in runs[1:]
     out: list[str] = []
     start = 0
     while start < len(head):
@@ -124,9 +131,8 @@ def _table(corner: str, head: Sequence[str], rows: list[list[str]], kinds: Seque
             out.append(gap.join([(corner if depth == 0 else "").ljust(first), *cells]).rstrip())
         out.append("-" * used)
         for k, row in enumerate(rows):
-            if k and kinds[k] != kinds[k - 1]:
-                heading = {"floor": "floors", "variant": "with overrides", "pixels": "2-D, of images alone"}
-                out.append(heading[kinds[k]])
+            if k and grouped and kinds[k] != kinds[k - 1]:
+                out.append(HEADINGS[kinds[k]])
             out.append(gap.join([row[0].ljust(first), *(row[i + 1].rjust(widths[i]) for i in here)]).rstrip())
         start = stop
     return out

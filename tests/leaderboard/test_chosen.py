@@ -139,3 +139,11 @@ def test_variants_are_told_apart_ranked_and_drawn_where_asked(tmp_path: Path) ->
 def test_names_say_what_differs() -> None:
     names = ["a", "a model.mixer.dim=8 seed=1", "a model.x=1", "a size.x=1", "b ~model.y"]
     assert list(called(names).values()) == ["a", "a dim=8 seed=1", "a model.x=1", "a size.x=1", "b y"]
+
+
+def test_in_an_order_of_ones_own_kinds_stand_among_one_another() -> None:
+    rows = [["x", "1"], ["y", "2"], ["z", "3"]]
+    mixed = terminal._table("", ["a"], rows, ["variant", "model", "variant"], 80)
+    assert [line[:1] for line in mixed[2:]] == ["x", "y", "z"]
+    apart = terminal._table("", ["a"], rows, ["model", "model", "variant"], 80)
+    assert [line[:1] for line in apart[2:]] == ["x", "y", "w", "z"]
