@@ -61,7 +61,7 @@ def asked(words: Sequence[str]) -> tuple[Paper | None, list[str]]:
 def render(boards: Sequence[Board], about: About, records: Mapping[str, Record], paper: Paper, command: str) -> str:
     """records: by the file that a mark names, of all seeds of what is shown."""
     boards = [board for board in boards if any(line.marks for line in board.of("model"))]
-    models = {base(line.name) for board in boards for line in board.lines}
+    models = {base(line.name) for board in boards for line in board.lines if line.kind != "floor"}
     for glob in paper.ours:
         if not any(matches(glob, model) for model in models):
             raise UserError(f"ours: {glob} is not in the table; there is {', '.join(sorted(models))}")

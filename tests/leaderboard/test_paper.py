@@ -70,7 +70,7 @@ def test_the_table_says_what_it_is_of(folder: Path, tmp_path: Path, monkeypatch:
     assert body.count(r"\begin{table}") == 2 and r"\label{tab:mine}" in body and r"\label{tab:mine-settings}" in body
     assert "oom" in body or "diverged" in body
     assert "Best local rule & 10.0" in body and "90.0" not in body
-    for said in ("budget quick, float32", "mean of 1 seed", "of the one trained model", "all 5 models on record"):
+    for said in ("budget quick, float32", "mean of 1 seed", "of the one trained model", "all pairs of 5 models"):
         assert said in body, said
     assert "width & 32--64 & 32--64" in body and "layers & 2 & 2" in body and "learning rate & 0.002" in body
     assert "5 models (" in body and "Runs were made on Example CPU." in body and "all pairs of the 5 models" in body
