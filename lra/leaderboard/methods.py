@@ -18,6 +18,9 @@ ROWS: Mapping[str, str] = {
     "weight decay": "train.weight_decay", "gradient clip": "train.grad_clip",
 }  # fmt: skip
 
+# A table that is wider than its place is made as wide, and a narrower one is left.
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+
 
 @dataclass(frozen=True)
 class Told:
@@ -83,13 +86,13 @@ def table(told: Told) -> list[str]:
             rows.append(" & ".join([title, *cells]) + r" \\")
     rows += [
         r"\midrule",
-        " & ".join(["parameters", *(said(r.parameters for r in told.of(c)) for c in columns)]) + r" \\",
+        " & ".join(["parameters, thousands", *(said(_thousands(r) for r in told.of(c)) for c in columns)]) + r" \\",
     ]
     return [
         rf"\begin{{{told.environment}}}[t]", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{2.5pt}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule",
+        FITTED, rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule",
         " & ".join(["", *(heading(c, told.narrow) for c in columns)]) + r" \\", r"\midrule", *rows,
-        r"\bottomrule", r"\end{tabular}",
+        r"\bottomrule", r"\end{tabular}}",
         rf"\caption{{Settings of the runs of table~\ref{{{told.label}}}, as recorded; a range where models differ.}}",
         rf"\label{{{told.label}-settings}}", rf"\end{{{told.environment}}}",
     ]  # fmt: skip
@@ -132,3 +135,7 @@ def _told(sentence: str, values: list[str], most: int = 6) -> list[str]:
         return []
     more = f" and {len(values) - most} more" if len(values) > most else ""
     return [sentence.format(escaped(", ".join(values[:most])) + more)]
+
+
+def _thousands(r: Record) -> int | None:
+    return None if r.parameters is None else round(r.parameters / 1000)

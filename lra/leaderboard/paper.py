@@ -1,4 +1,4 @@
-r"""A table for a paper, with what its text must say: to be \input where \usepackage{booktabs} is.
+r"""A table for a paper, with what its text must say: to be \input where \usepackage{booktabs,graphicx} is.
 
     python -m lra.leaderboard model=mine,transformer,per* out=table.tex width=column ours=mine [label=tab:lra]
 
@@ -67,7 +67,7 @@ def render(boards: Sequence[Board], about: About, records: Mapping[str, Record],
             raise UserError(f"ours: {glob} is not in the table; there is {', '.join(sorted(models))}")
     if not boards:
         raise UserError("width: there is no accuracy to make a table of")
-    out = [rf"% Made by {command} from the records; needs \usepackage{{booktabs}}."]
+    out = [rf"% Made by {command} from the records; needs \usepackage{{booktabs,graphicx}}."]
     for i, board in enumerate(boards):
         label = paper.label + (f"-{i + 1}" if i else "")
         names = {line.name: name(line, about, paper) for line in board.lines}
@@ -107,8 +107,8 @@ def _table(board: Board, names: Mapping[str, str], paper: Paper, label: str) -> 
     return [
         rf"\begin{{{kind}}}[t]", r"\centering", r"\footnotesize" if narrow else r"\small",
         rf"\setlength{{\tabcolsep}}{{{'2.5pt' if narrow else '4pt'}}}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule", head, r"\midrule", *rows,
-        r"\bottomrule", r"\end{tabular}", rf"\caption{{{_caption(board, columns, halves)}}}",
+        methods.FITTED, rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}", r"\toprule", head, r"\midrule", *rows,
+        r"\bottomrule", r"\end{tabular}}", rf"\caption{{{_caption(board, columns, halves)}}}",
         rf"\label{{{label}}}", rf"\end{{{kind}}}",
     ]  # fmt: skip
 
