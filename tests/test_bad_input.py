@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lra.errors import UserError
 from lra.settings import build, compose
-from tests.help import tiny
+from lra.settings.explain import explained
+from lra.settings.schema import Settings
+from tests.help import composed, tiny
 
 Typed = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
+def typed(warm: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Typed:
     """Run `python -m MODULE WORDS` here; (exit code, stdout, stderr)."""
     monkeypatch.setenv("LRA_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("LRA_DATA", str(tmp_path / "data"))
@@ -48,7 +50,7 @@ NUMBERS = {
     "seed": (-1, "x", 0.5), "train.steps": (-1, "many", 2.5), "train.batch_size": (0, -3, "8.5"),
     "train.accumulate": (0, 3), "train.eval_every": (0,), "train.eval_batch_size": (0, "all"),
     "train.warmup_steps": (-1,), "train.weight_decay": (-0.1, "none"), "train.learning_rate": (0, -1, "fast", "nan"),
-    "train.eps": (0,), "train.grad_clip": (0, -1), "train.betas": ("[0.9]", "[0.9,1.0]", "0.9"),
+    "train.eps": (0,), "train.grad_clip": (0, -1), "train.betas": ("[0.9]", "[0.9,1.0]"),
     "train.label_smoothing": (1, -0.1), "train.diverged_at": (0.5,), "threads": (0, -1, 100000, "all"),
     "size.depth": (0,), "size.dim": (0, "wide"), "size.heads": (0, 3), "size.qkv_dim": (0,), "size.mlp_dim": (-1,),
     "size.dropout": (1, -0.1, "half"), "size.attention_dropout": (1.5,), "data.workers": (-1, "two"),
@@ -76,6 +78,7 @@ KEYS = (
     "pair=nothing",
 )  # fmt: skip
 WORDS = ("transformer", "=3", "task", "model=", "train.steps==4", "task=listops=2", "train.steps=", "--quick", "-x")
+NO_LIST = "train.betas=0.9"
 SEVERAL = ("seed=0,1", "model=linear,local", "train.steps=1,2")
 
 
@@ -84,13 +87,24 @@ VALUES = {**NUMBERS, **CHOICES}
 
 @pytest.mark.parametrize("word", [f"{k}={v}" for k, values in VALUES.items() for v in values])
 def test_values(tmp_path: Path, word: str) -> None:
-    refused(tmp_path, word, *parts_of(word))
+    refused(laid_over, tmp_path, word, *parts_of(word))
 
 
-def refused(tmp_path: Path, word: str, *parts: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("word", [*(f"{k}={v}" for k, values in VALUES.items() for v in values), NO_LIST])
+def test_values_as_hydra_composes_them(tmp_path: Path, word: str) -> None:
+    refused(compose.config, tmp_path, word, *parts_of(word))
+
+
+def laid_over(words: list[str]) -> Settings:
+    with explained():
+        return composed.settings(*words)
+
+
+def refused(composing: Callable[[list[str]], Settings], tmp_path: Path, word: str, *parts: str) -> None:
     """Before anything is trained, in one line."""
     with pytest.raises(UserError) as caught:
-        cfg = compose.config(tiny.words(tmp_path, "measure.enabled=true", word))
+        cfg = composing(tiny.words(tmp_path, "measure.enabled=true", word))
         build.model(cfg, build.task(cfg))
     line = str(caught.value)
     assert "\n" not in line and all(part in line for part in parts), line
@@ -102,7 +116,8 @@ def parts_of(word: str) -> tuple[str, str]:
     return key.split(".")[-1].split("_")[0], value.strip("[]").split(",")[0]
 
 
-@pytest.mark.parametrize("word", [f"{k}={VALUES[k][0]}" for k in list(VALUES)[::6]])
+# A range, a type, a choice, and what is refused by the run's own process alone.
+@pytest.mark.parametrize("word", ["train.steps=-1", "threads=all", "dtype=fp16", NO_LIST, "size.heads=3"])
 def test_values_at_the_door(typed: Typed, tmp_path: Path, word: str) -> None:
     one_line(typed("lra", *tiny.words(tmp_path, "measure.enabled=true", word)), *parts_of(word))
 
@@ -113,12 +128,12 @@ def test_files(typed: Typed, tmp_path: Path, word: str) -> None:
     one_line(typed("lra", *rest, word), *word.split("="))
 
 
-@pytest.mark.parametrize("word", KEYS)
+@pytest.mark.parametrize("word", [pytest.param(w, marks=pytest.mark.slow if i % 2 else ()) for i, w in enumerate(KEYS)])
 def test_keys(tmp_path: Path, word: str) -> None:
-    refused(tmp_path, word, word.lstrip("+~").split("=")[0].split(".")[0])
+    refused(compose.config, tmp_path, word, word.lstrip("+~").split("=")[0].split(".")[0])
 
 
-@pytest.mark.parametrize("word", KEYS[::8])
+@pytest.mark.parametrize("word", KEYS[1::14])
 def test_keys_at_the_door(typed: Typed, tmp_path: Path, word: str) -> None:
     one_line(typed("lra", *tiny.words(tmp_path), word), word.lstrip("+~").split("=")[0].split(".")[0])
 
@@ -228,17 +243,23 @@ def test_the_users_own_files(typed: Typed, tmp_path: Path, name: str) -> None:
     one_line(typed("lra.check", f"model={name}", "--config-dir", str(tmp_path / "mine"), "--only", "size"), *parts)
 
 
-@pytest.mark.parametrize("group", ["budget", "sweep", "treatment", "launcher", "task"])
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        (HEAD + "train: {stepz: 3}\n", [":2", "train.stepz", "train.steps"]),
-        (HEAD + "train:\n  steps: many\n", [":3", "train.steps", "many"]),
-        (HEAD + "train: {steps: [\n", ["no YAML"]),
-        (HEAD + "unheard_of: 1\n", [":2", "unheard_of"]),
-        (b"\xff\xfe\x00", ["UTF-8"]),
-    ],
+HARMED = (
+    (HEAD + "train: {stepz: 3}\n", [":2", "train.stepz", "train.steps"]),
+    (HEAD + "train:\n  steps: many\n", [":3", "train.steps", "many"]),
+    (HEAD + "train: {steps: [\n", ["no YAML"]),
+    (HEAD + "unheard_of: 1\n", [":2", "unheard_of"]),
+    (b"\xff\xfe\x00", ["UTF-8"]),
 )
+
+
+def each_once() -> Iterator[pytest.ParameterSet]:
+    """Each group and each fault, in every run of the tests once."""
+    for i, group in enumerate(("budget", "sweep", "treatment", "launcher", "task")):
+        for j, (text, parts) in enumerate(HARMED):
+            yield pytest.param(group, text, parts, id=f"{group}-{j}", marks=() if i == j else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("group", "text", "parts"), list(each_once()))
 def test_files_of_every_group(typed: Typed, tmp_path: Path, group: str, text: str | bytes, parts: list[str]) -> None:
     path = tmp_path / "mine" / group / "own.yaml"
     path.parent.mkdir(parents=True)

@@ -18,7 +18,7 @@ from lra.check.subject import Finding, Subject
 from lra.measure.gauges import slope
 from lra.settings.compose import config
 from tests.help.composed import settings
-from tests.help.few import sequence_models
+from tests.help.few import others_slow, sequence_models
 from tests.help.tiny import ROOT
 
 LENGTH = 160
@@ -202,7 +202,7 @@ def test_no_random_state_is_left_behind(tmp_path: Path) -> None:
     assert points()["padding"](subject) == first
 
 
-@pytest.mark.parametrize("model", sequence_models())
+@pytest.mark.parametrize("model", others_slow(sequence_models()))
 def test_every_state_has_a_digest(model: str) -> None:
     """Counters without a dimension are part of the state that another process must find again."""
     subject = Subject(settings(f"model={model}", *TINY), 64)
