@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.help.arrows import FLOORS, ISLANDS, arrows, circles, modules, room, upward
+from tests.help.arrows import FLOORS, ISLANDS, Arrow, arrows, circles, modules, nodes, room, upward
 from tests.help.tiny import ROOT
 
+pytestmark = pytest.mark.xdist_group("imports")  # one process parses all that there is, once
 FILE, FUNCTION = 350, 60  # lines at most
 COMPILED = {"lra.tasks.pathfinder.generator"}  # numba sees a whole function, and what it calls, in one file
 
@@ -28,30 +28,48 @@ def test_arrows_go_down() -> None:
     assert upward(arrows(ROOT)) == []
 
 
-PLANTED = {
-    "a circle inside a function": ("lra/record/store.py", "\ndef f():\n    from lra.record import answers\n",
-                                   "lra/record/answers.py", "\ndef f():\n    from lra.record import store\n"),
-    "a circle for types alone": ("lra/machine/pace.py", "\nif TYPE_CHECKING:\n    from lra.machine import watch\n",
-                                 "lra/machine/watch.py", "\nfrom lra.machine import pace\n"),
-    "an upward import": ("lra/record/store.py", "\nfrom lra.sweep import job\n"),
-    "an upward import by importlib": ("lra/train/fit.py", "\nx = importlib.import_module('lra.measure.alone')\n"),
-    "an upward process": ("lra/record/store.py", "\nx = [sys.executable, '-m', 'lra.plot']\n"),
-    "a task that knows lra": ("tasks/base.py", "\nfrom lra.errors import UserError\n"),
-    "a model that knows a task": ("models/transformer.py", "\nfrom lra.tasks.base import Task\n"),
-    "lra that knows a model": ("lra/train/fit.py", "\nfrom lra.models.transformer import FullAttention\n"),
+CIRCLES = {
+    "inside a function": ("lra/record/store.py", "\ndef f():\n    from lra.record import answers\n",
+                          "lra/record/answers.py", "\ndef f():\n    from lra.record import store\n"),
+    "for types alone": ("lra/machine/pace.py", "\nif TYPE_CHECKING:\n    from lra.machine import watch\n",
+                        "lra/machine/watch.py", "\nfrom lra.machine import pace\n"),
+}  # fmt: skip
+UPWARD = {
+    ("lra.record.store", "lra.sweep.job"): ("lra/record/store.py", "\nfrom lra.sweep import job\n"),
+    ("lra.train.fit", "lra.measure.alone"): ("lra/train/fit.py",
+                                             "\nx = importlib.import_module('lra.measure.alone')\n"),
+    ("lra.record.store", "lra.plot"): ("lra/record/store.py", "\nx = [sys.executable, '-m', 'lra.plot']\n"),
+    ("lra.tasks.base", "lra.errors"): ("tasks/base.py", "\nfrom lra.errors import UserError\n"),
+    ("lra.models.transformer", "lra.tasks.base"): ("models/transformer.py", "\nfrom lra.tasks.base import Task\n"),
+    ("lra.train.fit", "lra.models.transformer"): ("lra/train/fit.py",
+                                                  "\nfrom lra.models.transformer import FullAttention\n"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", PLANTED)
-def test_the_guard_sees(what: str, tmp_path: Path) -> None:
-    """What was not there before, which the two tests above say of the checkout that is copied."""
-    for name in ("lra", "tasks", "models", "configs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    places = PLANTED[what]
-    for path, text in zip(places[::2], places[1::2], strict=True):
-        (tmp_path / path).write_text((tmp_path / path).read_text() + text)
-    found = arrows(tmp_path)
-    assert circles(found) if "circle" in what else upward(found)
+def planted(folder: Path, *parts: str) -> list[Arrow]:
+    """The arrows among the files that are named, as they stand here with something more written into them."""
+    for path, text in zip(parts[::2], parts[1::2], strict=True):
+        there = folder / path
+        there.parent.mkdir(parents=True, exist_ok=True)
+        before = there if there.exists() else ROOT / path
+        there.write_text(before.read_text() + text)
+    return arrows(ROOT, modules(ROOT) | {called(path): folder / path for path in parts[::2]})
+
+
+def called(path: str) -> str:
+    name = path.removesuffix(".py").replace("/", ".")
+    return name if name.startswith("lra.") else f"lra.{name}"
+
+
+def test_the_guard_sees_what_goes_up(tmp_path: Path) -> None:
+    """What was not there before, which the two tests above say of the checkout."""
+    found = upward(planted(tmp_path, *(part for parts in UPWARD.values() for part in parts)))
+    assert {(a.source, a.target) for a in found} == set(UPWARD)
+
+
+@pytest.mark.parametrize("what", CIRCLES)
+def test_the_guard_sees_a_circle(what: str, tmp_path: Path) -> None:
+    assert circles(planted(tmp_path, *CIRCLES[what])) == [sorted(map(called, CIRCLES[what][::2]))]
 
 
 def test_the_guard_sees_a_yaml_that_closes_a_circle(tmp_path: Path) -> None:
@@ -71,12 +89,11 @@ def test_no_room_is_too_large_to_hold() -> None:
     """Files and functions; a model is one file, and what is compiled cannot be cut."""
     long_files, long_functions = [], []
     for name, path in modules(ROOT).items():
-        text = path.read_text()
         if name in COMPILED:
             continue
-        if not name.startswith("lra.models.") and len(text.splitlines()) > FILE:
+        if not name.startswith("lra.models.") and len(path.read_text().splitlines()) > FILE:
             long_files.append(name)
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(path):
             function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             if function and node.end_lineno - node.lineno + 1 > FUNCTION and not name.startswith("lra.models."):
                 long_functions.append(f"{name}.{node.name}")
@@ -87,7 +104,7 @@ def test_settings_keep_their_type_below_the_composing_room() -> None:
     """No `cfg: Any`, and nothing that is dressed up as settings."""
     wrong = []
     for name, path in modules(ROOT).items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             named = isinstance(node, ast.arg) and node.arg in ("cfg", "settings") and node.annotation is not None
             if named and ast.unparse(node.annotation) == "Any" and name not in COMPOSING:
                 wrong.append(f"{name}:{node.lineno} {node.arg}: Any")

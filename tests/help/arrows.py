@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -63,8 +64,9 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def arrows(root: Path) -> list[Arrow]:
-    known = modules(root)
+def arrows(root: Path, known: dict[str, Path] | None = None) -> list[Arrow]:
+    """known: the modules, where they do not all lie below `root`."""
+    known = modules(root) if known is None else known
     out = [a for name, path in known.items() for a in _of_module(name, path, known)]
     for path in sorted((root / "configs").rglob("*.yaml")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -76,12 +78,25 @@ def arrows(root: Path) -> list[Arrow]:
 
 
 def _of_module(name: str, path: Path, known: dict[str, Path]) -> Iterator[Arrow]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        for target in _named(node, name, path):
-            found = _nearest(target, known) if target.split(".")[0] == "lra" else name
-            process = isinstance(node, ast.List) and (name, found) in PROCESSES
-            if found != name and not process:
-                yield Arrow(name, found, node.lineno)
+    for target, line, listed in _said(name, path):
+        found = _nearest(target, known) if target.split(".")[0] == "lra" else name
+        process = listed and (name, found) in PROCESSES
+        if found != name and not process:
+            yield Arrow(name, found, line)
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All of a file's. Read once: no file is edited meanwhile, and to parse them all takes seconds."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
+def _said(name: str, path: Path) -> tuple[tuple[str, int, bool], ...]:
+    """(name of a module, line, whether in a list) of all that a file names."""
+    return tuple(
+        (target, node.lineno, isinstance(node, ast.List)) for node in nodes(path) for target in _named(node, name, path)
+    )
 
 
 def _named(node: ast.AST, name: str, path: Path) -> Iterator[str]:

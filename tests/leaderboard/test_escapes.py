@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import re
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
@@ -103,10 +104,19 @@ def test_a_terminal_obeys_nothing(shown: list[Board]) -> None:
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
 
 
-def test_a_terminal_that_knows_no_dagger_gets_a_replacement() -> None:
+@pytest.mark.slow
+def test_what_is_published_here_is_what_its_records_give() -> None:
     done = tiny.lra(
         f"results_dir={tiny.ROOT / 'results'}", "--check", module="lra.leaderboard", PYTHONIOENCODING="ascii"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_terminal_that_knows_no_dagger_gets_a_replacement(tmp_path: Path) -> None:
+    broken = {"broken": {"padding": "moves by 1"}, "blind": 0.0}
+    answered.run(tmp_path, "linear", 0.5, contract=broken)
+    assert "‡" in terminal.render(boards(load(tmp_path)), 100)
+    done = tiny.lra(f"results_dir={tmp_path}", module="lra.leaderboard", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stdout.isascii() and "linear" in done.stdout, done.stderr
     done = tiny.lra("list", module="lra.data", PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and done.stdout.isascii(), done.stderr
