@@ -4,7 +4,7 @@ gets its ability card."""
 from __future__ import annotations
 
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -38,19 +38,23 @@ def test_example_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) 
             assert finding.status != "fail", f"{finding.name}: {finding.text}"
 
 
-def test_a_class_of_ones_own_sits_the_exams(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("warm")
+def test_a_class_of_ones_own_sits_the_exams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In a clean folder, where it is typed. The sweep shows its card at its end, the example what is in it."""
-    words = ["task=shift", *ABILITY, f"data_dir={tmp_path / 'data'}"]
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / "abilities.py"), *words],
-        capture_output=True, text=True, cwd=tmp_path, env=tiny.environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    program = str(FOLDER / "abilities.py")
+    monkeypatch.setattr(sys, "argv", [program, "task=shift", *ABILITY, f"data_dir={tmp_path / 'data'}"])
+    monkeypatch.setenv("PYTHONPATH", str(tiny.ROOT))
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(program, run_name="__main__")
+    out = capsys.readouterr().out
     (cell,) = load(tmp_path / "results").abilities.itertuples()
     assert (cell.task, cell.budget, cell.seeds, cell.learnt, cell.limit) == ("shift", "ability", 1, 0, 80)
-    assert cell.model.startswith("gate ") and "0 of 1 exams learnt" in done.stdout
-    assert re.search(rf"Shift +fixed offset +no +{cell.score:.3f} +>80", done.stdout)
-    assert re.search(r"shift +0 +1 +\S+ +inf", done.stdout)
+    assert cell.model.startswith("gate ") and "0 of 1 exams learnt" in out
+    assert re.search(rf"Shift +fixed offset +no +{cell.score:.3f} +>80", out)
+    assert re.search(r"shift +0 +1 +\S+ +inf", out)
 
 
 ABILITY = (

@@ -88,7 +88,7 @@ class Hashed(FullAttention):
     def __init__(self, dim: int, heads: int, max_len: int) -> None:
         super().__init__(dim, heads, max_len)
         with torch.no_grad():
-            self.out.weight.mul_(1 + hash("a word") % 1000 / 1000)
+            self.out.weight.mul_(1 + hash("a word") % 10**6 / 10**6)
 
 
 class Cropped(FullAttention):

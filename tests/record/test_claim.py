@@ -159,27 +159,38 @@ def test_a_claim_that_says_nothing_is_somebodys(tmp_path: Path, text: str) -> No
 
 
 RACE = """
-import sys, time
+import sys
 from pathlib import Path
 from lra.record.claim import Held, taken
-while time.time() < float(sys.argv[2]): pass
+print("ready", flush=True)
+sys.stdin.readline()
 for number in range(40):
     try:
         print(number, taken(Path(sys.argv[1]) / str(number), "r", "t").generation)
     except Held:
         pass
-time.sleep(3)
+print("done", flush=True)
+sys.stdin.readline()  # who has ended owns nothing
 """
 
 
 def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
-    import time
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", RACE, str(tmp_path)]
+    racers = [subprocess.Popen(command, **pipes, env=tiny.environment(), cwd=tiny.ROOT) for _ in range(4)]
 
-    begin = str(time.time() + 2)
-    command = [sys.executable, "-c", RACE, str(tmp_path), begin]
-    racers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=tiny.environment(), cwd=tiny.ROOT)
-        for _ in range(4)
-    ]
-    had = [line for racer in racers for line in racer.communicate(timeout=60)[0].splitlines()]
+    def until(word: str) -> list[str]:
+        """What all of them say before they say that, and then wait."""
+        return [line.strip() for racer in racers for line in iter(racer.stdout.readline, f"{word}\n")]
+
+    def go() -> None:
+        for racer in racers:
+            racer.stdin.write("\n")
+            racer.stdin.flush()
+
+    assert until("ready") == []
+    go()
+    had = until("done")
+    go()
+    assert [racer.wait(60) for racer in racers] == [0] * 4
     assert sorted(had) == sorted(f"{number} 1" for number in range(40))

@@ -20,10 +20,12 @@ from lra import errors
 from lra.cost import __main__ as cost
 from lra.leaderboard import __main__ as leaderboard
 from lra.plot import __main__ as plot
+from lra.plot import style
 from lra.record import record, sheet, store
-from lra.results import load
+from lra.results import Results, load
 from tests.help import answered, made, synthetic, tiny
 
+pytestmark = pytest.mark.xdist_group("damaged")
 HUGE = 10**400
 Harm = Callable[[Path], None]
 
@@ -194,7 +196,7 @@ ANSWERS: dict[str, tuple[bytes | Callable[[Path], None], str]] = {
     "no items": (npz(predictions=np.zeros(0, int), labels=np.zeros(0, int)), "allowed whole numbers"),
     "no predictions": (npz(labels=np.zeros(4, int)), "no predictions"),
     "a promise": (lying(), "allowed whole numbers"),
-    "a bomb": (bomb(), "more than 64 MiB"),
+    "a bomb": (lambda path: path.write_bytes(bomb()) and None, "more than 64 MiB"),
     "no archive": (b"PK\x03\x04 and nothing else", "damaged"),
     "a folder": (Path.mkdir, "no regular file"),
     "a link": (lambda path: path.symlink_to("/dev/zero"), "is a link"),
@@ -230,36 +232,54 @@ def told(main: Callable[[], int], monkeypatch: pytest.MonkeyPatch, *words: str) 
     return int(left.value.code)
 
 
+@pytest.fixture(scope="module")
+def damaged(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """A folder with a damaged record of each kind beside whole ones."""
+    folder = shutil.copytree(whole, tmp_path_factory.mktemp("damaged") / "results")
+    return folder, dict(every(folder))
+
+
+@pytest.fixture(scope="module")
+def of_damaged(damaged: tuple[Path, dict[str, Path]]) -> Results:
+    return load(damaged[0])
+
+
 @pytest.mark.parametrize("what", DAMAGED)
-def test_a_damaged_record_is_one_line(folder: Path, harmed: Path, what: str) -> None:
-    harm, said = DAMAGED[what]
-    harm(harmed)
-    found = load(folder)
-    [(file, line)] = found.broken
-    assert file == harmed.relative_to(folder).as_posix() and said in line and len(line.splitlines()) == 1
-    assert len(line) < 250
-    assert found.cells.model.tolist() == ["transformer"] and len(found.points) > 4
+def test_a_damaged_record_is_one_line(damaged: tuple[Path, dict[str, Path]], of_damaged: Results, what: str) -> None:
+    folder, paths = damaged
+    [line] = [line for file, line in of_damaged.broken if file == paths[what].relative_to(folder).as_posix()]
+    assert DAMAGED[what][1] in line and len(line.splitlines()) == 1 and len(line) < 250
     with pytest.raises(sheet.Damaged, match="json"):
-        sheet.read(harmed)
+        sheet.read(paths[what])
 
 
-@pytest.mark.parametrize("what", ANSWERS)
-def test_damaged_answers_cost_the_ranks_alone(folder: Path, harmed: Path, what: str) -> None:
-    content, said = ANSWERS[what]
-    path = harmed.with_suffix(".predictions.npz")
-    path.unlink()
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        content(path)
+def test_damaged_records_cost_themselves_alone(of_damaged: Results) -> None:
+    assert len(of_damaged.broken) == len(DAMAGED)
+    assert of_damaged.cells.model.tolist() == ["transformer"] and len(of_damaged.points) > 4
+
+
+def test_damaged_answers_cost_the_ranks_alone(folder: Path) -> None:
+    expected = {}
+    for number, (content, said) in enumerate(ANSWERS.values()):
+        run = answered.run(folder, f"harmed_{number}", 0.3)
+        path = store.folder(folder, run.task, run.model) / f"{run.run_id}.predictions.npz"
+        path.unlink()
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            content(path)
+        expected[path.relative_to(folder).as_posix()] = said
     found = load(folder)
-    assert found.cells.set_index("model").accuracy.to_dict() == {"linear": 0.3, "transformer": 0.5}
-    [(file, line)] = found.broken
-    assert file == path.relative_to(folder).as_posix() and said in line and len(line.splitlines()) == 1
+    accuracy = found.cells.set_index("model").accuracy.to_dict()
+    assert accuracy.pop("transformer") == 0.5 and len(accuracy) == len(ANSWERS) and set(accuracy.values()) == {0.3}
+    broken = dict(found.broken)
+    assert broken.keys() == expected.keys() and len(found.broken) == len(expected)
+    for file, line in broken.items():
+        assert expected[file] in line and len(line.splitlines()) == 1, line
 
 
 def every(folder: Path) -> Iterator[tuple[str, Path]]:
-    """A damaged record of each kind beside whole ones."""
+    """A damaged record of each kind."""
     for number, (what, (harm, _)) in enumerate(DAMAGED.items()):
         run = answered.run(folder, f"harmed_{number}", 0.3)
         path = store.folder(folder, run.task, run.model) / f"{run.run_id}.json"
@@ -269,9 +289,13 @@ def every(folder: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.mark.parametrize("door", ["leaderboard", "plot", "cost", "check"])
 def test_every_door_shows_the_rest(
-    folder: Path, door: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    damaged: tuple[Path, dict[str, Path]],
+    door: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    paths = dict(every(folder))
+    folder, paths = damaged
+    monkeypatch.setattr(style, "DPI", 30)
     main = {"leaderboard": leaderboard.main, "plot": plot.main, "cost": cost.main, "check": leaderboard.main}[door]
     code = told(main, monkeypatch, f"results_dir={folder}", *(["--check"] if door == "check" else []))
     out = capsys.readouterr()
@@ -291,6 +315,7 @@ ODD = ["$x_{$", "a|b", "<b>", "%s", "{0}", "=1+1", "#1", "x [y](http:z)", "æ¨¡åž
 
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_odd_names_are_names(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(style, "DPI", 30)  # what is looked at is the text of the other kind
     for name in ODD:
         answered.run(folder, name, 0.4)
         answered.run(folder, name, None, "text-512", reason="100 % $ of \\input{x}\n\x1b[2J")
