@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from pathlib import Path
 
 import pytest
 
 from lra.leaderboard import columns
 from lra.record import store
-from tests.help import tiny
+from tests.help import answered, tiny
 
 AHEAD = '''
 import numpy as np
@@ -107,8 +106,13 @@ class Noted(Local):
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+pytestmark = pytest.mark.xdist_group("changes")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files, and the records of a sweep over two models that another launcher has started."""
+    tmp_path = tmp_path_factory.mktemp("changes")
     for name, code, group, yaml in (
         ("ahead", AHEAD, "task", AHEAD_YAML), ("odd", ODD, "model", ODD_YAML),
         ("silent", SILENT, "treatment", SILENT_YAML),
@@ -117,6 +121,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / f"{name}.py").write_text(code)
         (tmp_path / "mine" / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / group / f"{name}.yaml").write_text(yaml)
+    assert "2 runs, 2 ok" in run(tmp_path, "-m", "model=odd,linear", "launcher=noted", "measure.enabled=false")
     return tmp_path
 
 
@@ -129,13 +134,13 @@ def run(folder: Path, *words: str, task: str = "listops", code: int = 0) -> str:
     return done.stdout
 
 
-def records(folder: Path) -> list:
-    return [r for _, r in store.find(folder / "results") if r.kind == "model"]
+def records(folder: Path, task: str = "listops") -> list:
+    return [r for _, r in store.find(folder / "results") if r.kind == "model" and r.task == task]
 
 
 def test_an_exam_with_answers_at_positions_has_its_own_column(folder: Path) -> None:
     run(folder, "model=linear", task="ahead")
-    (r,) = records(folder)
+    (r,) = records(folder, "ahead")
     assert r.status == "ok" and r.items_test > 20 and r.cost["step_peak_bytes"] > 0
     done = tiny.lra(module="lra.leaderboard", cwd=folder)
     assert done.returncode == 0 and "One" in done.stdout and "Ahead" in done.stdout, done.stdout + done.stderr
@@ -143,36 +148,31 @@ def test_an_exam_with_answers_at_positions_has_its_own_column(folder: Path) -> N
     assert [(c["column"], c["model"].split()[0], int(c["items"])) for c in cells if c["row"] == "ahead"] == [
         ("One Ahead", "linear", r.items_test)
     ]
-    assert tiny.lra("--check", module="lra.leaderboard", cwd=folder).returncode in (0, 1)
 
 
 def test_a_model_with_an_extra_loss_and_two_groups(folder: Path) -> None:
-    run(folder, "model=odd", "measure.enabled=false")
-    (r,) = records(folder)
+    r = next(r for r in records(folder) if r.model == "odd")
     assert r.status == "ok" and [(g["rate"], g["decay"]) for g in r.groups] == [(1.0, 0.01), (0.1, 0.0)]
 
 
 def test_a_treatment_and_what_it_is_to_an_identity(folder: Path) -> None:
-    run(folder, "model=linear", "measure.enabled=false")
     run(folder, "model=linear", "measure.enabled=false", "treatment=silent")
-    plain, treated = records(folder)
+    plain, treated = (r for r in records(folder) if r.model == "linear")
     assert plain.config_hash != treated.config_hash and treated.variant[-1] == "treatment=silent"
     assert plain.variant == treated.variant[:-1] and plain.curve[-1]["valid_loss"] == treated.curve[-1]["valid_loss"]
     assert plain.loss_test != treated.loss_test
 
 
 def test_a_launcher(folder: Path) -> None:
-    out = run(folder, "-m", "model=linear,local", "launcher=noted", "measure.enabled=false")
-    assert "2 runs, 2 ok" in out
     said = (folder / "noted.txt").read_text().splitlines()
-    assert [line.split()[1] for line in said] == ["linear", "local"] and len(records(folder)) == 2
-    run(folder, "-m", "model=linear,local", "measure.enabled=false")  # another launcher does not make other runs
-    assert len(records(folder)) == 2
+    assert [line.split()[1] for line in said] == ["odd", "linear"]
+    before = len(records(folder))
+    run(folder, "-m", "model=odd,linear", "measure.enabled=false")  # another launcher does not make other runs
+    assert len(records(folder)) == before and len((folder / "noted.txt").read_text().splitlines()) == 2
 
 
-def test_a_column_of_the_board(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = tmp_path / "copy"
-    shutil.copytree(tiny.ROOT / "results", results)
+def test_a_column_of_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered.run(tmp_path, "performer", 0.5)
     own = tmp_path / "columns"
     own.mkdir()
     text = 'TITLE, ABOUT = "Letters", "of its name"\n\n\ndef text(line):\n    return f"{len(line.name)} letters"\n\n\n'
@@ -181,5 +181,5 @@ def test_a_column_of_the_board(folder: Path, tmp_path: Path, monkeypatch: pytest
     from lra import boards, load
     from lra.leaderboard import page
 
-    shown = page.render(boards(load(results)), {})
+    shown = page.render(boards(load(tmp_path)), {})
     assert "Letters" in shown and "9 letters" in shown

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,17 @@ from lra.sweep.points import curve_in
 from tests.help import tiny
 from tests.help.composed import settings
 
-RECORDS = [r for _, r in store.find(tiny.ROOT / "results")]
-MODELS = [r for r in RECORDS if r.kind == "model"]
+pytestmark = pytest.mark.xdist_group("identity")
+
+
+@cache
+def everything() -> list[record.Record]:
+    """In git; read where it is asked for, and not by every process that collects tests."""
+    return [r for _, r in store.find(tiny.ROOT / "results")]
+
+
+def records(kind: str) -> list[record.Record]:
+    return [r for r in everything() if r.kind == kind]
 
 
 def spelt_out(r: record.Record) -> str:
@@ -47,16 +57,16 @@ def since(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_records_in_git_are_the_same_runs_as_before() -> None:
-    assert len(MODELS) >= 110
+    assert len(records("model")) >= 110
     old, new = ({}, {})
-    for r in MODELS:
+    for r in records("model"):
         old.setdefault(spelt_out(r), set()).add(r.run_id)
         new.setdefault(identity.identity(r.config), set()).add(r.run_id)
     assert sorted(map(sorted, old.values())) == sorted(map(sorted, new.values()))
 
 
 def test_cost_points_in_git_are_the_same_points_as_before() -> None:
-    points = [r for r in RECORDS if r.kind == "cost"]
+    points = records("cost")
     old, new = ({}, {})
     for r in points:
         old.setdefault((r.cost["curve"], r.length), set()).add(r.run_id)
@@ -77,7 +87,7 @@ class Later(Settings):
 
 
 def test_a_later_field_changes_no_old_identity() -> None:
-    for r in MODELS:
+    for r in records("model"):
         old = identity.identity(r.config)
         assert identity.identity(r.config, Later) == old
         assert identity.identity({**r.config, "core_minutes": None}, Later) == old
@@ -85,7 +95,7 @@ def test_a_later_field_changes_no_old_identity() -> None:
 
 
 def test_a_later_key_of_a_model_changes_no_old_identity() -> None:
-    config = MODELS[0].config
+    config = records("model")[0].config
     more = {**config, "model": {**config["model"], "norm": "pre"}}
     assert identity.identity(more, later={"Classifier.norm": "pre"}) == identity.identity(config)
     for other in ({"Classifier.norm": "post"}, {"Transformer.norm": "pre"}, {"norm": "pre"}):
@@ -110,7 +120,7 @@ def test_an_option_at_its_default_is_as_if_it_were_not_there(name: str) -> None:
 
 
 def test_a_class_counts_by_its_name_and_not_by_its_file() -> None:
-    config = json.loads(json.dumps(MODELS[0].config))
+    config = json.loads(json.dumps(records("model")[0].config))
     before = identity.identity(config)
     name = config["model"]["mixer"]["_target_"].rsplit(".", 1)[1]
     config["model"]["mixer"]["_target_"] = f"lra.models.elsewhere.{name}"
@@ -147,7 +157,8 @@ def test_any_other_value_of_an_experiments_field_is_another_run() -> None:
 
 def test_recorded_cells_are_recorded_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a sweep over them looks them up: by task, model, seed and threads=1, on the recorded data."""
-    cells = {(r.task, r.model, r.seed, revised(r)): r for r in MODELS if r.status == "ok" and r.budget == "quick"}
+    ours = [r for r in records("model") if r.status == "ok" and r.budget == "quick"]
+    cells = {(r.task, r.model, r.seed, revised(r)): r for r in ours}
     assert len(cells) > 90
     composed: dict[tuple[str, str], Settings] = {}
     again, shelf = 0, Shelf()
