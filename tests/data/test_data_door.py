@@ -8,7 +8,6 @@ import io
 import json
 import re
 import signal
-import subprocess
 import sys
 import tarfile
 import threading
@@ -26,9 +25,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lra.data import __main__, download, release, traps
+from lra.data import __main__, download, places, release, traps
 from lra.errors import UserError, guarded
-from tests.help.tiny import environment, interruptible
+from tests.help.tiny import environment, interruptible, lra
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 INNER, OUTER = "lra_release/lra_release", "lra_release"
@@ -296,17 +295,7 @@ def test_two_fetches_at_once(tmp_path: Path) -> None:
         release.fetch(tmp_path, "http://127.0.0.1:9/", "listops")
 
 
-def command(*words: str, data_dir: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lra.data", *words],
-        env=environment(LRA_DATA=str(data_dir), no_proxy="*", **more),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_ctrl_c_keeps_what_came(server: Server, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_came(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     server.pause = 0.05
     with serving(server) as url:
         words = [sys.executable, "-m", "lra.data", "fetch", "lra_release", "--url", url, "--only", "listops"]
@@ -319,9 +308,9 @@ def test_ctrl_c_keeps_what_came(server: Server, tmp_path: Path) -> None:
         assert process.returncode == 130 and "Traceback" not in error, error
         assert "the same command goes on from there" in error
         server.pause = 0.0
-        out = command(*words[3:], data_dir=tmp_path)
-    assert out.returncode == 0, out.stderr
-    assert "listops-1000: unpacked" in out.stdout and (tmp_path / "lra_release/listops-1000").is_dir()
+        monkeypatch.setenv("LRA_DATA", str(tmp_path))
+        assert run(monkeypatch, *words[3:]) == 0
+    assert "listops-1000: unpacked" in capsys.readouterr().out and (tmp_path / "lra_release/listops-1000").is_dir()
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -332,14 +321,18 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return end.value.code
 
 
-def test_list_names_every_task_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.parametrize("few", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_list_names_every_task_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, few: bool) -> None:
+    if few:
+        some = ["text", "image", "listops", "pathfinder", "retrieval", "retrieval_synth", "shift"]
+        monkeypatch.setattr(places, "choices", lambda group, *more: some)
     monkeypatch.setenv("LRA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("list went to the network"))
     assert run(monkeypatch, "list") == 0
     out = capsys.readouterr().out
-    for config in (ROOT / "configs" / "task").glob("*.yaml"):
-        assert re.search(rf"^{config.stem} +(here|missing) ", out, re.M), config.stem
+    for task in places.choices("task"):
+        assert re.search(rf"^{task} +(here|missing) ", out, re.M), task
     assert re.search(r"^retrieval +missing .*CC BY", out, re.M) and re.search(r"^retrieval_synth +here ", out, re.M)
     assert "retrieval: fetch them with python -m lra.data fetch lra_release --only retrieval" in out
     assert not (tmp_path / "data").exists()
@@ -484,15 +477,8 @@ def test_a_local_folder_of_the_hubs_name_is_not_the_source(tmp_path: Path) -> No
     table = pa.table({"text": [f"a review {i}" for i in range(40)], "label": [0, 1] * 20})
     for name in ("train", "test"):
         pq.write_table(table, tmp_path / "stanfordnlp" / "imdb" / f"{name}.parquet")
-    done = subprocess.run(
-        [sys.executable, "-m", "lra.data", "prepare", "task=text"],
-        env=environment(
-            LRA_DATA=str(tmp_path / "d"), HF_HOME=str(tmp_path / "h"), HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT)
-        ),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    there = {"LRA_DATA": str(tmp_path / "d"), "HF_HOME": str(tmp_path / "h"), "HF_HUB_OFFLINE": "1"}
+    done = lra("prepare", "task=text", module="lra.data", cwd=tmp_path, **there)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
     assert "stanfordnlp/imdb is not in the cache" in done.stderr
 

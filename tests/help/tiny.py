@@ -42,6 +42,8 @@ def config(tmp_path: Path, *more: str) -> Any:
 def interruptible(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
     """Start a process that hears SIGINT, which a shell's background job and all below it do not."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    if warm.possible(env):
+        return warm.Asked(command, cwd=ROOT, env=env, **pipes)
     hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=hears, **pipes)
 

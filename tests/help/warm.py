@@ -243,6 +243,7 @@ def main() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     subprocess.Popen = Popen
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background job does not hear it
     gc.collect()
     gc.freeze()  # or every fork's collector would write to all that is there
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -48,16 +48,19 @@ def end_of(pids: list[int], seconds: float) -> None:
         time.sleep(0.05)
 
 
-RELATIVES = [
-    "child",
-    "session",
-    "gone",
-    pytest.param("daemon", marks=ON_LINUX),
-]
-
-
-@pytest.mark.parametrize("relative", RELATIVES)
-@pytest.mark.parametrize(("deed", "code"), [("leave", 3), ("die", -9)])
+@pytest.mark.parametrize(
+    ("relative", "deed", "code"),
+    [
+        ("child", "leave", 3),
+        ("session", "die", -9),
+        ("gone", "leave", 3),
+        pytest.param("daemon", "die", -9, marks=ON_LINUX),
+        pytest.param("child", "die", -9, marks=pytest.mark.slow),
+        pytest.param("session", "leave", 3, marks=pytest.mark.slow),
+        pytest.param("gone", "die", -9, marks=pytest.mark.slow),
+        pytest.param("daemon", "leave", 3, marks=[ON_LINUX, pytest.mark.slow]),
+    ],
+)
 def test_what_it_has_started_ends_with_it(tree: Tree, relative: str, deed: str, code: int) -> None:
     pid = told(tree, relative)
     assert is_there(pid)
@@ -99,7 +102,9 @@ def test_who_is_told_to_end_hears_it_and_not_the_terminal(tree: Tree) -> None:
     assert tree.wait(SOON) == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("relative", ["child", "session", "gone"])
+@pytest.mark.parametrize(
+    "relative", [pytest.param("child", marks=pytest.mark.slow), pytest.param("session", marks=pytest.mark.slow), "gone"]
+)
 def test_without_its_guard_nothing_is_left_either(tree: Tree, relative: str) -> None:
     pids = [told(tree, "deaf"), told(tree, relative)]
     os.kill(tree.guard.pid, signal.SIGKILL)
@@ -108,7 +113,7 @@ def test_without_its_guard_nothing_is_left_either(tree: Tree, relative: str) -> 
     end_of(pids, 1.0)
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_when_whoever_asked_is_killed_all_end_soon(tmp_path: Path, stopped: bool) -> None:
     script = (
         "import time; from lra.machine.tree import Tree\n"

@@ -145,6 +145,7 @@ def test_few_slow_steps_are_timed_all_the_same() -> None:
     assert len(times) == 5 and len(rates(times, 1, 1).seconds) == 5
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_fresh_process_measures_a_run(tmp_path: Path) -> None:
     cost = measure(plain(tiny.config(tmp_path)))
     assert cost.status == "ok" and cost.length == 24 and cost.batch_size == 8
@@ -153,6 +154,7 @@ def test_a_fresh_process_measures_a_run(tmp_path: Path) -> None:
     assert cost.step_peak_bytes == again.step_peak_bytes
 
 
+@pytest.mark.slow  # as a record: tests/runner/test_run.py
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
 def test_out_of_memory_is_a_result(tmp_path: Path) -> None:
     cfg = tiny.config(tmp_path, "train.batch_size=8000", "task.max_len=2000", "measure.memory_limit_gib=5")

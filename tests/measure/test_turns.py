@@ -35,6 +35,7 @@ def test_turns_add_up_to_one_measurement(tmp_path: Path) -> None:
     assert {k: getattr(found, k) for k in same} == {k: getattr(whole, k) for k in same}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm")
 def test_two_models_take_turns(tmp_path: Path) -> None:
     configs = [plain(tiny.config(tmp_path, f"model={m}", "measure.steps=9")) for m in ("linear", "local")]

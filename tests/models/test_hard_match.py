@@ -31,12 +31,13 @@ def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, heads: int = 3, patc
 
     for b in range(len(x)):
         real = mask[b].nonzero().flatten().tolist() or [0]
+        keys = [torch.stack([near(k, b, j, h) for j in real]) for h in range(heads)]
+        sizes = [c.norm(dim=-1).clamp(min=1e-12) for c in keys]
         for i in range(length):
             y = []
             for h in range(heads):
                 a = near(q, b, i, h)
-                keys = [near(k, b, j, h) for j in real]
-                r = torch.stack([a @ c / (a.norm().clamp(min=1e-12) * c.norm().clamp(min=1e-12)) for c in keys])
+                r = keys[h] @ a / (a.norm().clamp(min=1e-12) * sizes[h])
                 best = int(r.argmax())
                 y.append(r[best] * (own[b, i, h] + v[b, real[best], h]))
             rows.append(torch.cat(y) @ w["out.weight"].T)

@@ -23,14 +23,18 @@ OPTIONS = {
     "linear": ("conv_kernel=3", "causal=true"),
     "deltanet": ("conv_kernel=null", "negative_eigenvalues=true", "steps=2"),
 }
+OFTEN = (("linear", "conv_kernel=3"), ("transformer", "causal=true"), ("deltanet", "steps=2"))
 POSITIONS = [
-    ("transformer", "size.position=sinusoidal", "sinusoidal"),
+    pytest.param("transformer", "size.position=sinusoidal", "sinusoidal", marks=pytest.mark.slow),
     ("transformer", "size.position=none", "none"),
     ("deltanet", "model.position=sinusoidal", "sinusoidal"),
 ]
 
 
-@pytest.mark.parametrize(("model", "option"), [(m, o) for m, options in OPTIONS.items() for o in options])
+@pytest.mark.parametrize(("model", "option"), [
+    pytest.param(m, o, marks=() if (m, o) in OFTEN else pytest.mark.slow)
+    for m, options in OPTIONS.items() for o in options
+])  # fmt: skip
 def test_a_mechanism_is_taken_away_or_added(model: str, option: str, tmp_path: Path) -> None:
     places = [w for w in tiny.words(tmp_path) if w.split("=")[0].endswith("_dir")]
     usual = compose.config([*SHORT, f"model={model}"])

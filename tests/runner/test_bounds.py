@@ -147,7 +147,10 @@ class Hasty(Bounds):
     ("word", "deed", "more", "status", "reason"),
     [
         ("run.timeout=900", "sleep", {"after": 16}, "timeout", "longer than run.timeout=900 seconds in phase train"),
-        ("run.stalled=900", "deaf", {"after": 16}, "failed", "no progress for run.stalled=900 seconds in phase train"),
+        pytest.param(
+            "run.stalled=900", "deaf", {"after": 16}, "failed",
+            "no progress for run.stalled=900 seconds in phase train", marks=pytest.mark.slow,
+        ),
         ("run.memory_gib=1", "hoard", {"after": 16}, "oom", "its processes held 1."),
         ("run.stalled=900", "sleep", {"after": 0}, "failed", "no progress for run.stalled=900 seconds in phase cost"),
     ],

@@ -19,6 +19,7 @@ from lra.record import store
 from lra.record.record import Record
 from lra.root import CONFIGS
 from lra.runner import minutes
+from lra.runner.run import recorded
 from lra.settings import build, compose, identity
 from lra.settings.schema import Shares, Train
 from lra.settings.typed import plain
@@ -176,12 +177,13 @@ def test_how_long_a_race_takes_is_known_beforehand() -> None:
 def raced(folder: Path, *more: str) -> Record:
     words = [word for word in tiny.words(folder, "model=transformer", "budget=race", *more) if word not in tiny.WORDS]
     before = set(store.paths(folder / "results"))
-    done = tiny.lra(*SMALL, *words)
-    assert done.returncode == 0, done.stderr
+    made = recorded(compose.config([*SMALL, *words]))
     (path,) = set(store.paths(folder / "results", "*", "transformer")) - before
-    return store.read(path)
+    assert made.status == "ok" and store.read(path) == made
+    return made
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_same_steps_give_the_same_answers(tmp_path: Path) -> None:
     asked = raced(tmp_path, "train.core_minutes=0.02", "measure.seconds=0.5")
     told = asked.minutes

@@ -15,7 +15,7 @@ from lra.settings import compose
 from tests.help import tiny
 
 
-@pytest.mark.parametrize(("experts", "idle"), [(1, 0), (4, 3)])
+@pytest.mark.parametrize(("experts", "idle"), [pytest.param(1, 0, marks=pytest.mark.slow), (4, 3)])
 def test_active_parameters_are_recorded_and_shown(tmp_path: Path, experts: int, idle: int) -> None:
     words = ["model=switch_transformer", f"model.stack.experts={experts}", "measure.enabled=false", "size.depth=2"]
     record = recorded(compose.config(tiny.words(tmp_path, *words)))

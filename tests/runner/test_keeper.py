@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.help import tiny
 pytestmark = pytest.mark.usefixtures("warm")
 
 OFF = "measure.enabled=false"
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 def settings(tmp_path: Path, *words: str, mixer: str = "Deadly", **options: Any) -> Any:
@@ -57,9 +59,9 @@ def nothing_left(tmp_path: Path) -> bool:
     ("deed", "status", "number", "words"),
     [
         ("exit", "failed", None, "ended with exit code 7 in phase train"),
-        ("leave", "failed", None, "ended with exit code 3 in phase train"),
+        slow("leave", "failed", None, "ended with exit code 3 in phase train"),
         ("crash", "failed", 11, "was killed by signal 11 (Segmentation fault) in phase train"),
-        ("kill", "failed", 9, "was killed by signal 9 (Killed) in phase train"),
+        slow("kill", "failed", 9, "was killed by signal 9 (Killed) in phase train"),
         ("fail", "failed", None, "RuntimeError: as planned"),
         ("flood", "ok", None, None),
     ],
@@ -99,9 +101,9 @@ def test_a_repetition_is_made_only_where_it_may_end_otherwise(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("deed", "how"),
     [
-        pytest.param("sleep", signal.SIGINT, marks=pytest.mark.slow),
+        slow("sleep", signal.SIGINT),
         ("sleep", signal.SIGKILL),
-        pytest.param("swallow", signal.SIGTERM, marks=pytest.mark.slow),
+        slow("swallow", signal.SIGTERM),
         ("deaf", signal.SIGTERM),
     ],
 )
@@ -114,8 +116,8 @@ def test_a_run_that_hangs_ends_with_its_keeper(tmp_path: Path, deed: str, how: i
         "raise SystemExit(keeper.kept(typed(json.loads(sys.stdin.readline())), quiet=True).code)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        env=tiny.environment(), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        [sys.executable, "-m", "tests.help.program", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path, env=tiny.environment(),
     )  # fmt: skip
     process.stdin.write(json.dumps(wanted) + "\n")
     process.stdin.flush()
@@ -138,7 +140,7 @@ def test_a_run_that_hangs_ends_with_its_keeper(tmp_path: Path, deed: str, how: i
 
 @pytest.mark.parametrize(
     ("mixer", "options", "status"),
-    [("Deadly", {"deed": "chat"}, "ok"), ("Deadly", {"deed": "flood"}, "ok"), ("Forgetful", {}, "ok")],
+    [("Deadly", {"deed": "chat"}, "ok"), slow("Deadly", {"deed": "flood"}, "ok"), slow("Forgetful", {}, "ok")],
 )
 def test_what_a_model_prints_or_reads_does_not_reach_the_channel(
     tmp_path: Path, mixer: str, options: dict[str, Any], status: str
@@ -150,9 +152,9 @@ def test_what_a_model_prints_or_reads_does_not_reach_the_channel(
 @pytest.mark.parametrize(
     ("deed", "reason"),
     [
-        ("exit", "the measuring process ended with exit code 7"),
+        slow("exit", "the measuring process ended with exit code 7"),
         ("crash", "the measuring process was killed by signal 11 (Segmentation fault)"),
-        ("kill", "the measuring process was killed by signal 9 (Killed)"),
+        slow("kill", "the measuring process was killed by signal 9 (Killed)"),
     ],
 )
 def test_a_crash_while_measured_says_what_is_known(tmp_path: Path, deed: str, reason: str) -> None:
@@ -160,6 +162,7 @@ def test_a_crash_while_measured_says_what_is_known(tmp_path: Path, deed: str, re
     assert (found.status, found.reason) == ("failed", reason)
 
 
+@pytest.mark.slow
 def test_a_model_that_sleeps_while_measured_is_a_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     begin = time.monotonic()
@@ -170,9 +173,16 @@ def test_a_model_that_sleeps_while_measured_is_a_timeout(tmp_path: Path, monkeyp
 # Signals while a record is written.
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    "moment", ["lra.train.checkpoint.save", "lra.record.store.write_once", "lra.runner.phases.packed"]
+    ("moment", "number"),
+    [
+        ("lra.train.checkpoint.save", signal.SIGTERM),
+        slow("lra.train.checkpoint.save", signal.SIGINT),
+        ("lra.record.store.write_once", signal.SIGINT),
+        slow("lra.record.store.write_once", signal.SIGTERM),
+        slow("lra.runner.phases.packed", signal.SIGTERM),
+        slow("lra.runner.phases.packed", signal.SIGINT),
+    ],
 )
 def test_a_score_is_saved_whatever_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, number: int

@@ -161,13 +161,14 @@ def real(tmp_path: Path, mode: str, terminal: bool = False, **env: str) -> tuple
     return said.splitlines(), sorted((tmp_path / "out").glob("wandb/offline-*/*.wandb")), seconds
 
 
+@pytest.mark.slow
 def test_offline_needs_nothing(tmp_path: Path) -> None:
     said, kept, _ = real(tmp_path, "offline")
     assert said == [] and len(kept) == 1 and kept[0].stat().st_size > 1000
     assert list((tmp_path / "out").rglob("*.table.json"))
 
 
-@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("terminal", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_online_without_a_key_is_kept_offline(tmp_path: Path, terminal: bool) -> None:
     """On a terminal too: nothing may stop to ask for a key."""
     said, kept, _ = real(tmp_path, "online", terminal)
@@ -175,6 +176,7 @@ def test_online_without_a_key_is_kept_offline(tmp_path: Path, terminal: bool) ->
     assert kept[-1].stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["refuses", "is silent"])
 def test_online_without_a_server_is_kept_offline(tmp_path: Path, server: str) -> None:
     with socket.socket() as listener:

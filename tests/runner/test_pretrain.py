@@ -122,7 +122,10 @@ def trainee_of(*words: str, treatment: Pretrain | None = None, exam: Any = None)
 
 @pytest.mark.parametrize(
     ("objective", "words"),
-    [("masked", ("model=transformer",)), ("causal", ("model=transformer", "model.mixer.causal=true"))],
+    [
+        ("masked", ("model=transformer",)),
+        pytest.param("causal", ("model=transformer", "model.mixer.causal=true"), marks=pytest.mark.slow),
+    ],
 )
 def test_it_learns_what_no_rule_of_neighbours_can(objective: str, words: tuple[str, ...]) -> None:
     trainee, settings = trainee_of(*words)
@@ -215,7 +218,9 @@ def test_who_sees_ahead() -> None:
         assert sees_ahead(trainee.model, trainee.exam) is ahead, words
 
 
-@pytest.mark.parametrize(("at", "use"), [(4, "finetune"), (9, "finetune"), (9, "probe")])
+@pytest.mark.parametrize(
+    ("at", "use"), [(4, "finetune"), pytest.param(9, "finetune", marks=pytest.mark.slow), (9, "probe")]
+)
 def test_it_goes_on_from_either_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, use: str) -> None:
     """Stopped at a step of pretraining, or of training behind it: the record of a run that was never stopped."""
     words = (*PRETRAIN, f"treatment.use={use}", "checkpoint_every=0")

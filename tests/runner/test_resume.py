@@ -41,6 +41,9 @@ OTHERWISE = {
 }  # fmt: skip
 
 
+OFTEN = ((".json", "cut"), (".safetensors", "changed"))
+
+
 class Saver:
     """Keeps every state, as it comes back from disk."""
 
@@ -64,13 +67,13 @@ def trainee(settings: Any, exam: Any) -> Trainee:
     return Trainee(build.model(settings, exam), exam, settings.train, acc, seed=settings.seed)
 
 
-@pytest.mark.parametrize("model", others_slow(MODELS))
+@pytest.mark.parametrize("model", others_slow(MODELS, ("transformer", "performer", "reformer", "sinkhorn")))
 def test_from_any_step_to_the_same_end(tmp_path: Path, model: str) -> None:
     """Before, at and after an evaluation, and in the middle of redrawing: weights, curve and random streams."""
     words = [f"model={model}", *WORDS, "train.accumulate=2", "data.bucket=true"]
     if model in ("performer", "reformer"):
         words.append("model.mixer.redraw=2")
-    settings = composed.settings(*tiny.words(tmp_path, *words))
+    settings = composed.settings(*tiny.words(tmp_path, *words, "size.depth=1"))
     exam = build.task(settings)
     whole, saver = trainee(settings, exam), Saver()
     out = fit(whole, settings, saver=saver)
@@ -157,8 +160,14 @@ def test_a_state_before_every_evaluation_and_two_are_kept(tmp_path: Path, monkey
     assert [p.name for p in states(row["place"])] == ["state-1-7.json", "state-1-6.json"]
 
 
-@pytest.mark.parametrize("which", [".json", ".safetensors"])
-@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
+@pytest.mark.parametrize(
+    ("which", "harm"),
+    [
+        pytest.param(which, harm, marks=() if (which, harm) in OFTEN else pytest.mark.slow)
+        for which in (".json", ".safetensors")
+        for harm in ("cut", "changed", "gone")
+    ],
+)
 def test_a_damaged_state_gives_way_to_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], which: str, harm: str
 ) -> None:
@@ -174,7 +183,13 @@ def test_a_damaged_state_gives_way_to_the_one_before(
 
 @pytest.mark.parametrize(
     ("what", "word"),
-    [("code", "code"), ("versions", "versions of libraries"), ("name", "processor"), ("threads", "threads")],
+    [
+        ("code", "code"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("versions", "versions of libraries"), ("name", "processor"), ("threads", "threads"))
+        ),
+    ],
 )
 def test_another_machine_or_code_is_refused_unless_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, word: str

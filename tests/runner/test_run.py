@@ -13,8 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lra.__main__ import main
+from lra.errors import UserError
 from lra.record import record, store
 from lra.record.unfinished import left
+from lra.runner.run import recorded
+from lra.settings import build, compose
 from tests.help import tiny
 
 RUN = ["task=listops", "model=transformer"]
@@ -34,7 +38,12 @@ def answers(results: Path) -> np.ndarray:
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
     """A run as a user starts it; what the others here are compared with."""
     folder = tmp_path_factory.mktemp("first")
-    return folder, tiny.lra(*tiny.words(folder, *RUN), PYTHONHASHSEED="1")
+    return folder, tiny.lra(*tiny.words(folder, *RUN))
+
+
+def here(folder: Path, *more: str) -> record.Record:
+    """A run in this process, without its measurement."""
+    return recorded(compose.config(tiny.words(folder, *RUN, "measure.enabled=false", *more)))
 
 
 def test_one_run_leaves_one_whole_record(first: tuple[Path, subprocess.CompletedProcess]) -> None:
@@ -71,7 +80,7 @@ def test_the_record_names_no_place_on_this_machine(first: tuple[Path, subprocess
 
 
 def test_same_command_same_answers(first: tuple[Path, subprocess.CompletedProcess], tmp_path: Path) -> None:
-    """Another hash seed, another working folder, fresh data."""
+    """Another hash seed, another working folder, fresh data, and a Python that is started for it."""
     done = tiny.lra(*tiny.words(tmp_path, *RUN, "measure.enabled=false"), cwd=tmp_path, PYTHONHASHSEED="2")
     assert done.returncode == 0, done.stderr
     a, b = only(first[0] / "results"), only(tmp_path / "results")
@@ -88,12 +97,11 @@ def test_same_command_same_answers(first: tuple[Path, subprocess.CompletedProces
 def test_weights_can_be_scored_again(first: tuple[Path, subprocess.CompletedProcess], tmp_path: Path) -> None:
     folder, _ = first
     (weights,) = folder.rglob("*.safetensors")
-    more = [f"checkpoint={weights}", "train.steps=0", "measure.enabled=false", f"results_dir={tmp_path}"]
-    done = tiny.lra(*tiny.words(folder, *RUN), *more)
-    assert done.returncode == 0, done.stderr
-    assert only(tmp_path).accuracy_test == only(folder / "results").accuracy_test
+    again = here(folder, f"checkpoint={weights}", "train.steps=0", f"results_dir={tmp_path}")
+    assert again.status == "ok" and again.accuracy_test == only(folder / "results").accuracy_test
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -106,25 +114,35 @@ def test_weights_can_be_scored_again(first: tuple[Path, subprocess.CompletedProc
         (["results_dir=/proc/nowhere"], ["results_dir", "/proc"]),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(tmp_path: Path, words: list[str], parts: list[str]) -> None:
+def test_bad_input_is_one_line_and_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: list[str],
+    parts: list[str],
+) -> None:
+    """The command's own code in this process, but for what it starts."""
     given = [w.format(tmp_path) for w in words]
     keys = {w.split("=")[0] for w in given}
     usual = [w for w in tiny.words(tmp_path, *RUN, "measure.enabled=false") if w.split("=")[0] not in keys]
-    done = tiny.lra(*usual, *given)
-    assert done.returncode == 2, done.stdout + done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("lra: ") and "Traceback" not in done.stderr and "Error executing" not in done.stderr
+    monkeypatch.setattr("sys.argv", ["lra", *usual, *given])
+    with pytest.raises(SystemExit) as left_with:
+        main()
+    said = capfd.readouterr().err
+    assert left_with.value.code == 2, said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("lra: ") and "Traceback" not in said and "Error executing" not in said
     for part in parts:
         assert part in last, last
     assert not list((tmp_path / "results").rglob("*.json"))
 
 
 def test_a_cache_cut_short_is_refused(tmp_path: Path) -> None:
-    assert tiny.lra(*tiny.words(tmp_path, *RUN, "measure.enabled=false")).returncode == 0
+    build.task(compose.config(tiny.words(tmp_path, *RUN))).split("train")
     (tokens,) = (tmp_path / "data").rglob("tokens.npy")
     os.truncate(tokens, 1000)
-    done = tiny.lra(*tiny.words(tmp_path, *RUN, "measure.enabled=false"))
-    assert done.returncode == 2 and "tokens.npy has 1000 bytes" in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(UserError, match="tokens.npy has 1000 bytes"):
+        here(tmp_path)
 
 
 def start(tmp_path: Path, *more: str) -> subprocess.Popen:
@@ -160,7 +178,7 @@ def test_stopped_runs_are_gone_on_with(tmp_path: Path, how: int) -> None:
     ],
 )
 def test_killed_runs_leave_nothing_half(tmp_path: Path, moment: str) -> None:
-    process = start(tmp_path)
+    process = start(tmp_path, *(["measure.enabled=false"] if moment == "step 3/" else []))
     if moment == "at once":
         time.sleep(1.5)
     else:
@@ -175,8 +193,7 @@ def test_killed_runs_leave_nothing_half(tmp_path: Path, moment: str) -> None:
     for path in (tmp_path / "results").rglob("*.json"):
         json.loads(path.read_text())
     assert not list(store.find(tmp_path / "results")), "its keeper was killed: it ends, and is no result"
-    done = tiny.lra(*tiny.words(tmp_path, *RUN, "measure.enabled=false"))
-    assert done.returncode == 0, done.stderr
+    assert here(tmp_path).status == "ok"
     assert [r.status for _, r in store.find(tmp_path / "results") if r.kind == "model"] == ["ok"]
     assert not list((tmp_path / "results/runs").rglob(".*"))
 
@@ -187,11 +204,9 @@ def children(pid: int) -> list[int]:
 
 
 def test_divergence_is_a_record(tmp_path: Path) -> None:
-    done = tiny.lra(
-        *tiny.words(tmp_path, *RUN, "train.learning_rate=1e30", "measure.enabled=false", "train.warmup_steps=0")
-    )
-    r = only(tmp_path / "results")
-    assert done.returncode == 1 and r.status == "diverged" and r.accuracy_test is None and "at step" in r.reason
+    r = here(tmp_path, "train.learning_rate=1e30", "train.warmup_steps=0")
+    assert r == only(tmp_path / "results")
+    assert r.status == "diverged" and r.accuracy_test is None and "at step" in r.reason
 
 
 def test_out_of_memory_is_a_record(tmp_path: Path) -> None:
@@ -203,19 +218,21 @@ def test_out_of_memory_is_a_record(tmp_path: Path) -> None:
 
 def test_a_sweep_goes_on_and_does_only_what_is_missing(tmp_path: Path) -> None:
     words = tiny.words(tmp_path, *RUN, "measure.enabled=false")
-    sweep = ["-m", *words, "train.learning_rate=1e-3,1e30", "train.warmup_steps=0"]
+    sweep = ["-m", *words, "train.learning_rate=1e-3,1e30,-1", "train.warmup_steps=0"]
     done = tiny.lra(*sweep)
     assert done.returncode == 1, done.stderr
-    assert "2 runs, 1 ok, 1 not" in done.stdout and "diverged" in done.stdout
+    assert "3 runs, 1 ok, 2 not" in done.stdout and "diverged" in done.stdout
+    assert "refused" in done.stdout and "train.learning_rate: -1" in done.stdout + done.stderr
     assert "test items" not in done.stdout and "inference examples/s" not in done.stdout, "a run's own words"
     before = sorted(p.name for p in (tmp_path / "results").rglob("*.json"))
     again = tiny.lra(*sweep)
     assert again.returncode == 1 and again.stdout.count("recorded before") == 2
     assert sorted(p.name for p in (tmp_path / "results").rglob("*.json")) == before
-    more = tiny.lra(*sweep, "seed=5")
-    assert more.stdout.count("recorded before") == 0
+    more = tiny.lra(*sweep, "seed=5", "--dry-run")
+    assert "2 to do" in more.stdout and "recorded" not in more.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_refuses_what_does_not_fit_and_goes_on(tmp_path: Path) -> None:
     words = tiny.words(tmp_path, *RUN, "measure.enabled=false")
     done = tiny.lra("-m", *words, "size.heads=3,2")
@@ -241,9 +258,7 @@ def test_help_is_quick_to_read() -> None:
 
 def test_the_record_says_which_kernel_was_taken_and_what_is_padding(tmp_path: Path) -> None:
     """On a CPU dropout on attention weights leaves the fused kernel."""
-    words = tiny.words(tmp_path, *RUN, "measure.enabled=false")
     for rate, kernel in ((0.1, "blocks"), (0.0, "fused")):
-        assert tiny.lra(*words, f"size.attention_dropout={rate}", f"seed={int(10 * rate)}").returncode == 0
-        r = next(r for _, r in store.find(tmp_path / "results") if r.kind == "model" and r.seed == int(10 * rate))
+        r = here(tmp_path, f"size.attention_dropout={rate}")
         assert r.training["kernels"] == [f"FullAttention: {kernel}"]
         assert 0 < r.training["padding_share"] < 1 and r.training["parts"] >= 1 and r.training["undivided"] is None

@@ -21,6 +21,7 @@ from lra.settings.typed import plain, typed
 from lra.sweep.job import Job
 from lra.sweep.once import Sweep
 from tests.help import answered, many, tiny
+from tests.help.few import others_slow
 from tests.help.made import example
 
 KNOWN, AGAIN = True, False
@@ -51,7 +52,9 @@ class Noted:
         return End(1)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(
+    "name", others_slow(TABLE, ("ok, other code", "failed", "failed, edited code", "killed", "timeout"))
+)
 def test_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     values, same, failed = TABLE[name]
     monkeypatch.setattr(facts, "commit", lambda: ("c", False))

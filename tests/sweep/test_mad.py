@@ -20,7 +20,7 @@ LADDERS, GRID = (SWEEP["callbacks"]["sweep"][name] for name in ("ladders", "grid
 STEPS = {12800: 20000, 6400: 10000, 3200: 5000, 1600: 2600, 800: 1400, 256: 400}  # 200 epochs in batches of 128
 
 
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 9])
 @pytest.mark.parametrize("task", LADDERS)
 def test_every_point_is_an_exam_of_its_own(task: str, every: int) -> None:
     """None is a variant but by its steps and its decay; all have rows of their own."""

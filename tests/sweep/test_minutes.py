@@ -26,7 +26,7 @@ from lra.sweep.callbacks import table
 from lra.sweep.job import Job, Row, Skipped
 from lra.sweep.launch.local import Local
 from lra.sweep.once import Sweep
-from tests.help import tiny
+from tests.help import tiny, warm
 
 OK = {"status": "ok", "train": {"examples_per_second": 100.0}, "inference": {"examples_per_second": 400.0}}
 RATES = rates([Timing(0.01, 0.01)] * 3, examples=1, tokens=24)
@@ -211,7 +211,7 @@ def test_paper_sweep_is_the_official_setting_in_order_of_value() -> None:
     ("words", "parts"),
     [
         (["minutes=5"], ["minutes: is for a sweep"]),
-        (["-m", "minutes=-1"], ["minutes: -1"]),
+        pytest.param(["-m", "minutes=-1"], ["minutes: -1"], marks=pytest.mark.slow),
         (["-m", "minutes=0"], ["minutes: 0"]),
     ],
 )
@@ -233,7 +233,8 @@ def test_a_run_ends_when_its_sweep_is_killed(tmp_path: Path) -> None:
     words = job(tmp_path, "transformer", 0, "listops", "train.steps=100000", "measure.enabled=false").words
     code = "from lra.sweep.job import Job; from lra.sweep.launch.local import Local; "
     code += f"Local().launch(Job({words!r}, None, 'listops', 'transformer', 0, ''))"
-    parent = subprocess.Popen([sys.executable, "-c", code], env=tiny.environment(), stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.help.program", code]
+    parent = warm.Asked(command, env=tiny.environment(), stderr=subprocess.PIPE, text=True, cwd=tiny.ROOT)
     for line in parent.stderr:
         if line.startswith("step "):
             break

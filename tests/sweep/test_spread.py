@@ -210,10 +210,7 @@ def test_a_missing_engine_is_one_line(tmp_path: Path) -> None:
     hidden.mkdir()
     for name, module_ in (("slurm", "submitit"), ("ray", "ray")):
         (hidden / f"{module_}.py").write_text("raise ImportError('hidden')\n")
-        done = subprocess.run(
-            [sys.executable, "-m", "lra", "-m", *tiny.words(tmp_path), f"launcher={name}"], cwd=tiny.ROOT, text=True,
-            capture_output=True, env=tiny.environment() | {"PYTHONPATH": f"{hidden}:{tiny.ROOT}"},
-        )  # fmt: skip
+        done = tiny.lra("-m", *tiny.words(tmp_path), f"launcher={name}", PYTHONPATH=f"{hidden}:{tiny.ROOT}")
         assert done.returncode == 2 and f"launcher: {name} needs" in done.stderr.splitlines()[-1], done.stderr
 
 

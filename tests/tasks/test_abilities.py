@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -23,7 +20,7 @@ from tests.help.abilities import OTHER, TASKS, answered
 from tests.help.tiny import ROOT
 
 CASES = [pytest.param(n, o, id=TASKS[n](**o).row) for n in TASKS for o in ({}, *OTHER[n])]
-ITEMS = 10_000
+ITEMS = 2_000
 GOLDEN = {
     "needle": ["1977134e7220", "7b6b5824f564", "8930da47f7b7"],
     "recall": ["1fb16ccbcfc4", "4eac483b8ff6", "923707404357"],
@@ -49,9 +46,9 @@ def content(task: Ability, split: str, count: int = 20) -> str:
 @pytest.mark.parametrize(("name", "options"), [c for c in CASES if c.values[0] != "smooth"])
 def test_a_slow_reader_solves_it_from_the_tokens_alone(name: str, options: dict[str, Any]) -> None:
     """Every class, and which positions are asked: a second implementation of the rule."""
-    task = TASKS[name](**options, sizes=(50, 200))
+    task = TASKS[name](**options, sizes=(30, 60))
     stream = ITEMS if options == {} else ITEMS // 20
-    for split, count in (("train", stream), ("valid", 50), ("test", 200)):
+    for split, count in (("train", stream), ("valid", 30), ("test", 60)):
         drawn = task.split(split).drawn(np.arange(count))
         assert drawn.tokens.shape == drawn.labels.shape == drawn.kinds.shape == (count, task.max_len)
         assert drawn.tokens.min() >= 1 and drawn.tokens.max() < task.vocab_size
@@ -71,14 +68,6 @@ def test_the_same_items_for_ever(name: str) -> None:
     task = TASKS[name](sizes=(20, 20))
     assert [content(task, s) for s in SPLITS] == GOLDEN[name]
     assert content(TASKS[name](sizes=(20, 20), seed=1), "train") != GOLDEN[name][0]
-
-
-def test_another_process_and_hash_seed_change_nothing() -> None:
-    code = "from tests.tasks.test_abilities import *\n"
-    code += "print({n: [content(TASKS[n](sizes=(20, 20)), s) for s in SPLITS] for n in TASKS} == GOLDEN)"
-    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert out.stdout.strip() == "True", out.stderr
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

@@ -18,6 +18,7 @@ from lra.settings.schema import Settings
 from lra.tasks.ability.base import Ability
 from lra.tasks.base import NOT_ASKED, Batch
 from tests.help.abilities import TASKS
+from tests.help.few import others_slow
 
 STEPS, BATCH = 600, 64
 
@@ -79,7 +80,7 @@ def small(name: str) -> tuple[Settings, Ability]:
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", others_slow(TASKS, ("recall", "compress", "state")))  # one of each kind of answer
 def test_every_position_code_sits_every_exam(name: str, position: str) -> None:
     """Answers where they are asked, and a gradient from them; which of equal tokens comes first moves them, unless
     no code says it."""

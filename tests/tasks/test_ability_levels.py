@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lra.record import store
+from lra.runner.run import recorded
+from lra.settings import compose
 from lra.tasks.ability.base import Ability
 from lra.tasks.ability.recall import Recall
 from lra.tasks.ability.rules import window
@@ -18,7 +21,6 @@ from lra.tasks.ability.smooth import Smooth
 from lra.tasks.ability.state import State, majority_from
 from lra.tasks.ability.texture import Texture
 from lra.tasks.base import NOT_ASKED
-from tests.help import tiny
 from tests.help.abilities import TASKS
 
 # Options of which a rule that counts reaches the floor, so far as 20,000 items teach it.
@@ -47,8 +49,14 @@ def scored(task: Ability, rule: Any) -> tuple[float, float]:
     return float(whole), float(np.sqrt((apart**2).sum()) / asked.sum())
 
 
-@pytest.mark.parametrize(("name", "options"), NEAR)
-@pytest.mark.parametrize("reach", [0, 2])
+@pytest.mark.parametrize(
+    ("name", "options", "reach"),
+    [
+        pytest.param(name, options, reach, marks=() if reach == (0 if i % 2 else 2) else pytest.mark.slow)
+        for i, (name, options) in enumerate(NEAR)
+        for reach in (0, 2)
+    ],
+)
 def test_a_rule_that_sees_so_far_scores_the_floor(name: str, options: dict[str, Any], reach: int) -> None:
     task = TASKS[name](**options, sizes=(5, 4000))
     found, error = scored(task, task.in_sight(reach))
@@ -147,17 +155,16 @@ def test_a_leak_into_the_window_is_seen() -> None:
     assert scored(task, window(2))[0] > task.floor(2) + 0.04
 
 
-@pytest.mark.parametrize(("name", "model"), [("recall", "transformer"), ("compress", "linear")])
+@pytest.mark.parametrize(
+    ("name", "model"), [("recall", "transformer"), pytest.param("compress", "linear", marks=pytest.mark.slow)]
+)
 def test_a_run_from_end_to_end(name: str, model: str, tmp_path: Any) -> None:
     words = [
         f"task={name}", f"model={model}", "task.sizes=[20,30]", "train.steps=4", "train.eval_every=2",
-        "train.batch_size=8", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "measure.steps=5",
+        "train.batch_size=8", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "measure.enabled=false",
         f"results_dir={tmp_path / 'results'}", f"output_dir={tmp_path / 'out'}",
     ]  # fmt: skip
-    done = tiny.lra(*words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    from lra.record import store
-
+    recorded(compose.config(words))
     found = {r.model: r for _, r in store.find(tmp_path / "results")}
     r = found[model]
     task = TASKS[name](sizes=(20, 30))

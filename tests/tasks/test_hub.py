@@ -85,6 +85,7 @@ def mirror(root: Path, *faults: str) -> Iterator[str]:
 
 
 @pytest.mark.shared
+@pytest.mark.slow  # so do the connections below that are not the first
 def test_text_comes_from_the_hub_and_then_from_its_cache(hub_folder: Path, tmp_path: Path) -> None:
     with mirror(hub_folder) as endpoint:
         whole, unknown = load(endpoint, tmp_path, "stanfordnlp/imdb", "stanfordnlp/imbd")
@@ -140,7 +141,7 @@ def test_a_bad_connection_ends_in_one_line_and_leaves_nothing(
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("after", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3, 6, 9, 11))])
+@pytest.mark.parametrize("after", [pytest.param(n, marks=pytest.mark.slow) for n in (5, 0, 3, 6, 9, 11)])
 def test_a_connection_that_recovers_is_borne(hub_folder: Path, tmp_path: Path, after: int) -> None:
     with mirror(hub_folder, "--fail-after", str(after), "--fail-count", "3") as endpoint:
         assert load(endpoint, tmp_path) == [WHOLE]
@@ -354,6 +355,7 @@ def test_another_data_set_is_not_what_the_data_folder_holds(monkeypatch, tmp_pat
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_a_card_that_disagrees_with_its_files_is_said_at_once(shared_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "hub" / "stanfordnlp" / "imdb"
     (folder / "plain_text").mkdir(parents=True)

@@ -10,6 +10,7 @@ import random
 import re
 import resource
 import tarfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -302,12 +303,15 @@ def hostile_archive(file: Path, member: tarfile.TarInfo, size: int) -> None:
         out.write(bytes(1024))
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
         ("new_aan_pairs.train.tsv", tarfile.REGTYPE, "train.tsv:1: longer than 64 MiB"),
-        ("x", tarfile.XHDTYPE, "damaged or cut short .a name or header of 1,073,741,824 bytes"),
-        ("x", tarfile.GNUTYPE_LONGNAME, "damaged or cut short .a name or header of 1,073,741,824 bytes"),
+        slow("x", tarfile.XHDTYPE, "damaged or cut short .a name or header of 1,073,741,824 bytes"),
+        slow("x", tarfile.GNUTYPE_LONGNAME, "damaged or cut short .a name or header of 1,073,741,824 bytes"),
     ],
 )
 def test_a_gigabyte_in_a_small_archive_does_not_fill_memory(
@@ -375,6 +379,7 @@ def test_a_split_can_be_sent_to_a_worker(task: Retrieval) -> None:
     assert (copy[3:9] == split.tokens[3:9]).all()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     big_pairs.write(tmp_path / "tsv_data", 24_000_000)
     peak = big_pairs.measure(tmp_path, tmp_path / "data")
@@ -421,6 +426,7 @@ def test_floors_see_a_topic_and_not_the_order_of_the_documents(task: Retrieval) 
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_anthology_pairs(shared_data: Path, tmp_path: Path) -> None:
     task = Retrieval("retrieval_acl", path=str(shared_data / "lra_release"), pairs=[4416, 552, 554], data_dir=tmp_path)
     notes = task.notes()
@@ -437,6 +443,7 @@ def test_anthology_pairs(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_film_pairs(shared_data: Path, tmp_path: Path) -> None:
     task = Retrieval("film", path=str(shared_data / "film_pairs"), data_dir=tmp_path)
     notes = task.notes()

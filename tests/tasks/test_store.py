@@ -15,6 +15,8 @@ import pytest
 
 from lra.tasks import store
 from lra.tasks.base import DataError
+from tests.help.tiny import ROOT, environment
+from tests.help.warm import Asked
 
 
 def build(folder: Path) -> dict:
@@ -83,8 +85,9 @@ def test_kill_leaves_nothing_that_counts_as_whole(tmp_path: Path) -> None:
         "def build(f):\n np.save(f / 'x.npy', np.arange(9)); print('half', flush=True); time.sleep(60)\n"
         "store.ensure(Path(sys.argv[1]), build)"
     )
-    root = Path(__file__).resolve().parent.parent.parent
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "s")], stdout=subprocess.PIPE, cwd=root)
+    code = code.replace("sys.argv[1]", repr(str(tmp_path / "s")))
+    command = [sys.executable, "-m", "tests.help.program", code]
+    child = Asked(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment())
     assert child.stdout.readline() == b"half\n"
     child.send_signal(signal.SIGKILL)
     child.wait()

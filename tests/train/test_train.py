@@ -61,17 +61,17 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "more"),
     [
-        (["model=transformer"], ["train.eval_every=2"]),
+        pytest.param(["model=transformer"], ["train.eval_every=2"], marks=pytest.mark.slow),
         (["model=transformer"], ["train.eval_batch_size=3", "train.eval_every=1"]),
         (["model=reformer"], ["train.eval_every=2"]),  # draws a seed in every forward pass, of eval() too
-        (["model=sinkhorn"], ["train.eval_every=2"]),  # noise in training without dropout
-        (["model=performer", "model.mixer.redraw=4"], ["train.eval_every=1"]),
+        pytest.param(["model=sinkhorn"], ["train.eval_every=2"], marks=pytest.mark.slow),  # noise without dropout
+        (["model=performer", "model.mixer.redraw=2"], ["train.eval_every=1"]),
         (["model=transformer"], ["data.workers=2"]),  # a loader with workers draws the seed of each
     ],
 )
 def test_looking_changes_nothing(tmp_path: Path, words: list[str], more: list[str]) -> None:
     """Weights after training are the same to the bit however often valid is looked at, and by whom batches are made."""
-    words = [*words, "size.dropout=0.1", "size.attention_dropout=0.1", "train.steps=12", "train.eval_every=12"]
+    words = [*words, "size.dropout=0.1", "size.attention_dropout=0.1", "train.steps=6", "train.eval_every=6"]
     once, _, exam, cfg = trained(tmp_path, *words)
     other, *_ = trained(tmp_path, *words, *more)
     for (name, value), changed in zip(once.state_dict().items(), other.state_dict().values(), strict=True):
