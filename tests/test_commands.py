@@ -26,8 +26,8 @@ from lra.repeat.asked import of as repeated
 from lra.root import CONFIGS
 from lra.settings import compose
 from lra.settings.words import choices, split
-from lra.treat.asked import keyed
 from lra.sweep.dry import of_run
+from lra.treat.asked import keyed
 from tests.help.tiny import ROOT
 from tests.help.told import PAGES, Command, commands, written
 
