@@ -118,11 +118,12 @@ def abilities(
 
 def derive(record: str | Path, *words: str, config_dir: str | Path | None = None) -> Record:
     """What `python -m lra.treat record=RECORD WORDS` leaves: a treatment done to a trained model that kept its weights,
-    and measured beside it. record: an id, or the path of a record. A failure of the treatment is a record too."""
+    and measured beside it; the record that is there already, if one is. record: an id, or the path of a record. A
+    failure of the treatment is a record too."""
     from lra.treat.asked import asked
-    from lra.treat.derive import derived
+    from lra.treat.derive import once
 
-    return derived(asked([f"record={record}", *words], config_dir))[0]
+    return once(asked([f"record={record}", *words], config_dir))[0]
 
 
 def load(folder: str | Path = "results") -> Results:

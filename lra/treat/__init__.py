@@ -20,7 +20,10 @@ facts          what the treatment says of itself (lra.treatments)
 parent_differs answers of the parent, built again, that are not the recorded ones
 
 parents   which records can be one, and how it is built again
-asked     what the words of the command ask for
+asked     what the words of the command ask for: each treatment of each parent
+chosen    which parents they name
+known     the record that is there already
+each      several, one after the other
 derive    the process that does it, and the record that is left
 child     that process
 bench     two models timed in turns

@@ -1,19 +1,24 @@
 """Something done to a trained model, and what becomes of its answers, its speed and its memory: a derived record.
 
 python -m lra.treat record=ID treatment=fake_quant [treatment.bits=4] [results_dir=…] [keep=best] [--dry-run]
+python -m lra.treat record=ID,ID,20260101T* treatment=bf16,heads,neurons     each of each; again: what is missing
+python -m lra.treat model=linear,gla task=recall budget=treat seed=0 'treatment=*'
+python -m lra.treat model=linear treatment=fake_quant treatment.bits=2,4,8
 python -m lra.treat table [results_dir=results[,more]] [--config-dir DIR]      what the records of a folder say
 
-record: a run's id, or the path of its record, which kept its weights (keep=best). keep=best: the treated weights too.
-data_dir, threads, device and --config-dir are as of a run. `python -m lra.list treatments` names what there is.
-Exit codes: 0 ok, 1 a treatment failed, which is a record, 2 bad input.
+record: ids of runs, or paths of their records, or globs of either; or model, task, budget, seed, names and globs.
+They kept their weights (keep=best); of several, those that cannot be treated are told and left out. keep=best: the
+treated weights too. What is recorded is not done again, but for rerun=failed and rerun=all. data_dir, threads, device
+and --config-dir are as of a run. `python -m lra.list treatments` names what there is.
+Exit codes: 0 ok, 1 a treatment failed, which is a record, or of several one was refused, 2 bad input.
 """
 
 from __future__ import annotations
 
 import sys
 
-from lra.console import say
-from lra.errors import code_of, guarded
+from lra.console import line, say
+from lra.errors import guarded
 from lra.settings.words import split
 
 DRY = "--dry-run"
@@ -25,23 +30,20 @@ def main() -> int:
         from lra.treat.table import main as table
 
         return table(sys.argv[2:])
-    from lra.treat.asked import asked
+    from lra.treat.asked import jobs
 
-    what = asked([w for w in words if w != DRY], config_dir)
-    r = what.parent.sheet.record
-    said = f"{what.label} of {r.model} on {r.row}, budget {r.budget}, seed {r.seed} ({r.run_id})"
+    what = jobs([w for w in words if w != DRY], config_dir)
+    for text in what.left:
+        say(line(f"left out: {text}"))
     if DRY in words:
-        print(f"would be made: {said}")
-        return 0
-    from lra.treat.derive import derived
-    from lra.treat.table import shown
+        from lra.treat.known import known
 
-    say(said)
-    found, path = derived(what)
-    print("\n".join(shown(found)))
-    print(f"status: {found.status}" + (f" ({found.reason})" if found.reason else ""))
-    print(f"record: {path}", flush=True)
-    return code_of(found.status)
+        for job in what.jobs:
+            print(f"{'there already' if known(job) else 'would be made'}: {job.label}")
+        return 0
+    from lra.treat.each import each
+
+    return each(what.jobs)
 
 
 if __name__ == "__main__":

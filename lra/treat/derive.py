@@ -17,6 +17,7 @@ from typing import Any
 from lra.console import line
 from lra.errors import UserError
 from lra.machine import facts
+from lra.machine.device import resolve_device, resolve_dtype
 from lra.measure.cost import LEAST_STEPS, Limits
 from lra.measure.session import Session, quiet
 from lra.record import store
@@ -25,9 +26,11 @@ from lra.record.place import writable
 from lra.record.record import Record
 from lra.record.reserve import ANSWERS, WEIGHTS
 from lra.runner.rescue import written
-from lra.settings import build, identity
+from lra.settings import build
+from lra.settings.schema import Settings
 from lra.settings.typed import plain
 from lra.treat.asked import Asked
+from lra.treat.known import known
 
 TURN = Limits(20, 0.15, 1)  # of each model and batch size in a round
 MOST = 40  # rounds
@@ -38,6 +41,12 @@ class Treating(Session):
     """A child that treats a model; its config is lra.treat.child.Work as a mapping."""
 
     module = "lra.treat.child"
+
+
+def once(asked: Asked) -> tuple[Record, Path, bool]:
+    """The record that is there already, or the one that doing it leaves; where; and whether it was there."""
+    found = known(asked)
+    return (found[1], found[0], True) if found is not None else (*derived(asked), False)
 
 
 def derived(asked: Asked) -> tuple[Record, Path]:
@@ -54,8 +63,15 @@ def derived(asked: Asked) -> tuple[Record, Path]:
     keep = folder / f"{run_id}{WEIGHTS}"
     found = answer(asked, run_id, keep, exam.vocabulary)
     seconds = {"total": round(time.perf_counter() - begin, 3)}
-    fields = {"run_id": run_id, "started_utc": started, "wall_seconds": seconds}
+    fields = {"run_id": run_id, "started_utc": started, "wall_seconds": seconds} | conditions(settings)
     return found_in(asked, found, fields, keep)
+
+
+def conditions(settings: Settings) -> dict[str, Any]:
+    """Of a failure too: by them it is known not to be tried again."""
+    device = resolve_device(settings.device)
+    threads = {"threads": settings.threads} if settings.threads is not None else {}
+    return {"machine": facts.machine(device) | threads, "dtype": resolve_dtype(settings.dtype, device)}
 
 
 def answer(asked: Asked, run_id: str, keep: Path, vocabulary: str) -> dict[str, Any]:
@@ -65,7 +81,7 @@ def answer(asked: Asked, run_id: str, keep: Path, vocabulary: str) -> dict[str, 
         "settings": plain(settings),
         "weights": str(parent.root.weights),
         "steps": [(s.record.treatment["settings"], str(s.weights) if _there(s) else None) for s in parent.line[1:]],
-        "new": plain(asked.node),
+        "new": plain(asked.option.node),
         "predictions": str(parent.sheet.predictions),
         "keep": str(keep) if settings.keep == "best" else None,
         "facts": {"run_id": run_id, "vocabulary": vocabulary},
@@ -131,7 +147,7 @@ def record(asked: Asked, found: Mapping[str, Any], fields: Mapping[str, Any]) ->
         row=r.row,
         seed=r.seed,
         config=r.config,
-        config_hash=identity.digest([r.config_hash, identity.essential(asked.said["settings"], "treatment.")]),
+        config_hash=asked.config_hash,
         variant=list(r.variant),
         data=r.data,
         length=r.length,
@@ -142,6 +158,5 @@ def record(asked: Asked, found: Mapping[str, Any], fields: Mapping[str, Any]) ->
         parent=r.run_id,
         treatment=asked.said,
         derived=found.get("derived", {}),
-        **found.get("fields", {}),
-        **fields,
+        **{**fields, **found.get("fields", {})},
     )

@@ -17,10 +17,12 @@ SHOWN = 3  # ids of records that are named where one is not found
 
 @dataclass(frozen=True)
 class Parent:
-    """line: from the run that was trained to the parent itself, each derived from the one before."""
+    """line: from the run that was trained to the parent itself, each derived from the one before. results: the folder
+    that what is made of it belongs to."""
 
     sheet: Sheet
     line: tuple[Sheet, ...]
+    results: Path
 
     @property
     def root(self) -> Sheet:
@@ -42,7 +44,7 @@ def parent(name: str, results: Path) -> Parent:
     for each in line:
         _whole(each)
     above_its_floor(sheet)
-    return Parent(sheet, tuple(line))
+    return Parent(sheet, tuple(line), results)
 
 
 def found(name: str, results: Path) -> Sheet:
