@@ -32,21 +32,15 @@ def _text(path: Any) -> str:
 
 
 def job(cfg: Any, codes: list[int]) -> Any:
-    """What Hydra calls once a job: do the run, or say what a sweep is asked for."""
+    """What Hydra calls for a run; the jobs of a sweep go another way (lra.sweep.callbacks)."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from omegaconf import open_dict
 
-    hydras = HydraConfig.get()
-    if hydras.mode == RunMode.MULTIRUN:
-        from lra.sweep.job import asked
-
-        return asked(cfg, hydras)
     from lra.settings.compose import folders_of, settled
     from lra.settings.explain import explained
 
     with open_dict(cfg):
-        cfg.hydra = hydras
+        cfg.hydra = hydras = HydraConfig.get()
     try:
         folders = folders_of(hydras)
         with explained(next(iter(folders), None)):

@@ -1,7 +1,7 @@
 """Hydra's side of a sweep: its jobs sign up, and when all have, the sweep does them.
 
-Hydra calls `lra.__main__.job` for each combination, which only says what is asked for. A bad word is
-so refused before anything has run, and how jobs are done is ours alone.
+Hydra composes each combination, and nothing is begun before all are composed: a bad word is refused before anything
+has run, and how jobs are done is ours alone.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -22,7 +24,7 @@ from lra import console
 from lra.errors import UserError, refuse
 from lra.machine.signals import heard, interrupting
 from lra.settings import build, compose
-from lra.sweep.job import Job, Row
+from lra.sweep.job import Job, Row, asked
 from lra.sweep.once import Sweep, note
 from lra.sweep.overview import Overview
 
@@ -38,13 +40,19 @@ class Signed(Callback):
         # Hydra composes each job once to see that it can be, and again to hand it over. As nothing is done before all
         # are handed over, the first is of no use, and half of the time.
         BasicSweeper.validate_batch_is_legal = lambda *_: None
+        # And its launcher makes folders, logs and a working directory for each, half a second that no job needs here.
+        BasicLauncher.launch = lambda launcher, job_overrides, initial_job_idx: self.launch(launcher, job_overrides)
 
-    def on_job_end(self, config: Any, job_return: JobReturn, **_: Any) -> None:
-        if isinstance(found := job_return._return_value, Job):
-            self.jobs.append(found)
+    def launch(self, launcher: BasicLauncher, given: Sequence[Sequence[str]]) -> list[JobReturn]:
+        """Sign up each job in its turn, and begin none."""
+        for words in given:
+            config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(words))
+            job = asked(config, config.hydra)
+            self.jobs.append(job)
             if time.monotonic() - self.told > TELL:
                 self.told = time.monotonic()
-                note(f"{len(self.jobs)} runs composed: {found.label}")
+                note(f"{len(self.jobs)} runs composed: {job.label}")
+        return []
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         # Hydra makes a warning of whatever error a callback raises; an exit it lets pass.
