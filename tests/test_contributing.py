@@ -17,7 +17,7 @@ def test_the_model_of_the_guide_runs(tmp_path: Path) -> None:
     (tmp_path / "my_configs" / "model" / "average.yaml").write_text(blocks["yaml"])
     command = blocks["sh"].split()
     assert command[:3] == ["python", "-m", "lra"]
-    done = tiny.lra(*command[3:], *tiny.words(tmp_path), cwd=tmp_path)
+    done = tiny.lra(*command[3:], *tiny.words(tmp_path, "measure.enabled=false"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (r,) = [r for _, r in store.find(tmp_path / "results") if r.kind == "model"]
-    assert (r.model, r.status, r.cost["status"]) == ("average", "ok", "ok")
+    assert (r.model, r.status) == ("average", "ok")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from functools import cache
 from pathlib import PurePosixPath
 
 import pytest
@@ -15,31 +16,37 @@ from tests.help.told import PAGES
 SPEC = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
 generate = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(generate)
-MADE = generate.pages()
+pytestmark = pytest.mark.xdist_group("docs")
+
+
+@cache
+def made() -> dict[str, str]:
+    """Every page; made where it is asked for, and not by every process that collects tests."""
+    return generate.pages()
 
 
 @pytest.mark.parametrize(("group", "folder"), [("model", "models"), ("task", "exams")])
 def test_every_file_of_a_group_has_its_page(group: str, folder: str) -> None:
-    names = {PurePosixPath(path).stem for path in MADE if path.startswith(f"{folder}/")} - {"index"}
+    names = {PurePosixPath(path).stem for path in made() if path.startswith(f"{folder}/")} - {"index"}
     assert names == set(choices(group))
     for name in names:
-        text, head = MADE[f"{folder}/{name}.md"], generate.described(group, name)
+        text, head = made()[f"{folder}/{name}.md"], generate.described(group, name)
         title = head["about" if group == "model" else "exam"]["title"]
         assert text.startswith(f"# {title}\n") and head["text"].rstrip() in text
         assert re.search(r"^## (models|tasks)/[\w/]+\.py$", text, flags=re.M), name
-        assert f"[`{name}`]({name}.md)" in MADE[f"{folder}/index.md"]
+        assert f"[`{name}`]({name}.md)" in made()[f"{folder}/index.md"]
 
 
 def test_a_page_has_equation_options_source_and_numbers() -> None:
-    text = MADE["models/performer.md"]
+    text = made()["models/performer.md"]
     for part in (
         "exp(q k / sqrt(E)) = E_w[ phi_w(q) phi_w(k) ]", "features: int=256", "https://arxiv.org/abs/2009.14794",
         "@inproceedings{choromanski2021performer,",
         "| ListOps (128) | quick, Intel(R) Xeon(R) Processor | 40.0 | 38.2 to 41.8 | 3 |", "length to the power of 1",
     ):  # fmt: skip
         assert part in text, part
-    assert "| floor: first_operator |" in MADE["exams/listops.md"] and "fewest n" in MADE["exams/recall.md"]
-    assert "Recall where a key" in MADE["exams/recall_adjacent.md"] and "class" not in MADE["exams/recall.md"][:40]
+    assert "| floor: first_operator |" in made()["exams/listops.md"] and "fewest n" in made()["exams/recall.md"]
+    assert "Recall where a key" in made()["exams/recall_adjacent.md"] and "class" not in made()["exams/recall.md"][:40]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +62,8 @@ def test_a_docstring_as_markdown(doc: str, page: str) -> None:
 
 
 def test_links_lead_to_pages() -> None:
-    known = {p.name for p in PAGES if p.parent.name == "docs"} | set(MADE) | set(generate.ASSETS.values())
-    texts = MADE | {p.name: generate.linked(p.read_text(), "../") for p in PAGES if p.parent.name == "docs"}
+    known = {p.name for p in PAGES if p.parent.name == "docs"} | set(made()) | set(generate.ASSETS.values())
+    texts = made() | {p.name: generate.linked(p.read_text(), "../") for p in PAGES if p.parent.name == "docs"}
     for page, text in texts.items():
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"```.*?```", "", text, flags=re.S)):
             if "://" not in target:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "notebooks" / "leaderboard.py"
@@ -37,12 +40,20 @@ def test_the_notebook_is_its_script() -> None:
     assert not any(line.startswith("#") for c in cells if c["cell_type"] == "code" for line in c["source"])
 
 
+@pytest.mark.slow
 def test_it_runs_on_our_records() -> None:
     out = run()
     assert "p of being equally accurate: " in out and "transformer" in out
 
 
 def test_a_model_of_ones_own_joins_the_chart(tmp_path: Path) -> None:
+    """Beside two of our models, by their records on the exams that all have sat."""
+    ours = tmp_path / "ours"
+    shutil.copytree(ROOT / "results" / "published", ours / "published")
+    for task in ("listops", "image_jpeg", "pathfinder", "retrieval_acl"):
+        for model in ("transformer", "performer"):
+            part = Path("runs") / task / model
+            shutil.copytree(ROOT / "results" / part, ours / part)
     theirs = tmp_path / "theirs"
     for path in (ROOT / "results" / "runs").glob("*/transformer/*"):
         there = theirs / "runs" / path.parent.parent.name / "mine" / path.name
@@ -50,5 +61,6 @@ def test_a_model_of_ones_own_joins_the_chart(tmp_path: Path) -> None:
         renamed = path.suffix == ".json"
         content = path.read_bytes()
         there.write_bytes(content.replace(b'"model": "transformer"', b'"model": "mine"') if renamed else content)
-    out = run(LRA_MINE=str(theirs))
-    assert "'mine'" in out.split("panels")[-1]
+    out = run(LRA_MINE=str(theirs), LRA_RESULTS=str(ours))
+    assert "p of being equally accurate: " in out
+    assert "'mine'" in out.split("panels")[-1] and "'transformer" in out.split("panels")[-1]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from lra.measure.gauges import slope
 from lra.settings.compose import config
 from tests.help.composed import settings
 from tests.help.few import others_slow, sequence_models
-from tests.help.tiny import ROOT
+from tests.help.tiny import ROOT, lra
 
 LENGTH = 160
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16"]
@@ -88,6 +86,7 @@ def test_dense_mask_is_caught_by_its_growth(tmp_path: Path) -> None:
     assert "claimed is L^1" in memory.text
 
 
+@pytest.mark.slow  # test_contract says it of the same model
 def test_a_window_in_blocks_passes_where_the_dense_one_fails() -> None:
     (memory,) = growth.growth(Subject(config(["model=local", *TINY])), lengths=(512, 1024, 2048), clock=False)
     assert memory.status == "ok", memory.text
@@ -142,9 +141,7 @@ def test_windows_not_yet_full_do_not_break_a_claim() -> None:
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    command = [sys.executable, "-m", "lra.check", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=900)
+    return lra(*arguments, module="lra.check", cwd=cwd)
 
 
 def test_command_line_of_a_broken_model_of_ones_own(tmp_path: Path) -> None:
@@ -169,12 +166,11 @@ def test_command_line_of_a_sound_model(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "check" / "linear.padding.json").read_text())["holds"]
 
 
+# The rest in tests/test_bad_input.py, in its process.
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model=lineer"], ["model: 'lineer'", "linear"]),
         (["model=linear", "size.dmi=3"], ["size.dmi", "size.dim"]),
-        (["model=linear", "size.heads=3"], ["size.heads: 3"]),
         (["model=linear", "--only", "paddin"], ["--only: 'paddin'", "padding"]),
         (["model=linear", "--length", "1"], ["--length: 1"]),
     ],

@@ -14,11 +14,13 @@ from lra.leaderboard import abilities, csv, files, latex, markdown, page, termin
 from lra.leaderboard.view import boards
 from lra.marks.query import called
 from lra.plot import __main__ as plot
+from lra.plot import render, style
 from lra.plot.render import drawn_of, figures
 from lra.results import Results, load
 from tests.help import answered, scored, synthetic
 
 Run = Callable[..., int]
+pytestmark = pytest.mark.xdist_group("chosen")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,10 @@ def test_columns_and_order(found: Results) -> None:
     assert able.models == ("local", "linear") and [c.key for c in able.columns] == ["shift"]
 
 
-def test_every_file_carries_its_choice_and_is_made_again(folder: Path, run: Run, tmp_path: Path) -> None:
+def test_every_file_carries_its_choice_and_is_made_again(
+    folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "DPI", 30)  # made again the same at any, and sooner
     words = ["model=trans*,linear", "task=listops,text,shift"]
     assert run(door.main, *words, f"out={tmp_path}") == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(files.NAMES)
@@ -94,7 +99,10 @@ def test_every_file_carries_its_choice_and_is_made_again(folder: Path, run: Run,
     assert wrong.keys() == {"leaderboard.md", svg.name} and all("differs from" in line for [line] in wrong.values())
 
 
-def test_a_choice_replaces_nothing_of_the_whole(folder: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_choice_replaces_nothing_of_the_whole(
+    folder: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "figures", lambda *_: iter(()))  # which are no files of a leaderboard
     before = {p: p.read_bytes() for p in folder.glob("*.*")}
     assert run(door.main, "model=linear") == 0
     assert "written nowhere" in capsys.readouterr().out and {p: p.read_bytes() for p in folder.glob("*.*")} == before

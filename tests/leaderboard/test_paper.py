@@ -110,7 +110,7 @@ def test_words_are_those_that_are_typed() -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not here")
-@pytest.mark.parametrize("width", paper.WIDTHS)
+@pytest.mark.parametrize("width", ["column", pytest.param("page", marks=pytest.mark.slow)])
 def test_it_sets_and_fits(tmp_path: Path, width: str) -> None:
     """All that is on record here: seven columns with long headings."""
     found = load(tiny.ROOT / "results")

@@ -10,11 +10,12 @@ import pytest
 
 from lra.leaderboard import files, verify
 from lra.leaderboard.view import boards
-from lra.plot import render
+from lra.plot import render, style
 from lra.record import answers, content, record, sheet, store
 from lra.results import load
 from tests.help import answered, tiny
 
+pytestmark = pytest.mark.xdist_group("verify")
 OLD = tiny.ROOT / "tests" / "records"
 
 
@@ -138,6 +139,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_passes_on_what_was_just_built(published: Path) -> None:
+    """In a process of another hash seed."""
     done = tiny.lra(f"results_dir={published}", "--check", module="lra.leaderboard", PYTHONHASHSEED="3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 records are whole" in done.stdout
@@ -185,6 +187,7 @@ def test_a_broken_record_costs_its_own_cell_and_is_named(tmp_path: Path, capsys:
 def test_each_record_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answered.run(tmp_path, "transformer", 0.4)
     answered.run(tmp_path, "linear", 0.3)
+    monkeypatch.setattr(style, "DPI", 30)
     seen: list[str] = []
     read = content.content
     for module in (sheet, answers):

@@ -72,12 +72,12 @@ def test_correlations_are_those_of_a_second_implementation() -> None:
         assert f.family == pytest.approx(by_counting(family, pairs[h][1][known]))
         assert -1 <= f.low <= f.high <= 1
     draw, most = np.random.default_rng(5), []
-    for _ in range(1500):
+    for _ in range(500):
         order = draw.permutation(16)
         most.append(max(spearmanr(x[order], y).statistic for x, y in pairs.values()))
     for h, f in by_hypothesis.items():
         expected = np.mean(np.array(most) >= by_counting(*pairs[h]) - 1e-9)
-        assert f.p == pytest.approx(expected, abs=0.045), h
+        assert f.p == pytest.approx(expected, abs=0.07), h
     assert by_hypothesis[HYPOTHESES[0]].p < 0.01 < by_hypothesis[HYPOTHESES[1]].p
 
 
@@ -92,10 +92,13 @@ def placed_by_hand(found: Capacity) -> float:
     return found.value if found.value is not None else {32: 64, None: 1}[found.beyond]
 
 
-def test_a_null_is_significant_in_five_of_a_hundred_tables() -> None:
+@pytest.mark.parametrize(
+    ("count", "fewest", "most"), [(200, 3, 19), pytest.param(1000, 30, 70, marks=pytest.mark.slow)]
+)
+def test_a_null_is_significant_in_five_of_a_hundred_tables(count: int, fewest: int, most: int) -> None:
     """Sets of models that differ between the hypotheses, ties, relatives: shuffled, nothing is true of any."""
     draw, begin, significant = np.random.default_rng(1), time.process_time(), 0
-    for seed in range(1000):
+    for seed in range(count):
         pairs = []
         shared = draw.normal(size=18)  # the abilities go together, and so do the exams
         goal = draw.normal(size=18)
@@ -106,18 +109,18 @@ def test_a_null_is_significant_in_five_of_a_hundred_tables() -> None:
             y = goal[some] + 0.5 * draw.normal(size=len(some))
             pairs.append((pd.Series(x, some), pd.Series(y, some)))
         significant += min(permuted(pairs, seed, count=199)) <= 0.05
-    assert 30 <= significant <= 70
+    assert fewest <= significant <= most
     assert time.process_time() - begin < 20
 
 
 def test_a_truth_among_four_others_is_found() -> None:
     hits = 0
-    for seed in range(20):
+    for seed in range(8):
         cells, able = tables(seed)
         first = found(cells, able, families=FAMILIES)[0]
         assert first.hypothesis is HYPOTHESES[0]
         hits += first.p < 0.05
-    assert hits >= 18
+    assert hits >= 7
 
 
 def test_the_interval_is_over_families() -> None:

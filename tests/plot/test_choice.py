@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from matplotlib.colors import to_hex
 
 from lra.errors import UserError
 from lra.marks import abilities, means, skill
+from lra.plot import __main__ as door
 from lra.plot import render, style
 from lra.plot.bubble import About, bubble
 from lra.plot.choice import AREA, DEFAULT, Choice, X, Y, able, asked, seconds_to
-from lra.results import load
-from tests.help import racing, scored, synthetic, tiny
+from lra.results import Results, load
+from tests.help import racing, scored, synthetic
 from tests.plot.test_plot import bubbles, readable, words
+
+pytestmark = pytest.mark.xdist_group("choice")
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +30,27 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scored.board(folder, scored.MANY)
 
 
-def chosen(whole: Path, choice: Choice, dark: bool = False) -> object:
-    return dict(render.chosen(load(whole), choice))[
+@pytest.fixture(scope="module")
+def found(whole: Path) -> Results:
+    return load(whole)
+
+
+def chosen(found: Results, choice: Choice, dark: bool = False) -> object:
+    return dict(render.chosen(found, choice))[
         f"chosen-{choice.name.replace('_', '-').replace(' ', '-')}-race-example-cpu-float32{'-dark' * dark}"
     ]
 
 
 @pytest.mark.parametrize("x", X)
-def test_every_axis_can_be_read(x: str, whole: Path) -> None:
+def test_every_axis_can_be_read(x: str, found: Results) -> None:
     y, area = list(Y)[list(X).index(x)], list(AREA)[list(X).index(x) - 1]
     for dark in (False, True):
-        figure = chosen(whole, Choice(x, y, area), dark)
+        figure = chosen(found, Choice(x, y, area), dark)
         readable(figure)
         assert to_hex(figure.get_facecolor()) == (style.DARK if dark else style.LIGHT).paper
 
 
-def test_words_of_the_command(whole: Path, tmp_path: Path) -> None:
+def test_words_of_the_command(whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(["results_dir=a", "--config-dir", "b"]) == (None, ["results_dir=a", "--config-dir", "b"])
     given = asked(["x=core_seconds", "results_dir=a", "to=0.4"])
     assert given == (Choice("core_seconds", to=0.4), ["results_dir=a"]) and given[0].axes[0].better == -1
@@ -55,8 +64,8 @@ def test_words_of_the_command(whole: Path, tmp_path: Path) -> None:
         assert str(caught.value).startswith(said)
     (whole / "figures").mkdir(exist_ok=True)
     (whole / "figures" / "bubble-old.png").write_bytes(b"")
-    done = tiny.lra(f"results_dir={whole}", "x=flops", "y=skill", "area=parameters", module="lra.plot")
-    assert done.returncode == 0 and "removed" not in done.stdout, done.stderr
+    monkeypatch.setattr(sys, "argv", ["lra", f"results_dir={whole}", "x=flops", "y=skill", "area=parameters"])
+    assert door.main() == 0 and "removed" not in capsys.readouterr().out
     names = {p.name for p in (whole / "figures").iterdir()} - {"bubble-old.png"}
     assert names == {
         f"chosen-flops-skill-parameters-race-example-cpu-float32{shade}.{kind}"
@@ -65,9 +74,8 @@ def test_words_of_the_command(whole: Path, tmp_path: Path) -> None:
     assert not render.stale(whole, {f"figures/{name}": b"" for name in [*names, "bubble-old.png"]})
 
 
-def test_core_seconds_are_those_until_the_floor_is_reached(whole: Path) -> None:
+def test_core_seconds_are_those_until_the_floor_is_reached(found: Results) -> None:
     """By hand from the curves: of two seeds the earlier, then the geometric mean over two exams."""
-    found = load(whole)
     cells = found.cells[~found.cells.variant.astype(bool)]
     seconds = seconds_to(cells, found, None)
     by_hand = {}
@@ -84,20 +92,20 @@ def test_core_seconds_are_those_until_the_floor_is_reached(whole: Path) -> None:
     assert 0 < len(by_hand) < cells.model.nunique() and seconds.to_dict() == pytest.approx(by_hand)
     higher = seconds_to(cells, found, 0.35)
     assert (higher[higher.index] >= seconds[higher.index]).all() and len(higher) < len(seconds)
-    figure = chosen(whole, Choice("core_seconds", "skill"))
+    figure = chosen(found, Choice("core_seconds", "skill"))
     assert "Not drawn, for want of a number on an axis: " in words(figure)
     assert "core-seconds of training to the best local floor, log scale" in words(figure)
 
 
-def test_abilities_learnt_and_reach(whole: Path) -> None:
-    found = load(whole).abilities
-    table = able(found)
-    for model, own in found.groupby("model"):
+def test_abilities_learnt_and_reach(found: Results) -> None:
+    cells = found.abilities
+    table = able(cells)
+    for model, own in cells.groupby("model"):
         learnt = sum(c.seeds > 0 and c.learnt == c.seeds and not c.failed for c in own.itertuples())
         assert table.learnt[model] == learnt
         reach = {c.capacity.at for c in abilities.each(own) if c.capacity is not None and c.task.startswith("needle")}
         assert table.reach[model] == max(reach) if reach else np.isnan(table.reach[model])
-    assert abilities.whole(found).sum() > 0
+    assert abilities.whole(cells).sum() > 0
 
 
 def test_reach_is_that_of_the_board(tmp_path: Path) -> None:

@@ -25,13 +25,16 @@ from lra.cost import growth
 from lra.cost.points import COLUMNS
 from lra.marks import means
 from lra.marks.exams import averaged_row, ordered
+from lra.plot import __main__ as door
 from lra.plot import render, style
 from lra.plot.bubble import bubble
 from lra.plot.exams import accuracy, curves
 from lra.plot.lengths import cost, throughput
 from lra.record import store
-from lra.results import load
+from lra.results import Results, load
 from tests.help import scored, synthetic, tiny
+
+pytestmark = pytest.mark.xdist_group("plot")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +45,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def drawn(whole: Path) -> dict[str, Figure]:
-    return {name.split("-")[0]: figure for name, figure in render.figures(load(whole))}
+def found(whole: Path) -> Results:
+    return load(whole)
+
+
+@pytest.fixture(scope="module")
+def drawn(found: Results) -> dict[str, Figure]:
+    return {name.split("-")[0]: figure for name, figure in render.figures(found)}
 
 
 KINDS = sorted({*render.KINDS} - {"race", "treated"})  # of which there are none here: test_race, test_treated
@@ -139,11 +147,11 @@ def test_what_cannot_be_drawn_is_said() -> None:
     assert "nothing measured yet" in words(bubble(bubbles(accuracy=[np.nan] * 3), "t"))
 
 
-def test_speed_is_the_cost_sweeps_if_it_has_all_models(whole: Path, tmp_path: Path) -> None:
-    own = means.averages_of(load(whole).cells)
-    swept, speed = render.charted(own, load(whole).points)
+def test_speed_is_the_cost_sweeps_if_it_has_all_models(found: Results, tmp_path: Path) -> None:
+    own = means.averages_of(found.cells)
+    swept, speed = render.charted(own, found.points)
     assert speed == "text at 4K, batch 4" and (swept.model == own.model).all()
-    known = growth.relative(load(whole).points, lengths=(4096,)).set_index("model").relative_speed
+    known = growth.relative(found.points, lengths=(4096,)).set_index("model").relative_speed
     np.testing.assert_allclose(swept.set_index("model").relative_speed, known[list(swept.model)])
     few = load(synthetic.costs(tmp_path, models=3)).points
     kept, speed = render.charted(own, few)
@@ -164,21 +172,21 @@ def test_cost_curves_show_exponents_failures_and_crossings(drawn: dict[str, Figu
     assert axes.get_xscale() == axes.get_yscale() == "log"
 
 
-def test_accuracy_has_intervals_floors_and_failures(whole: Path, drawn: dict[str, Figure]) -> None:
+def test_accuracy_has_intervals_floors_and_failures(found: Results, drawn: dict[str, Figure]) -> None:
     axes = drawn["accuracy"].axes[0]
     names = [t.get_text() for t in axes.get_yticklabels()]
     assert {"floor: majority", "floor: depth_2", "transformer"} <= set(names) and len(names) == 17
     best = axes.lines[-1].get_xdata()
     assert set(best) == {24.0}, "depth_2 looks far, so the best local floor is the first operator's"
     assert "out of memory" in words(drawn["accuracy"])
-    table = load(whole).cells.set_index(["row", "model"])
+    table = found.cells.set_index(["row", "model"])
     bars = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() == "None"]
     low, high = 100 * table.loc[("listops", "bigbird"), ["low", "high"]].astype(float)
     assert any(np.allclose(bar, (low, high)) for bar in bars)
 
 
-def test_long_names_of_floors_and_exams_have_room(whole: Path) -> None:
-    table, long = load(whole).cells.query("row == 'listops'"), "listops-16px-contour2-30000images"
+def test_long_names_of_floors_and_exams_have_room(found: Results) -> None:
+    table, long = found.cells.query("row == 'listops'"), "listops-16px-contour2-30000images"
     rules = pd.DataFrame([(long, "length_and_histogram", 0.25, True)], columns=["row", "model", "accuracy", "local"])
     figure = accuracy(table.assign(row=long), rules, "t")
     readable(figure)
@@ -187,8 +195,8 @@ def test_long_names_of_floors_and_exams_have_room(whole: Path) -> None:
     assert min(t.get_window_extent().x0 for t in names) >= 0
 
 
-def test_a_floor_far_off_is_an_arrow_with_its_number(whole: Path) -> None:
-    table = load(whole).cells.query("row == 'listops'")
+def test_a_floor_far_off_is_an_arrow_with_its_number(found: Results) -> None:
+    table = found.cells.query("row == 'listops'")
     rules = pd.DataFrame(
         [("listops", "far", 0.97, False), ("listops", "near", 0.25, True)],
         columns=["row", "model", "accuracy", "local"],
@@ -200,10 +208,10 @@ def test_a_floor_far_off_is_an_arrow_with_its_number(whole: Path) -> None:
 
 @pytest.mark.parametrize(("rules", "low", "high"), [((), 40, 50), ((0.54, 0.36), 36, 54), ((0.56, 0.34), 40, 50)])
 def test_a_ranking_has_room_for_floors_that_are_not_far_off(
-    rules: tuple[float, ...], low: float, high: float, whole: Path
+    rules: tuple[float, ...], low: float, high: float, found: Results
 ) -> None:
     """Models from 40 to 50 %: limits take in floors up to half of that span further off, no others."""
-    table = load(whole).cells.query("row == 'listops'").assign(low=0.40, high=0.50, accuracy=0.45)
+    table = found.cells.query("row == 'listops'").assign(low=0.40, high=0.50, accuracy=0.45)
     floors = pd.DataFrame(
         [("listops", f"rule{r}", r, False) for r in rules], columns=["row", "model", "accuracy", "local"]
     )
@@ -298,8 +306,10 @@ assert matplotlib.rcParams["font.size"] == 20, "the user's settings are left alo
 """
 
 
-def test_the_same_records_give_the_same_bytes(small: Path) -> None:
-    """By the command, and in another process with another hash seed and other settings of matplotlib."""
+def test_the_same_records_give_the_same_bytes(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command here, and in another process with another hash seed and other settings of matplotlib."""
     done = subprocess.run(
         [sys.executable, "-c", DIGESTS, str(small)],
         capture_output=True, text=True, check=True, cwd=tiny.ROOT, env=tiny.environment(PYTHONHASHSEED="1"),
@@ -310,9 +320,8 @@ def test_the_same_records_give_the_same_bytes(small: Path) -> None:
     (small / "figures").mkdir()
     (small / "figures" / "bubble-of-a-record-that-is-gone.png").write_bytes(b"")
     (small / "figures" / "mine.png").write_bytes(b"")
-    command = tiny.lra(f"results_dir={small}", module="lra.plot", PYTHONHASHSEED="2")
-    assert command.returncode == 0, command.stderr
-    assert "removed, no record gives it any more" in command.stdout
+    monkeypatch.setattr(sys, "argv", ["lra", f"results_dir={small}"])
+    assert door.main() == 0 and "removed, no record gives it any more" in capsys.readouterr().out
     (small / "figures" / "mine.png").unlink()
     written = {f"figures/{p.name}": hashlib.sha256(p.read_bytes()).hexdigest() for p in (small / "figures").iterdir()}
     assert written == there

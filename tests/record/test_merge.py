@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -11,9 +14,12 @@ import pytest
 
 from lra import results
 from lra.errors import UserError
+from lra.plot import style
 from lra.record import store
 from lra.record.merge import merge
-from tests.help import answered, tiny
+from tests.help import answered
+
+Door = Callable[..., CompletedProcess]
 
 
 @pytest.fixture
@@ -34,8 +40,19 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in (folder / "runs").rglob("*") if p.is_file())
 
 
-def door(module: str, *words: str) -> CompletedProcess:
-    return tiny.lra(*words, module=module)
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Door:
+    """What `python -m MODULE WORDS` gives, in this process."""
+
+    def call(module: str, *words: str) -> CompletedProcess:
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module(module, run_name="__main__")
+        out = capsys.readouterr()
+        return CompletedProcess(words, end.value.code or 0, out.out, out.err)
+
+    return call
 
 
 def test_read_together_as_if_they_were_one(two: tuple[Path, Path]) -> None:
@@ -50,20 +67,20 @@ def test_read_together_as_if_they_were_one(two: tuple[Path, Path]) -> None:
         results.load([])
 
 
-@pytest.mark.parametrize("words", ["results_dir={a},{b}", "results_dir=[{a},{b}]"])
-def test_by_every_door(two: tuple[Path, Path], words: str) -> None:
+def test_by_every_door(two: tuple[Path, Path], door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = two
-    word = words.format(a=a, b=b)
-    done = door("lra.leaderboard", word)
+    monkeypatch.setattr(style, "DPI", 30)  # pictures are compared with themselves
+    plain, listed = f"results_dir={a},{b}", f"results_dir=[{a},{b}]"
+    done = door("lra.leaderboard", plain)
     assert done.returncode == 0, done.stderr
     assert (a / "leaderboard.md").exists() and not (b / "leaderboard.md").exists()
-    assert door("lra.plot", word).returncode == 0
-    done = door("lra.leaderboard", word, "--check")
+    assert door("lra.plot", listed).returncode == 0
+    done = door("lra.leaderboard", plain, "--check")
     assert done.returncode == 0 and "3 records are whole" in done.stdout, done.stdout
     assert door("lra.leaderboard", f"results_dir={a}", "--check").returncode == 1, "they are of both"
 
 
-def test_bad_words_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_bad_words_are_one_line(two: tuple[Path, Path], tmp_path: Path, door: Door) -> None:
     a, _ = two
     for word, said in ((f"results_dir={a},{tmp_path}/none", "none has no folder runs"), (f"results_dir={a},", "list")):
         for module in ("lra.leaderboard", "lra.plot", "lra.cost"):
@@ -71,12 +88,12 @@ def test_bad_words_are_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
             assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_comma_may_be_in_a_name(tmp_path: Path) -> None:
+def test_a_comma_may_be_in_a_name(tmp_path: Path, door: Door) -> None:
     answered.run(tmp_path / "a,b", "linear", 0.5)
     assert door("lra.leaderboard", f"results_dir={tmp_path / 'a,b'}").returncode == 0
 
 
-def test_merged(two: tuple[Path, Path]) -> None:
+def test_merged(two: tuple[Path, Path], door: Door) -> None:
     a, b = two
     before = names(b)
     assert (out := merge(a, b)).copied == 1 and out.there == 1 and not out.refused
@@ -87,7 +104,7 @@ def test_merged(two: tuple[Path, Path]) -> None:
     assert done.returncode == 0 and "0 copied, 2 there already, 0 not" in done.stdout
 
 
-def test_conflicts_are_named_and_nothing_is_replaced(two: tuple[Path, Path]) -> None:
+def test_conflicts_are_named_and_nothing_is_replaced(two: tuple[Path, Path], door: Door) -> None:
     a, b = two
     path = next(store.folder(b, "listops", "local").glob("*.json"))
     r = store.read(path)
@@ -117,7 +134,7 @@ def test_what_is_not_whole_does_not_come(two: tuple[Path, Path]) -> None:
     assert [why for _, why in merge(a / "newer", b).refused if "predictions" in why]
 
 
-def test_the_door_says_what_it_wants() -> None:
+def test_the_door_says_what_it_wants(door: Door) -> None:
     for words in ([], ["merge"], ["merge", "a"], ["split", "a", "b"], ["merge", "a", "/nowhere"]):
         done = door("lra.record", *words)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr

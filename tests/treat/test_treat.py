@@ -19,6 +19,7 @@ from lra.treat import table
 from lra.treat.asked import asked
 from tests.help import tiny, treated
 
+pytestmark = pytest.mark.xdist_group("treat")  # which share a trained parent
 NULL = ("accuracy_valid", "items_valid", "steps_done", "steps_budget", "best_step", "checkpoint")
 
 

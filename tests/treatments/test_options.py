@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 
 from lra.machine.alone import Alone
+from lra.root import CONFIGS
 from lra.settings import build
-from lra.settings.compose import config
 from lra.train.trainee import Trainee
 from lra.treatments import after, examples, facts, heads, importance, kmeans, neurons
 from lra.treatments.fake_quant import FakeQuant, seen
+from tests.help import composed
 
 SIZES = "task=shift task.max_len=24 task.by=6 size.depth=2 size.dim=32 size.qkv_dim=32 size.mlp_dim=48 size.heads=4"
 FAMILIES = ("performer", "fnet", "mamba2")
@@ -30,7 +32,7 @@ IMITATED = ("fake_quant", "kmeans4", "magnitude")
 
 @cache
 def settings(model: str, *words: str) -> Any:
-    return config([*SIZES.split(), f"model={model}", *words])
+    return composed.settings(*SIZES.split(), f"model={model}", *words)
 
 
 def subject(model: str, *words: str) -> Trainee:
@@ -41,7 +43,10 @@ def subject(model: str, *words: str) -> Trainee:
 
 
 def option(words: str) -> Any:
-    return build.instantiate(settings("transformer", *f"treatment={words}".split()).treatment, "treatment")
+    """Of a treatment's file, with what is said besides."""
+    name, *rest = words.split()
+    found = OmegaConf.merge(OmegaConf.load(CONFIGS / "treatment" / f"{name}.yaml"), OmegaConf.from_dotlist(rest))
+    return build.instantiate(OmegaConf.to_container(found)["treatment"], "treatment")
 
 
 def answers(trainee: Trainee, batch: Any) -> torch.Tensor:
