@@ -279,7 +279,7 @@ def test_products_are_counted(name) -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("name", MIXERS)
-@pytest.mark.parametrize("length", [100, 300])
+@pytest.mark.parametrize("length", [pytest.param(100, marks=pytest.mark.slow), 300])
 def test_flex_agrees(name, length) -> None:
     """`flex_attention` uncompiled, which runs anywhere without gradients, and its tiles."""
     from torch.nn.attention.flex_attention import flex_attention
