@@ -145,6 +145,7 @@ def test_few_slow_steps_are_timed_all_the_same() -> None:
     assert len(times) == 5 and len(rates(times, 1, 1).seconds) == 5
 
 
+@pytest.mark.slow  # as turns: tests/measure/test_turns.py
 @pytest.mark.usefixtures("warm")
 def test_a_fresh_process_measures_a_run(tmp_path: Path) -> None:
     cost = measure(plain(tiny.config(tmp_path)))

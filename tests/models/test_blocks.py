@@ -25,6 +25,7 @@ from lra.models.parts.pattern import Part, all_keys, open_to_all, starts, within
 from lra.models.parts.patterned import Patterned, attend
 from lra.models.sparse import Sparse
 from tests.bench.layers import step_peak_bytes, training_step
+from tests.help.few import others_slow
 from tests.help.paper import softmax_over
 
 MIXERS: dict[str, Callable[..., Patterned]] = {
@@ -278,8 +279,8 @@ def test_products_are_counted(name) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
-@pytest.mark.parametrize("name", MIXERS)
-@pytest.mark.parametrize("length", [100, 300])
+@pytest.mark.parametrize("name", others_slow(MIXERS, ("local", "bigbird")))
+@pytest.mark.parametrize("length", [pytest.param(100, marks=pytest.mark.slow), 300])
 def test_flex_agrees(name, length) -> None:
     """`flex_attention` uncompiled, which runs anywhere without gradients, and its tiles."""
     from torch.nn.attention.flex_attention import flex_attention

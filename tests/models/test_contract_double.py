@@ -32,7 +32,7 @@ from lra.models.transformer import FullAttention
 from lra.models.transformer_xl import RelativeAttention
 from lra.settings.schema import Settings
 from tests.help import composed
-from tests.help.few import sequence_models
+from tests.help.few import FEW, others_slow, sequence_models
 
 LENGTH = 150
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=2"]
@@ -60,6 +60,7 @@ MORE: dict[str, Callable[[], Classifier]] = {
     **{f"synthesizer-{kind}": lambda kind=kind: of(partial(Synthesizer, kind=kind)) for kind in KINDS},
 }
 NAMES = [*sequence_models(), *MORE]
+OFTEN = (*FEW, "bigbird-etc", "performer-redrawn", "reformer-small", "synthesizer-dense")
 
 
 @cache
@@ -98,7 +99,7 @@ class NoFloat32(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", others_slow(NAMES, OFTEN))
 def test_a_float64_model_computes_in_float64(name: str) -> None:
     for lengths in ((LENGTH, 61), (LENGTH, LENGTH)):
         model = built(name).double().train()
@@ -109,7 +110,7 @@ def test_a_float64_model_computes_in_float64(name: str) -> None:
         assert all(p.grad is None or p.grad.dtype == torch.float64 for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", sequence_models())
+@pytest.mark.parametrize("name", others_slow(sequence_models()))
 def test_rotary_positions_are_float64_too(name: str) -> None:
     """Of the mixers that name them; the others say that they cannot rotate."""
     mixer = instantiate(settings(name).model["mixer"])
@@ -127,7 +128,7 @@ def answers(model: nn.Module, lengths: tuple[int, ...] = (LENGTH, 61)) -> Tensor
         return model.eval()(*questions(lengths))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", others_slow(NAMES, OFTEN))
 def test_a_loaded_state_is_all_that_counts(name: str) -> None:
     """Whatever a model was asked before, and of whichever copy: what it keeps from then must not outlive the state."""
     model, other, third = (built(name, seed) for seed in (1, 2, 3))
@@ -146,7 +147,7 @@ def test_a_loaded_state_is_all_that_counts(name: str) -> None:
     assert torch.equal(answers(twin), expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", others_slow(NAMES, OFTEN))
 def test_a_converted_model_keeps_nothing_of_its_old_type(name: str) -> None:
     model, fresh = built(name), built(name).double()
     exact = answers(fresh)

@@ -20,7 +20,7 @@ from lra.models.synthesizer import KINDS, Synthesizer
 from lra.models.transformer import FullAttention
 from lra.settings.schema import Settings
 from tests.help import composed
-from tests.help.few import FEW, others_slow, sequence_models
+from tests.help.few import others_slow, sequence_models
 
 LONGEST, LENGTHS = 150, [150, 61, 97, 5]
 TINY = ["size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.depth=2", "size.dropout=0.2"]
@@ -44,6 +44,7 @@ MORE = {
     },
 }
 NAMES = [*sequence_models(), *MORE]
+OFTEN = ("transformer", "performer", "reformer", "sinkhorn", "transformer_xl", "mega", *MORE)
 
 
 @cache
@@ -73,7 +74,7 @@ def asked(model: nn.Module, examples: list[int], length: int, step: int = 3) -> 
     return logits.detach(), [torch.zeros(()) if g is None else g for g in gradients]
 
 
-@pytest.mark.parametrize("name", others_slow(NAMES, {*FEW, *MORE}))  # of the rest tests/train/test_parts.py says it
+@pytest.mark.parametrize("name", others_slow(NAMES, OFTEN))
 def test_a_batch_in_parts_of_like_length_trains_the_same(name: str) -> None:
     model = built(name)
     whole, gradients = asked(model, [0, 1, 2, 3], LONGEST)
@@ -89,7 +90,7 @@ def test_a_batch_in_parts_of_like_length_trains_the_same(name: str) -> None:
     assert ((other - whole).abs().amax(1) > 1e-6).all(), "another step draws otherwise"
 
 
-@pytest.mark.parametrize("name", others_slow(NAMES, {*FEW, *MORE}))
+@pytest.mark.parametrize("name", others_slow(NAMES, OFTEN))
 def test_checkpointing_and_copies_draw_the_same(name: str) -> None:
     model = built(name)
     expected, gradients = asked(model, [0, 1, 2], 97)

@@ -34,9 +34,14 @@ def drawn(length: int, back: int, ahead: int, dtype: torch.dtype = torch.float32
     return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
 
 
-@pytest.mark.parametrize("block", [1, 150, 1 << 19])
 @pytest.mark.parametrize("lag", [0, 1])
-@pytest.mark.parametrize("length", [1, 2, 7, 33])
+@pytest.mark.parametrize(
+    ("length", "block"),
+    [
+        *((length, block) for length in (1, 2, 7) for block in (1, 150, 1 << 19)),
+        *(pytest.param(33, block, marks=() if block == 150 else pytest.mark.slow) for block in (1, 150, 1 << 19)),
+    ],
+)
 def test_equals_the_sum_over_pairs(length: int, lag: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lra.models.parts.tiles, "CPU_BLOCK", block)
     real = torch.ones(3, length, dtype=torch.bool)

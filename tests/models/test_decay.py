@@ -103,7 +103,7 @@ def test_symmetric_weights() -> None:
     torch.testing.assert_close(y, torch.einsum("bijh,bihe,bjhe,bjhp->bihp", weights, q, k, v))
 
 
-@pytest.mark.parametrize("kind", ["mixed", "extreme"])
+@pytest.mark.parametrize("kind", [pytest.param("mixed", marks=pytest.mark.slow), "extreme"])
 def test_float32_stays_near_float64_over_16384_positions(kind: str) -> None:
     for channel, core in enumerate((decay_attention, channel_decay_attention)):
         given = [x[:1] for x in inputs(16_384, 5, kind, channels=bool(channel))][: 5 - channel]

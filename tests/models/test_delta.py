@@ -65,7 +65,7 @@ def test_a_value_written_again_replaces_the_first() -> None:
     torch.testing.assert_close(y, v)
 
 
-@pytest.mark.parametrize("kind", ["mixed", "extreme"])
+@pytest.mark.parametrize("kind", [pytest.param("mixed", marks=pytest.mark.slow), "extreme"])
 def test_float32_stays_near_float64_over_16384_positions(kind: str) -> None:
     given = [x[:1] for x in inputs(16_384, 5, kind)]
     for x, y in zip(found(delta_rule, given, torch.float32), found(delta_rule, given, torch.float64), strict=True):

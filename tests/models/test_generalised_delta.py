@@ -57,7 +57,7 @@ def test_the_delta_rule_is_one() -> None:
     torch.testing.assert_close(y, delta_rule(q, z, v, a[..., 0], beta[..., 0]))
 
 
-@pytest.mark.parametrize("kind", ["mixed", "extreme"])
+@pytest.mark.parametrize("kind", [pytest.param("mixed", marks=pytest.mark.slow), "extreme"])
 def test_float32_stays_near_float64_over_16384_positions(kind: str) -> None:
     given = [x[:1] for x in inputs(16_384, 5, kind)]
     ours, exact = (found(generalised_delta_rule, given, dtype) for dtype in (torch.float32, torch.float64))

@@ -191,7 +191,11 @@ def test_without_dropout_and_off_the_cpu_it_is_the_fused_kernel(monkeypatch: pyt
     assert len(seen) == 3
 
 
-@pytest.mark.parametrize("build", [FullAttention, partial(FullAttention, causal=True), Synthesizer])
+@pytest.mark.parametrize("build", [
+    FullAttention,
+    pytest.param(partial(FullAttention, causal=True), marks=pytest.mark.slow),
+    pytest.param(Synthesizer, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_no_more_memory_than_without_dropout(build: Callable[..., torch.nn.Module]) -> None:
     """Kept for the backward pass, and the peak of a step: what the fused kernel needs, or less."""
     length = 1024

@@ -152,10 +152,10 @@ def audited(folder: Path, **mixer: object) -> dict[str, Finding]:
     ("name", "more", "broken"),
     [
         ("Maskless", {}, {"padding"}),
-        ("Swallows", {"mask": "mask"}, {"padding"}),
-        ("Maskless", {"alone": True}, set()),
+        pytest.param("Swallows", {"mask": "mask"}, {"padding"}, marks=pytest.mark.slow),
+        pytest.param("Maskless", {"alone": True}, set(), marks=pytest.mark.slow),
         ("Blocks", {"mask": "mask", "multiple": 4}, set()),
-        ("Convolution", {}, set()),
+        pytest.param("Convolution", {}, set(), marks=pytest.mark.slow),
     ],
 )
 def test_the_audit_tells_an_honest_mask_from_none(tmp_path: Path, name: str, more: dict, broken: set) -> None:

@@ -146,13 +146,16 @@ class Hasty(Bounds):
 @pytest.mark.parametrize(
     ("word", "deed", "more", "status", "reason"),
     [
-        ("run.timeout=900", "sleep", {"after": 16}, "timeout", "longer than run.timeout=900 seconds in phase train"),
         pytest.param(
-            "run.stalled=900", "deaf", {"after": 16}, "failed",
-            "no progress for run.stalled=900 seconds in phase train", marks=pytest.mark.slow,
+            "run.timeout=900", "sleep", {"after": 16}, "timeout",
+            "longer than run.timeout=900 seconds in phase train", marks=pytest.mark.slow,
         ),
+        ("run.stalled=900", "deaf", {"after": 16}, "failed", "no progress for run.stalled=900 seconds in phase train"),
         ("run.memory_gib=1", "hoard", {"after": 16}, "oom", "its processes held 1."),
-        ("run.stalled=900", "sleep", {"after": 0}, "failed", "no progress for run.stalled=900 seconds in phase cost"),
+        pytest.param(
+            "run.stalled=900", "sleep", {"after": 0}, "failed",
+            "no progress for run.stalled=900 seconds in phase cost", marks=pytest.mark.slow,
+        ),
     ],
     ids=["timeout", "stalled", "memory", "stalled while measured"],
 )  # fmt: skip

@@ -63,7 +63,7 @@ def nothing_left(tmp_path: Path) -> bool:
         ("crash", "failed", 11, "was killed by signal 11 (Segmentation fault) in phase train"),
         slow("kill", "failed", 9, "was killed by signal 9 (Killed) in phase train"),
         ("fail", "failed", None, "RuntimeError: as planned"),
-        ("flood", "ok", None, None),
+        slow("flood", "ok", None, None),
     ],
 )
 def test_every_end_is_a_record(

@@ -219,7 +219,12 @@ def test_who_sees_ahead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "use"), [(4, "finetune"), pytest.param(9, "finetune", marks=pytest.mark.slow), (9, "probe")]
+    ("at", "use"),
+    [
+        (4, "finetune"),
+        pytest.param(9, "finetune", marks=pytest.mark.slow),
+        pytest.param(9, "probe", marks=pytest.mark.slow),
+    ],
 )
 def test_it_goes_on_from_either_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, use: str) -> None:
     """Stopped at a step of pretraining, or of training behind it: the record of a run that was never stopped."""

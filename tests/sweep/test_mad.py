@@ -59,6 +59,7 @@ def test_words_of_ones_own_win() -> None:
     assert more.words == (*job.words, "task.marked=32") and more.label == "x task.marked=32"
 
 
+@pytest.mark.slow
 def test_one_point_is_sat(tmp_path: Path) -> None:
     """The sweep of one task and a model, cut down; each of its points leaves a record with both scores."""
     places = [word for word in tiny.words(tmp_path) if word.split("=")[0].endswith("_dir")]

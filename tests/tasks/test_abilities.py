@@ -17,6 +17,7 @@ from lra.tasks.ability.shift import Shift
 from lra.tasks.base import NOT_ASKED, SPLITS, DataError
 from lra.train.batches import loader
 from tests.help.abilities import OTHER, TASKS, answered
+from tests.help.few import others_slow
 from tests.help.tiny import ROOT
 
 CASES = [pytest.param(n, o, id=TASKS[n](**o).row) for n in TASKS for o in ({}, *OTHER[n])]
@@ -161,7 +162,7 @@ def test_items_of_neighbouring_numbers_and_seeds_share_nothing() -> None:
         assert abs((a[1:] == a[:-1]).mean() - 0.5) < 5 * 0.5 / np.sqrt(a.size)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", others_slow(TASKS, ("recall", "state", "texture")))
 def test_the_yaml_is_the_exam_itself(name: str) -> None:
     task = build.task(compose.config([f"task={name}"]))
     assert task.row == name and task.fingerprint() == TASKS[name]().fingerprint()

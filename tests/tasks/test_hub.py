@@ -85,7 +85,7 @@ def mirror(root: Path, *faults: str) -> Iterator[str]:
 
 
 @pytest.mark.shared
-@pytest.mark.slow  # so do the connections below that are not the first
+@pytest.mark.slow
 def test_text_comes_from_the_hub_and_then_from_its_cache(hub_folder: Path, tmp_path: Path) -> None:
     with mirror(hub_folder) as endpoint:
         whole, unknown = load(endpoint, tmp_path, "stanfordnlp/imdb", "stanfordnlp/imbd")
@@ -112,6 +112,7 @@ def test_images_come_from_the_hub(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",
     [

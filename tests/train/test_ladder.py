@@ -21,6 +21,7 @@ from lra.train.fit import Diverged, Fit
 from lra.train.ladder import climb
 from lra.train.state import State, Unfit, packed, unpacked
 from lra.train.trainee import Trainee
+from tests.help import composed
 
 HERE = accelerator("cpu", "float32")
 SMALL = (
@@ -32,7 +33,7 @@ TIMES = ("seconds", "core_seconds")
 
 
 def settings(*words: str) -> Any:
-    return compose.config(["model=transformer", *SMALL, *words])
+    return composed.settings("model=transformer", *SMALL, *words)
 
 
 def run(asked: Any, saver: Any = None, since: State | None = None) -> tuple[Trainee, Fit]:
@@ -115,7 +116,7 @@ def test_all_steps_are_counted(count: int) -> None:
 def test_it_ends_when_enough_is_learnt() -> None:
     """All rates finish what the first rung asks; the one with fewest steps is taken, and goes no further."""
     words = ("task.values=2", "train.steps=500", "train.rates=[1e-5,1e-2]", "train.halve_at=[300]")
-    words = (*words, "size.dim=32", "size.qkv_dim=32")
+    words = (*words, "size.dim=32", "size.qkv_dim=32", "train.eval_every=10")
     _, out = run(settings(*words, "train.stop_at=0.9", "train.batch_size=16"))
     slow, taken = out.ladder
     assert slow["ended"] is None and slow["steps"] == 300
@@ -166,7 +167,7 @@ def test_it_goes_on_from_every_state(words: tuple[str, ...], model: str) -> None
     assert spent == sorted(spent) and 0 < spent[0] < spent[-1] <= whole[1].spent.core_seconds
     assert whole[1].spent.core_seconds == pytest.approx(own, abs=0.03)
     assert whole[1].spent.pace > 1e8 and whole[1].spent.paced <= whole[1].spent.core_seconds
-    for at in [1, 4, 9, 13, len(numbers) - 1, len(numbers)]:
+    for at in [4, 9, len(numbers) - 1] if model == "performer" else [1, len(numbers)]:
         other = run(asked, since=saver.states[at - 1])
         same(whole, other)
         assert [{**r, "curve": r["curve"]["valid_accuracy"]} for r in other[1].ladder] == [
@@ -194,7 +195,7 @@ def test_a_rate_that_diverges_goes_no_further() -> None:
         run(settings("train.steps=12", "train.rates=[1e8,1e9]", "train.halve_at=[6]", "train.stop_at=null"))
 
 
-@pytest.mark.parametrize("model", ["transformer", "performer", "lstm"])
+@pytest.mark.parametrize("model", [pytest.param("transformer", marks=pytest.mark.slow), "performer", "lstm"])
 def test_the_average_is_that_of_the_weights(model: str) -> None:
     """Against the plain recursion; training itself is the same with and without."""
     words = ("train.steps=9", "train.rates=[]", "train.halve_at=[]", "train.stop_at=null", f"model={model}")

@@ -28,7 +28,7 @@ from lra.train.parts import Cut
 from lra.train.step import step
 from lra.train.trainee import Trainee
 from tests.help import composed, tiny
-from tests.help.few import sequence_models
+from tests.help.few import others_slow, sequence_models
 
 CPU = torch.device("cpu")
 
@@ -243,7 +243,7 @@ def test_processes_make_the_step_of_one(tmp_path: Path, kind: str) -> None:
     assert torch.allclose(sum(two) / 2, one, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_the_measured_peak_is_the_trained_one(tmp_path: Path, parts: int) -> None:
     """The step that is measured, and the one that training takes of a batch of the same shape."""
     what = settings(tmp_path, f"train.accumulate={parts}", "train.label_smoothing=0.1", "train.batch_size=32")
@@ -264,7 +264,7 @@ def test_the_measured_peak_is_the_trained_one(tmp_path: Path, parts: int) -> Non
     assert len(bench.parts) == parts
 
 
-@pytest.mark.parametrize("name", sequence_models())
+@pytest.mark.parametrize("name", others_slow(sequence_models()))
 def test_every_model_takes_a_step_in_bf16(tmp_path: Path, name: str) -> None:
     """Custom backward passes meet mixed types there."""
     what = settings(tmp_path, f"model={name}", "dtype=bf16")

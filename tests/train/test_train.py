@@ -65,7 +65,7 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
         (["model=transformer"], ["train.eval_batch_size=3", "train.eval_every=1"]),
         (["model=reformer"], ["train.eval_every=2"]),  # draws a seed in every forward pass, of eval() too
         pytest.param(["model=sinkhorn"], ["train.eval_every=2"], marks=pytest.mark.slow),  # noise without dropout
-        (["model=performer", "model.mixer.redraw=2"], ["train.eval_every=1"]),
+        pytest.param(["model=performer", "model.mixer.redraw=2"], ["train.eval_every=1"], marks=pytest.mark.slow),
         (["model=transformer"], ["data.workers=2"]),  # a loader with workers draws the seed of each
     ],
 )
