@@ -32,15 +32,21 @@ def _text(path: Any) -> str:
 
 
 def job(cfg: Any, codes: list[int]) -> Any:
-    """What Hydra calls for a run; the jobs of a sweep go another way (lra.sweep.callbacks)."""
+    """What Hydra calls once a job: do the run, or say what a sweep is asked for."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import open_dict
 
+    hydras = HydraConfig.get()
+    if hydras.mode == RunMode.MULTIRUN:
+        from lra.sweep.job import asked
+
+        return asked(cfg, hydras)
     from lra.settings.compose import folders_of, settled
     from lra.settings.explain import explained
 
     with open_dict(cfg):
-        cfg.hydra = hydras = HydraConfig.get()
+        cfg.hydra = hydras
     try:
         folders = folders_of(hydras)
         with explained(next(iter(folders), None)):

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 
@@ -35,24 +33,34 @@ class Signed(Callback):
     """Collects the jobs of a sweep and, in the end, has them done by `end`, which tells whether all is well."""
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
+        # Here, as Hydra loads these anew when it looks for its plugins.
+        from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
         self.begin = self.told = time.monotonic()
         self.jobs: list[Job] = []
         # Hydra composes each job once to see that it can be, and again to hand it over. As nothing is done before all
         # are handed over, the first is of no use, and half of the time.
         BasicSweeper.validate_batch_is_legal = lambda *_: None
-        # And its launcher makes folders, logs and a working directory for each, half a second that no job needs here.
+        # And its launcher makes a folder, a log and a working directory for each, half a second that no job needs here.
         BasicLauncher.launch = lambda launcher, job_overrides, initial_job_idx: self.launch(launcher, job_overrides)
 
-    def launch(self, launcher: BasicLauncher, given: Sequence[Sequence[str]]) -> list[JobReturn]:
+    def launch(self, launcher: Any, given: Sequence[Sequence[str]]) -> list[JobReturn]:
         """Sign up each job in its turn, and begin none."""
         for words in given:
             config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(words))
-            job = asked(config, config.hydra)
-            self.jobs.append(job)
-            if time.monotonic() - self.told > TELL:
-                self.told = time.monotonic()
-                note(f"{len(self.jobs)} runs composed: {job.label}")
+            self.sign(asked(config, config.hydra))
         return []
+
+    def on_job_end(self, config: Any, job_return: JobReturn, **_: Any) -> None:
+        if isinstance(found := job_return._return_value, Job):  # by another launcher, through lra.__main__.job
+            self.sign(found)
+
+    def sign(self, job: Job) -> None:
+        self.jobs.append(job)
+        if time.monotonic() - self.told > TELL:
+            self.told = time.monotonic()
+            note(f"{len(self.jobs)} runs composed: {job.label}")
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         # Hydra makes a warning of whatever error a callback raises; an exit it lets pass.

@@ -170,9 +170,9 @@ def test_command_line_of_a_sound_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model=linear", "size.dmi=3"], ["size.dmi", "size.dim"]),
         (["model=linear", "--only", "paddin"], ["--only: 'paddin'", "padding"]),
-        (["model=linear", "--length", "1"], ["--length: 1"]),
+        pytest.param(["model=linear", "size.dmi=3"], ["size.dmi", "size.dim"], marks=pytest.mark.slow),
+        pytest.param(["model=linear", "--length", "1"], ["--length: 1"], marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], words: list[str]) -> None:

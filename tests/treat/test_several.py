@@ -13,6 +13,7 @@ from lra.treat import __main__ as door
 from lra.treat import asked, derive
 from tests.help import treated
 
+pytestmark = pytest.mark.xdist_group("several")
 BITS = ["treatment=fake_quant", "treatment.bits=24,3"]
 
 
@@ -79,7 +80,6 @@ def test_a_failure_is_a_row_and_the_rest_goes_on(
     assert typed(monkeypatch, folder, *words) == 1 and len(derived(folder)) == before + 4, "the same code fails again"
     monkeypatch.setattr(facts, "commit", lambda: ("1", False))
     assert typed(monkeypatch, folder, *words) == 1 and len(derived(folder)) == before + 6
-    assert typed(monkeypatch, folder, *words, "rerun=failed") == 1 and len(derived(folder)) == before + 8
 
 
 def test_what_cannot_be_begun_is_told_and_the_rest_goes_on(
