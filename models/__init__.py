@@ -51,6 +51,13 @@ What a mixer may say of itself:
                                                for attention. A short convolution's taps hold nothing over a distance
                                                and do not count. One that has no such form does not say it
 
+    relations(x, mask) -> q, k, v              (B, L, width) each, of which widths may differ: what a position asks by,
+                                               is found by, and gives. x: what `forward` is given. By them one mixer
+                                               can be trained beside another one
+
+    attended(x, mask) -> (B, L)                the weight that each position gets, a mean over heads and real queries,
+                                               0 at padding. By it the least attended ones can be left out
+
 What is drawn in training is keyed by seed, optimizer step, module and example (`parts.chance`), so that the
 parts of a batch, their order and their padding do not move it: `parts.chance.Dropout` in place of nn.Dropout, and
 `MultiHead.drops` for attention weights. Whoever trains calls `parts.chance.tell` before each forward pass; where

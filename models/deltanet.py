@@ -84,6 +84,13 @@ class DeltaNet(nn.Module):
         y = self.norm(ways)
         return self.out(y if self.gate is None else y * F.silu(self.gate(x)))
 
+    def relations(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x (B, L, D), both ways side by side: (B, L, H E), of keys and values times
+        `steps`."""
+        x, _ = hidden(x, mask)
+        q, k, v = (torch.cat(self.convolved(name, x), -1) for name in ("query", "key", "value"))
+        return q, k, v
+
     def state_floats(self, length: int) -> int:
         """S of both directions, however many steps change it."""
         return 2 * self.heads * self.head_dim**2

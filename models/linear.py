@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra.models.parts.decay import decay_attention
-from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.heads import MultiHead, all_real, rotate
 from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
 EPS = 1e-6
@@ -147,6 +147,20 @@ def causal_kernel_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     return (sums[..., :-1] / (sums[..., -1:] + EPS)).to(q.dtype)
 
 
+def kernel_attended(q: Tensor, k: Tensor, mask: Tensor, name: str, projection: Tensor | None = None) -> Tensor:
+    """The weight of each key, a mean over heads and real queries: q, k (B, H, L, E), mask (B, L) -> (B, L), 0 at
+    padding. Time O(L K E) a head: features of all queries are summed, each over its own normaliser, before they meet
+    keys.
+    """
+    dtype, phi = wide(q.dtype), FEATURE_MAPS[name].phi
+    q, k = (phi(x.to(dtype) if projection is None else x.to(dtype) @ projection.to(dtype).T) for x in (q, k))
+    gone = ~mask[:, None, :, None]
+    q, k = q.masked_fill(gone, 0), k.masked_fill(gone, 0)
+    norms = q @ k.sum(2).unsqueeze(-1) + EPS
+    seen = (k @ (q / norms).sum(2).unsqueeze(-1)).squeeze(-1)
+    return seen.mean(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
 class LinearAttention(MultiHead):
     """Attention with phi = elu + 1; see the module. No dropout: there are no weights to drop.
 
@@ -168,6 +182,15 @@ class LinearAttention(MultiHead):
     def state_floats(self, length: int) -> int:
         """S and z."""
         return self.heads * self.head_dim * (self.head_dim + 1)
+
+    def attended(self, x: Tensor, mask: Tensor) -> Tensor:
+        """As of FullAttention: x (B, L, D) -> (B, L). Raises ValueError if it is causal."""
+        if self.causal:
+            raise ValueError("model.mixer: what a causal query sees is not told apart")
+        q, k = (self.split(self.projected(name, x, mask)) for name in ("query", "key"))
+        if self.rotary:
+            q, k = rotate(q), rotate(k)
+        return kernel_attended(q, k, mask, "elu")
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))

@@ -40,8 +40,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lra.models.linear import kernel_attention
-from lra.models.parts.heads import MultiHead, all_real
+from lra.models.linear import kernel_attended, kernel_attention
+from lra.models.parts.heads import MultiHead, all_real, rotate
 from lra.models.parts.redrawn import Redrawn
 from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
@@ -221,6 +221,23 @@ class Performer(MultiHead, Redrawn):
     def state_floats(self, length: int) -> int:
         """u and b, or the sums of the ReLU kernel."""
         return self.heads * self.features * (self.head_dim + 1)
+
+    def attended(self, x: Tensor, mask: Tensor) -> Tensor:
+        """As of FullAttention: x (B, L, D) -> (B, L). Time O(L K E): of all queries each feature's share is summed
+        first, then what of it is each key's."""
+        q, k = (self.split(self.projected(name, x, mask)) for name in ("query", "key"))
+        if self.rotary:
+            q, k = rotate(q), rotate(k)
+        if self.kernel == "relu":
+            return kernel_attended(q, k, mask, "relu", self.projection)
+        dtype, gone = wide(q.dtype), ~mask[:, None, :, None]
+        w = self.projection.to(dtype)
+        q, k = (y.to(dtype) * self.head_dim**-0.25 for y in (q, k))
+        logits = (k @ w.T - k.square().sum(-1, keepdim=True) / 2).masked_fill(gone, HIDDEN)
+        total = logits.logsumexp(2, keepdim=True)
+        shares = (q @ w.T + total).softmax(-1).masked_fill(gone, 0).sum(2)
+        of_each = (logits - total).exp().masked_fill(gone, 0) @ shares.unsqueeze(-1)
+        return of_each.squeeze(-1).mean(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))

@@ -281,6 +281,11 @@ class LSHAttention(MultiHead, Redrawn):
         self.chunk, self.rounds = chunk, rounds
         self.start_drawing(redraw)
 
+    def relations(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The queries are the keys."""
+        q, v = self.query(x), self.value(x)
+        return q, q, v
+
     def draw(self, generator: torch.Generator | None) -> None:
         shape = (self.heads, self.head_dim, self.rounds, 2, directions(self.max_len, self.chunk))
         device = None if generator is None else "cpu"

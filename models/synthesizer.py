@@ -74,7 +74,7 @@ class Synthesizer(MultiHead):
         self.kind = kind
         self.mixture = nn.Parameter(torch.zeros(2)) if dot_product else None
         if not dot_product:
-            self.query = self.key = None
+            self.query = self.key = self.relations = None
         if kind == "random":
             self.logits = learned(heads, max_len, max_len)
         elif kind == "fixed_random":

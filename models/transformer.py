@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.models.parts.heads import MultiHead, all_real, zeroed
+from lra.models.parts.heads import MultiHead, all_real, rotate, zeroed
 from lra.models.parts.softmax import attend, path
+from lra.models.parts.tiles import wide
+
+SEEN = 256  # queries at a time, where it is asked what they attend to
 
 
 class FullAttention(MultiHead):
@@ -56,6 +59,23 @@ class FullAttention(MultiHead):
     def path(self, device: torch.device) -> str:
         """Of `softmax.attend`: "fused" or "blocks"."""
         return path(device, self.dropout)
+
+    def attended(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The weight that each key gets, a mean over heads and real queries: x (B, L, D) -> (B, L), of sum 1 over the
+        real ones and 0 at padding. Raises ValueError if it is causal: a later key is not to blame for fewer queries."""
+        if self.causal or self.persistent_key is not None:
+            raise ValueError("model.mixer: what a causal query sees, and persistent keys, are not told apart")
+        x = zeroed(x, mask)
+        q, k = (self.split(self.projected(name, x, mask)) for name in ("query", "key"))
+        if self.rotary:
+            q, k = rotate(q), rotate(k)
+        gone, total = ~mask[:, None, None, :], 0
+        for at in range(0, x.shape[1], SEEN):  # of all queries at once the weights would be L x L
+            scores = q[:, :, at : at + SEEN].to(wide(q.dtype)) @ k.to(wide(k.dtype)).mT * self.head_dim**-0.5
+            weights = scores.masked_fill(gone, torch.finfo(scores.dtype).min).softmax(-1)
+            total = total + weights.masked_fill(~mask[:, None, at : at + SEEN, None], 0).sum(2)
+        mean = total.mean(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        return mean.masked_fill(~mask, 0)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         keys = None if all_real(mask) else mask[:, None, None, :]

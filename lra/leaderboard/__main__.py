@@ -73,7 +73,8 @@ def write(
         kept = not found.chosen or place is not None
         drawn = begin(found.charted()) if kept else dict
         shown, able = boards(found), abilities.boards(found)
-        given = files.files(shown, drawn(), able, () if found.chosen else predict.tables(found)) if kept else {}
+        more = () if found.chosen else (predict.tables(found), found.derived)
+        given = files.files(shown, drawn(), able, *more) if kept else {}
         given = files.paper(found, shown, for_paper) if for_paper else given
     folder = place or found.folder
     if place is not None and place.suffix:

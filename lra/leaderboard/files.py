@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from lra.errors import UserError
 from lra.leaderboard import csv, latex, markdown, page, terminal
 from lra.leaderboard import paper as papers
@@ -44,13 +46,15 @@ def files(
     drawn: Mapping[str, bytes],
     able: Sequence[Abilities] = (),
     predicted: Sequence[Table] = (),
+    treated: pd.DataFrame | None = None,
 ) -> dict[str, bytes]:
     """File name -> content, of every format that is written to the results folder. `drawn`: the
-    figures, as `lra.plot.render.render` gives them; of them the page takes the bubble charts."""
+    figures, as `lra.plot.render.render` gives them; of them the page takes the bubble charts. treated:
+    lra.results.Results.derived, which stands in Markdown."""
     query = next((board.chosen for board in (*shown, *able) if board.chosen), None)
     command = f"{COMMAND} {query}" if query else COMMAND
     texts = (
-        markdown.render(shown, able, predicted, command),
+        markdown.render(shown, able, predicted, command, treated),
         csv.render(shown, able, command),
         latex.render(shown, able, command),
         page.render(shown, drawn, able, predicted, command),

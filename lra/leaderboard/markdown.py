@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import pandas as pd
+
 from lra import console
 from lra.cost.growth import TABLE_2
 from lra.leaderboard import abilities, notes, predict, pretrained, race
+from lra.leaderboard import treated as treatments
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.board import Board, Mark
 from lra.leaderboard.chosen import COMMAND
@@ -33,7 +36,9 @@ def render(
     able: Sequence[Abilities] = (),
     predicted: Sequence[Table] = (),
     command: str = COMMAND,
+    treated: pd.DataFrame | None = None,
 ) -> str:
+    """treated: lra.results.Results.derived, of which there may be none."""
     out = ["# Leaderboard", "", f"Made by `{command}` from the records in `runs/`; never edited."]
     for board in boards:
         out += ["", f"## {escaped(board.title)}", "", *_scores(board), "", *_ranks(board)]
@@ -48,7 +53,14 @@ def render(
         out += ["", f"## {escaped(board.title)}", "", *_abilities(board), "", *map(_item, abilities.beneath(board))]
     for table in predicted:
         out += ["", f"## {escaped(table.title)}", "", *_table(predict.HEAD, table.lines), "", _item(predict.NOTE)]
+    if treated is not None and len(treated):
+        out += ["", f"## {treatments.TITLE}", "", *done(treated)]
     return "\n".join(out) + "\n"
+
+
+def done(treated: pd.DataFrame) -> list[str]:
+    """The table of what treatments did, and what is said beneath."""
+    return [*_table(treatments.HEAD, treatments.rows(treated)), "", *map(_item, treatments.NOTES)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

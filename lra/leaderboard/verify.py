@@ -137,7 +137,8 @@ def expected(results: Results) -> dict[str, bytes]:
     from lra.plot import render
 
     figures, shown, able = render.render(results), boards(results), abilities.boards(results)
-    return (files.files(shown, figures, able, predict.tables(results)) if shown or able else {}) | figures
+    more = predict.tables(results), results.derived
+    return (files.files(shown, figures, able, *more) if shown or able else {}) | figures
 
 
 def of_published(folder: Path, given: Mapping[str, bytes]) -> Iterator[str]:

@@ -9,7 +9,7 @@ Each gets a `lra.train.trainee.Trainee` and returns the one to go on with. One t
 interrupted, names a second argument of `before`, `going`, and is handed a `Going`. What a YAML says of it is part of a
 run's identity; without one a run is what it was before there were treatments.
 
-`after` alone makes derived records too (`python -m lra.treat`, lra.treat), of a parent that is trained already:
+One with `after` alone makes derived records too (`python -m lra.treat`, lra.treat), of a parent that is trained:
 
     trainee.model      to be changed in place, or replaced: trainee.model = another
     trainee.exam       splits and loss; of `train` alone may be taken what a treatment learns from
@@ -27,6 +27,7 @@ examples     what a treatment learns from; which linear layers a model calls
 importance   what a head or a neuron does for the loss
 ranges       the grids of a quantiser and what they are fitted by
 inputs       the inputs of an exam as an exam, for pretraining
+relations    what a student is to have in common with its teacher
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ class CrossAttention(MultiHead):
     stands in y at padding must be a number.
     """
 
+    relations = None  # its keys are others' than its queries
+
     def __init__(self, dim: int, heads: int, qkv_dim: int | None = None) -> None:
         super().__init__(dim, heads, 0, qkv_dim)
 

@@ -135,6 +135,11 @@ class MultiHead(nn.Module):
         y = getattr(self, name)(x)
         return y if self.short_conv is None else self.short_conv[name](zeroed(y, mask))
 
+    def relations(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x (B, L, D) before any rotation: (B, L, H x E) each."""
+        q, k, v = (self.projected(name, x, mask) for name in PROJECTED)
+        return q, k, v
+
     def state_floats(self, length: int) -> int:
         """Keys and values of all positions."""
         return 2 * self.heads * self.head_dim * length

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lra.leaderboard import markdown
 from lra.marks import derived, runs
 from lra.plot.treated import treated
 from lra.record.record import Record
@@ -63,6 +64,16 @@ def test_rows_of_what_is_imitated_and_of_what_failed() -> None:
     rows = {r.run_id: cells(r) for r in frame(*RECORDS).itertuples()}
     assert rows["id-kmeans4"][6:8] == ["imitated", "-"] and rows["id-heads"][6] == "1.50 (1.36 to 1.65)"
     assert rows["id-neurons"][1] == "failed: treating it: no" and set(rows["id-neurons"][2:]) == {"-"}
+
+
+def test_the_markdown_of_the_boards_has_them() -> None:
+    text = markdown.render([], treated=frame(*RECORDS))
+    assert "## What treatments do" in text and "What treatments" not in markdown.render([], treated=frame(*RECORDS)[:0])
+    assert (
+        "| shift | linear > heads | svd | 70.00 % | -20.00 (-10.00 to +10.00) | 10.00 % | 1.20 (1.09 to 1.32) |" in text
+    )
+    assert "| kmeans4 | 85.00 % | -5.00 (-10.00 to +10.00) | 10.00 % | imitated | - | - |" in text
+    assert "| neurons | failed | treating it: no | - | - | - | - |" in text
 
 
 def test_arrows_lead_from_a_parent_to_its_children() -> None:

@@ -26,7 +26,7 @@ SIZES = "task=shift task.max_len=24 task.by=6 size.depth=2 size.dim=32 size.qkv_
 FAMILIES = ("performer", "fnet", "mamba2")
 COMPILED = "compile treatment.backend=eager"
 EXECUTED = ("identity", "bf16", COMPILED, "int8_dynamic treatment.by=torch", "heads", "layers",
-            "neurons", "svd")  # fmt: skip
+            "neurons", "svd", "tokens")  # fmt: skip
 IMITATED = ("fake_quant", "kmeans4", "magnitude")
 
 
