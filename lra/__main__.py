@@ -42,7 +42,7 @@ def job(cfg: Any, codes: list[int]) -> Any:
         from lra.sweep.job import asked
 
         return asked(cfg, hydras)
-    from lra.settings.compose import folders_of, settled
+    from lra.settings.compose import folders_of, of_hydra, settled
     from lra.settings.explain import explained
 
     with open_dict(cfg):
@@ -50,7 +50,7 @@ def job(cfg: Any, codes: list[int]) -> Any:
     try:
         folders = folders_of(hydras)
         with explained(next(iter(folders), None)):
-            settings = settled(cfg, folders)
+            settings = settled(of_hydra(cfg), folders)
         if settings.minutes is not None:
             raise UserError("minutes: is for a sweep, as python -m lra sweep=paper minutes=30")
         if settings.workers > 1 or settings.devices:

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import FunctionType
 
 NAMED = "__dynamo_disable"  # what torch._compile keeps on a function, once it has asked the compiler about it
@@ -19,7 +20,7 @@ def uncompiled() -> Iterator[None]:
     first call of each imports the compiler to ask how to leave it out. A function that is told already is called as it
     stands. Where torch wraps otherwise, or the compiler is there, nothing is changed; afterwards all is as it was.
     """
-    told = [] if "torch._dynamo" in sys.modules else [f for f in _wrapped() if not hasattr(f, NAMED)]
+    told = [] if "torch._dynamo" in sys.modules else [f for f in _wrapped(len(sys.modules)) if not hasattr(f, NAMED)]
     for function in told:
         setattr(function, NAMED, function)
     try:
@@ -29,8 +30,10 @@ def uncompiled() -> Iterator[None]:
             delattr(function, NAMED)
 
 
-def _wrapped() -> list[FunctionType]:
-    """The functions that torch has wrapped so."""
+@lru_cache(maxsize=1)
+def _wrapped(modules: int) -> list[FunctionType]:
+    """The functions that torch has wrapped so. Looking for them goes through all objects that there are, so once for
+    as many modules as are loaded."""
     import torch
 
     wrap = getattr(torch, "_disable_dynamo", None)

@@ -11,8 +11,9 @@ from typing import Any
 
 from lra.errors import UserError
 from lra.root import CONFIGS
-from lra.settings import again, identity
+from lra.settings import again, identity, merged
 from lra.settings.explain import explained
+from lra.settings.merged import Composed
 from lra.settings.ranges import checked
 from lra.settings.schema import EXPERIMENT, Settings, kind_of
 from lra.settings.sources import sources
@@ -32,35 +33,44 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
         raise UserError(f"--config-dir: {config_dir} is not a folder")
     folders = [str(Path(config_dir).resolve())] if config_dir is not None else []
     with ONE_AT_A_TIME, explained(config_dir):
-        return settled(_hydra(words, folders), folders)
+        return settled(_composed(words, folders), folders)
 
 
-def settled(cfg: Any, folders: Sequence[str] = (), words: Sequence[str] | None = None) -> Settings:
-    """The settings of a configuration as Hydra composed it, its own part `hydra` among it; `folders`: where
-    besides configs/ it found files; words: those of the run, where a sweep's were composed with them."""
+def of_hydra(cfg: Any) -> Composed:
+    """What Hydra composed, its own part `hydra` among it."""
     from omegaconf import OmegaConf
 
+    asked, own = (_values(cfg, resolve) for resolve in (False, True))
+    OmegaConf.clear_cache(cfg)
+    return Composed(asked, own, cfg.hydra.runtime.choices, list(cfg.hydra.overrides.task))
+
+
+def _composed(words: Sequence[str], folders: Sequence[str]) -> Composed:
+    return merged.composed(as_typed(words), folders) or of_hydra(_hydra(words, folders))
+
+
+def settled(found: Composed, folders: Sequence[str] = (), words: Sequence[str] | None = None) -> Settings:
+    """The settings of what was composed; `folders`: where besides configs/ files were found; words: those of the run,
+    where a sweep's were composed with them."""
     refuse_old_places(folders)
-    choices = cfg.hydra.runtime.choices
-    words = list(cfg.hydra.overrides.task if words is None else words)
+    choices, asked, own = found.choices, found.asked, found.own
+    words = list(found.words if words is None else words)
     refuse_what_does_nothing(words, folders)
     refuse_without_recipe(choices, folders)
-    asked, own = (_values(cfg, resolve) for resolve in (False, True))
     for node, name in ((own, "results_dir"), (own, "output_dir"), (own, "data_dir"), (own["task"], "data_dir")):
         if isinstance(node.get(name), str):
             node[name] = os.path.expanduser(node[name])  # noqa: PTH111
-    own["choices"] = {"task": choices.task, "model": choices.model}
+    own["choices"] = {"task": choices["task"], "model": choices["model"]}
     typed(own)  # refuses what is no option at all before anything is made of it
     own["sources"] = sources(own["task"], own["model"], own["treatment"])
     if any(map(departs, words)):
         usual = [w for w in words if w.lstrip("+").split("=")[0] in STANDARD]
-        with_budget = [] if any(w.startswith("budget=") for w in usual) else [f"budget={choices.budget}"]
+        with_budget = [] if any(w.startswith("budget=") for w in usual) else [f"budget={choices['budget']}"]
         standard = _standard(*usual, *with_budget) if not folders else _of_budget([*usual, *with_budget], folders)
         own["variant"] = identity.variant(own, standard | {"choices": own["choices"]}, asked)
         if own["treatment"]:
-            own["variant"] += [f"treatment={choices.treatment}", *of_treatment(own["treatment"], words)]
+            own["variant"] += [f"treatment={choices['treatment']}", *of_treatment(own["treatment"], words)]
     own["words"] = again.words(words, choices, folders)
-    OmegaConf.clear_cache(cfg)
     return checked(typed(_one_budget(own, words)))
 
 
@@ -111,13 +121,14 @@ def refuse_what_does_nothing(words: Sequence[str], folders: Sequence[str]) -> No
             raise UserError(f"{group}: there is no file {group}/{name}.yaml")
 
 
-def refuse_without_recipe(choices: Any, folders: Sequence[str]) -> None:
+def refuse_without_recipe(choices: Mapping[str, Any], folders: Sequence[str]) -> None:
     """A budget that is a folder of recipes means nothing for a model and a task without one."""
-    places = [Path(folder) / "recipe" / choices.budget for folder in (CONFIGS, *folders)]
-    models = sorted({p.parent.name for place in places for p in place.glob(f"*/{choices.task}.yaml")})
-    if any(map(Path.is_dir, places)) and choices.model not in models:
+    task, model, budget = (choices[group] for group in ("task", "model", "budget"))
+    places = [Path(folder) / "recipe" / budget for folder in (CONFIGS, *folders)]
+    models = sorted({p.parent.name for place in places for p in place.glob(f"*/{task}.yaml")})
+    if any(map(Path.is_dir, places)) and model not in models:
         raise UserError(
-            f"budget: {choices.budget} has no recipe for model={choices.model} on task={choices.task};"
+            f"budget: {budget} has no recipe for model={model} on task={task};"
             f" on it there is one for {', '.join(models) or 'no model'}"
         )
 
@@ -144,7 +155,7 @@ def _values(cfg: Any, resolve: bool) -> dict[str, Any]:
 
 
 def _of_budget(words: Sequence[str], folders: Sequence[str]) -> dict[str, Any]:
-    return _values(_hydra(words, folders), resolve=True)
+    return _composed(words, folders).own
 
 
 @functools.cache

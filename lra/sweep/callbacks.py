@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -22,11 +24,12 @@ from lra import console
 from lra.errors import UserError, refuse
 from lra.machine.signals import heard, interrupting
 from lra.settings import build, compose
-from lra.sweep.job import Job, Row
+from lra.sweep.job import Job, Row, merged
 from lra.sweep.once import Sweep, note
 from lra.sweep.overview import Overview
 
 TELL = 5.0  # seconds of composing from one word on it to the next
+HYDRAS = BasicLauncher.launch
 
 
 class Signed(Callback):
@@ -38,13 +41,30 @@ class Signed(Callback):
         # Hydra composes each job once to see that it can be, and again to hand it over. As nothing is done before all
         # are handed over, the first is of no use, and half of the time.
         BasicSweeper.validate_batch_is_legal = lambda *_: None
+        BasicLauncher.launch = lambda launcher, job_overrides, initial_job_idx: self.launch(
+            launcher, job_overrides, initial_job_idx
+        )
+
+    def launch(self, launcher: BasicLauncher, given: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        """Sign up each job in its turn. Hydra takes half a second for one, so it has only those that it alone can
+        compose, among them what it refuses."""
+        out: list[JobReturn] = []
+        for number, words in enumerate(given, first):
+            if (found := merged(words, launcher.config.hydra)) is not None:
+                self.sign(found)
+            else:
+                out += HYDRAS(launcher, [words], number)
+        return out
 
     def on_job_end(self, config: Any, job_return: JobReturn, **_: Any) -> None:
         if isinstance(found := job_return._return_value, Job):
-            self.jobs.append(found)
-            if time.monotonic() - self.told > TELL:
-                self.told = time.monotonic()
-                note(f"{len(self.jobs)} runs composed: {found.label}")
+            self.sign(found)
+
+    def sign(self, job: Job) -> None:
+        self.jobs.append(job)
+        if time.monotonic() - self.told > TELL:
+            self.told = time.monotonic()
+            note(f"{len(self.jobs)} runs composed: {job.label}")
 
     def on_multirun_end(self, config: Any, **_: Any) -> None:
         # Hydra makes a warning of whatever error a callback raises; an exit it lets pass.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lra.errors import UserError
 from lra.record.record import Record
-from lra.settings.compose import folders_of, settled
+from lra.settings.compose import folders_of, of_hydra, settled
+from lra.settings.merged import Composed, composed
 from lra.settings.schema import Settings
 
 
@@ -56,28 +57,52 @@ class Skipped(Exception):
 
 def asked(cfg: Any, hydra: Any) -> Job:
     """The job that Hydra hands to a process; `hydra`: its own settings."""
-    choices = hydra.runtime.choices
+    settings = None
+    words = _own(list(hydra.overrides.task), hydra.runtime.choices, cfg.sweep)
+    if cfg.dry_run:
+        from omegaconf import open_dict
+
+        with open_dict(cfg):
+            cfg.hydra = hydra
+        settings = _settled(lambda: of_hydra(cfg), folders_of(hydra), words)
+    return _job(words, config_dir(hydra), hydra.runtime.choices, cfg.seed, settings)
+
+
+def merged(words: Sequence[str], hydra: Any) -> Job | None:
+    """The same without Hydra, where that is possible; `hydra`: the sweep's own settings."""
+    folders = folders_of(hydra)
+    found = None if hydra.overrides.hydra else composed(words, folders)
+    if found is None:
+        return None
+    own = _own(found.words, found.choices, found.own["sweep"])
+    settings = _settled(lambda: found, folders, own) if found.own["dry_run"] else None
+    return _job(own, config_dir(hydra), found.choices, found.own["seed"], settings)
+
+
+def _own(words: Sequence[str], choices: Mapping[str, Any], sweep: str | None) -> list[str]:
+    """The words of a run, less those of the sweep."""
     # A cost sweep's file sets what every point of it has, so there the sweep is part of the run.
-    ours = ("minutes", "dry_run") if cfg.sweep == "cost" else ("sweep", "minutes", "workers", "devices", "dry_run")
-    words = [w for w in hydra.overrides.task if w.split("=")[0] not in ours]
-    if not any(w.startswith("budget=") for w in words):
-        words.append(f"budget={choices.budget}")  # the sweep's file may have chosen another
+    ours = ("minutes", "dry_run") if sweep == "cost" else ("sweep", "minutes", "workers", "devices", "dry_run")
+    out = [w for w in words if w.split("=")[0] not in ours]
+    if not any(w.startswith("budget=") for w in out):
+        out.append(f"budget={choices['budget']}")  # the sweep's file may have chosen another
+    return out
+
+
+def _job(
+    words: Sequence[str], folder: str | None, choices: Mapping[str, Any], seed: int, settings: Settings | None
+) -> Job:
     known = {"task", "model", "seed", "budget", "results_dir", "output_dir", "data_dir"}
     other = [w for w in words if w.split("=")[0] not in known and not w.startswith("launcher")]
-    label = " ".join([choices.task, choices.model, f"s{cfg.seed}", *other])
-    settings = composed(cfg, hydra, words) if cfg.dry_run else None
-    return Job(tuple(words), config_dir(hydra), choices.task, choices.model, cfg.seed, label, settings)
+    label = " ".join([choices["task"], choices["model"], f"s{seed}", *other])
+    return Job(tuple(words), folder, choices["task"], choices["model"], seed, label, settings)
 
 
-def composed(cfg: Any, hydra: Any, words: Sequence[str]) -> Settings | None:
-    """The settings of the job that Hydra has composed, which spares another composition; null where they are refused,
-    as composing them again will say."""
-    from omegaconf import open_dict
-
-    with open_dict(cfg):
-        cfg.hydra = hydra
+def _settled(found: Callable[[], Composed], folders: Sequence[str], words: Sequence[str]) -> Settings | None:
+    """The settings of the job as it is composed now, which spares another composition; null where they are refused, as
+    composing them again will say."""
     try:
-        return settled(cfg, folders_of(hydra), words)
+        return settled(found(), folders, words)
     except (UserError, ValueError):
         return None
 
