@@ -63,6 +63,7 @@ class Results:
     _scores: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _racing: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
     _derived: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
+    _trials: list[tuple[Any, ...]] = field(default_factory=list, repr=False)
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{n} {kind}" for kind, n in self.runs.kind.value_counts().items())
@@ -87,6 +88,11 @@ class Results:
     def abilities(self) -> pd.DataFrame:
         """A row for each budget, precision, row of an exam of an ability and model: lra.marks.abilities.cells."""
         return abilities.cells(self.runs, abilities.frame(self._scores), self.answers)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial of a search, lra.marks.runs.COLUMNS: in no other frame, as none has sat the test."""
+        return runs.frame(self._trials)
 
     @property
     def whole(self) -> Results:
@@ -173,6 +179,10 @@ class Results:
         file = self.below(sheet.path)
         if len(self.folders) > 1 and self._has(sheet, file):
             return
+        self._place(sheet, file)
+        if runs.is_trial(sheet.record):
+            self._trials.append(runs.row(sheet, file, self.exams))
+            return
         self._runs.append(runs.row(sheet, file, self.exams))
         self._points += points.rows(sheet)
         self._learning += runs.evaluations(sheet.record)
@@ -180,6 +190,9 @@ class Results:
         self._racing += race.rows(sheet.record)
         if sheet.record.kind == "derived":
             self._derived.append(derived.row(sheet.record, sheet.edited))
+
+    def _place(self, sheet: Sheet, file: str) -> None:
+        """Does the record lie where it says?"""
         own = f"runs/{sheet.record.task}/{sheet.record.model}/{sheet.record.run_id}.json"
         if sheet.path.relative_to(self._folder(sheet.path)).as_posix() != own:
             self.misplaced.append((file, own))

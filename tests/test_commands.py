@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import lra
+from lra import tune
 from lra.__main__ import verbs
 from lra.check.card import points
 from lra.list import GROUPS
@@ -175,6 +176,10 @@ def test_doors_that_take_long_know_their_words(there: Path, monkeypatch: pytest.
         elif door == "lra.compare":  # no module is imported over the function of that name
             (a, b), given, _ = runpy.run_module(door)["asked"](list(words))
             assert {a, b} <= set(choices("model", own)) and set(given["task"].split(",")) <= set(choices("task", own))
+        elif door == "lra.tune":
+            asked = tune.asked(rest)
+            assert set(asked.models) <= set(choices("model", own)) and set(asked.tasks) <= set(choices("task", own))
+            compose.config(asked.trial(asked.tasks[0], asked.models[0], 1, ()).words, own)
         elif door in ("lra.ceilings",):
             assert rest == []
         else:

@@ -59,6 +59,7 @@ class Mark:
     contract: str | None = None  # what is broken of it
     blind: float | None = None  # share of the positions that cannot move an answer
     stale: str | None = None  # whether the numbers of the model or the exam have changed since
+    searched: str | None = None  # what lra.tune has chosen its settings by
     machines: tuple[str, ...] = ()  # of its runs, those with most first
     departs: tuple[str, ...] = ()  # what the model's own file sets otherwise than the exam's sizes
     core_seconds: float | None = None  # of training

@@ -125,7 +125,7 @@ def beneath(board: Board) -> list[str]:
             f"{DAGGER} parameters differ from the Transformer's by more than {100 * OUT_OF_LINE:.0f} %: {listed}."
         )
     out += [*_costs(board), *timed, *_machines(board), *_contract(board), *_stale(board)]
-    return [*out, *_departures(board), *_edited(board), *_failures(board)]
+    return [*out, *_searched(board), *_departures(board), *_edited(board), *_failures(board)]
 
 
 def _averages(board: Board) -> list[str]:
@@ -200,6 +200,12 @@ def _departures(board: Board) -> list[str]:
     """What a model's own file sets otherwise than the exam's sizes, and where."""
     listed = _listed(board, lambda name, mark: f"{name} has {', '.join(mark.departs)}" if mark.departs else None)
     return [f"Where a model departs from the sizes of the exam: {listed}."] if listed else []
+
+
+def _searched(board: Board) -> list[str]:
+    """What each has had of a search of settings."""
+    listed = _listed(board, lambda name, mark: f"{name}, {mark.searched}" if mark.searched else None)
+    return [f"Chosen by the accuracy on valid (lra.tune), all else as the budget has it: {listed}."] if listed else []
 
 
 def _stale(board: Board) -> list[str]:

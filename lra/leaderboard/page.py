@@ -1,6 +1,6 @@
 """The boards as one HTML page that needs nothing but itself: no network, no other file.
 
-Click a heading to sort; hover a cell for its conditions; its number links to the record.
+Click a heading to sort and a cell for its conditions; its number links to the record.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import quote
 from lra import console
 from lra.console import rate, size
 from lra.cost.growth import TABLE_2
-from lra.leaderboard import abilities, columns, notes, pick, predict, pretrained, race
+from lra.leaderboard import abilities, columns, notes, pick, predict, pretrained, race, reading
 from lra.leaderboard.abilities import Abilities
 from lra.leaderboard.board import Board, Column, Line, Mark
 from lra.leaderboard.chosen import COMMAND, wanted
@@ -34,14 +34,14 @@ HEAD = f"""<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
 script-src 'unsafe-inline'">
 <title>Long Range Arena leaderboard</title>
-<style>{STYLE}{pick.STYLE}</style>
+<style>{STYLE}{pick.STYLE}{reading.STYLE}</style>
 </head>
 <body>
 <main>
 <h1>Long Range Arena leaderboard</h1>
 """
 LEAD = """<p class="lead">Made by <code>{}</code> from the records in <code>runs/</code>; never edited.
-Click a heading to sort, hover over a cell for its conditions, follow its number to the record.</p>
+Click a heading to sort and a cell for its conditions; its number leads to the record.</p>
 """
 
 
@@ -81,6 +81,8 @@ def render(
             + "\n".join(links)
             + "</ul>\n"
         )
+    names = [*(line.name for board in boards for line in board.lines), *(m for board in able for m in board.models)]
+    out.append(f'<div class="families" data-families="{escaped(reading.known(names))}"></div>\n')
     for i, board in enumerate(boards, 1):
         out.append(f'<section id="board-{i}">\n<h2>{escaped(board.title)}</h2>\n{_scores(board)}')
         if board.race:
@@ -100,7 +102,7 @@ def render(
         out.append(_notes(abilities.beneath(board)))
     for table in predicted:
         out.append(f"<section>\n<h2>{escaped(table.title)}</h2>\n{_predicted(table)}{_notes([predict.NOTE])}")
-    return "".join(out) + f"</main>\n<script>{SCRIPT}{pick.SCRIPT}</script>\n</body>\n</html>\n"
+    return "".join(out) + f"</main>\n<script>{SCRIPT}{pick.SCRIPT}{reading.SCRIPT}</script>\n</body>\n</html>\n"
 
 
 def _notes(sentences: Sequence[str]) -> str:
@@ -108,15 +110,18 @@ def _notes(sentences: Sequence[str]) -> str:
     return f'<ul class="notes">\n{listed}\n</ul>\n</section>\n'
 
 
-def _table(caption: str, head: Sequence[tuple[str, str]], bodies: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """head: (heading in HTML, explanation); bodies: (class, rows). Only rows within a body are sorted."""
+def _table(
+    caption: str, head: Sequence[tuple[str, str]], bodies: Sequence[tuple[str, Sequence[str]]], kind: str = ""
+) -> str:
+    """head: (heading in HTML, explanation); bodies: (class, rows). Only rows within a body are sorted. kind: its
+    class, exams where columns may be chosen."""
     titles = "".join(
         f'<th scope="col" title="{escaped(about)}"><button type="button">{title}</button></th>' for title, about in head
     )
     parts = [f'<tbody class="{kind}">\n' + "\n".join(rows) + "\n</tbody>\n" for kind, rows in bodies if rows]
     return (
         f'<div class="box"><p>{escaped(caption)}</p>\n'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}"><table>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}"><table class="{kind}">\n'
         f"<thead><tr>{titles}</tr></thead>\n{''.join(parts)}</table></div></div>\n"
     )
 
@@ -133,7 +138,8 @@ def _scores(board: Board) -> str:
     head += [(_broken(each.title), each.about) for each in extras]
     kinds = ("model", "variant", "pixels", "floor")
     bodies = [(kind, [_row(line, board, extras) for line in board.of(kind)]) for kind in kinds]
-    return _table("Test accuracy, %: ± half of its 95 % interval, rank, skill", head, bodies)
+    caption = "Test accuracy, %: ± half of its 95 % interval, rank, skill; bold: best, or the same and not told apart"
+    return _table(caption, head, bodies, "exams")
 
 
 def _row(line: Line, board: Board, extras: Sequence[Extra]) -> str:
@@ -215,6 +221,7 @@ def _conditions(mark: Mark, column: Column, board: Board) -> str:
         facts.append(f"breaks the contract: {mark.contract}")
     if mark.blind:
         facts.append(f"{100 * mark.blind:.1f} % of the positions cannot move an answer")
+    facts += [f"chosen by {mark.searched}"] if mark.searched else []
     facts += mark.departs
     if mark.parameters:
         facts.append(console.parameters(mark))
@@ -297,8 +304,8 @@ def _abilities(board: Abilities) -> str:
     for kind in ("model", "variant"):
         models = [m for m in board.models if (m in board.variants) == (kind == "variant")]
         bodies.append((kind, [_able_row(board, model) for model in models]))
-    caption = "Seeds that have learnt the exam, s from its floor to its ceiling, sequences to learn"
-    return _table(caption, head, bodies)
+    caption = "Seeds that have learnt the exam, s from its floor to its ceiling, sequences to learn; bold: every seed"
+    return _table(caption, head, bodies, "exams")
 
 
 def _able_row(board: Abilities, model: str) -> str:

@@ -63,7 +63,7 @@ def of_records(results: Results) -> Iterator[tuple[str, str]]:
 
 def strays(results: Results) -> list[tuple[str, str]]:
     """The same of JSON files below runs/ that lie where no record does."""
-    known = {*results.runs.file, *results.repeated, *(file for file, _ in results.damaged)}
+    known = {*results.runs.file, *results.trials.file, *results.repeated, *(file for file, _ in results.damaged)}
     found = (p for f in results.folders for p in (f / "runs").rglob("*.json") if not p.name.startswith("."))
     out = []
     for path in sorted(found):

@@ -22,6 +22,7 @@ FIELDS = (
     "task", "fingerprint", "variant", "accuracy", "low", "high", "items", "seeds", "failed", "status", "reason",
     "skill", "floor", "parameters", "active_parameters", "state_floats", "steps", "train_flops", "run_ids", "files",
     "answers", "exam", "edited", "contract", "blind", "departs", "stale", "uses_2d", "pretraining", "machines", "apart",
+    "searched",
 )  # fmt: skip
 SPENT = {"core_seconds": "training_core_seconds", "pretraining_core_seconds": "pretraining_core_seconds"}
 COSTS = ("examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory", *SPENT)
@@ -43,6 +44,7 @@ def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = No
     contract, blind     what is broken of the contract; the share of positions that cannot move an answer
     stale               whether the numbers of the model or the exam have changed since
     departs             what the model's own file sets otherwise than the exam's sizes
+    searched            what lra.tune has chosen its settings by, null of none
     uses_2d             whether the model knows the rows and columns of images
     pretraining         what it was, null of a model that was trained from scratch; its core-seconds, costs too, are not
                         among `core_seconds`, those of training
@@ -175,6 +177,7 @@ def _cell(runs: list[Any], floors: dict[tuple[str, str], tuple[str, float]], kep
         "blind": _over(max, [r.blind for r in kept]),
         "departs": last.departs,
         "stale": last.stale if isinstance(last.stale, str) else None,
+        "searched": last.searched if isinstance(last.searched, str) else None,
         "uses_2d": bool(last.uses_2d),
         "pretraining": last.pretraining if isinstance(last.pretraining, str) else None,
     }

@@ -24,6 +24,7 @@ COLUMNS = (
     "items", "local", "steps", "parameters", "active_parameters", "state_floats", "train_examples_per_second",
     "inference_examples_per_second", "step_peak_bytes", "train_flops", "commit", "contract", "blind", "departs",
     "stale", "ability", "uses_2d", "training_core_seconds", "pretraining", "pretraining_core_seconds", "where",
+    "searched",
 )  # fmt: skip
 EVALUATED = ("run_id", "row", "model", "seed", "status", "step", "valid_accuracy", "core_seconds")
 
@@ -35,7 +36,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
     tables know of it. model: with the overrides, if any. Costs are those of a measurement that ended ok, FLOPs
     of an example. ability: does it belong to lra.marks.abilities? uses_2d: does the model know rows and columns?
     training_core_seconds: all learning rates together. pretraining: what it was, null without. where: the machine of a
-    run whose steps depend on it (lra.runner.minutes), else empty.
+    run whose steps depend on it (lra.runner.minutes), else empty. searched: what chose its settings, null of none.
     """
     r, stored = sheet.record, sheet.predictions
     cost = r.cost if r.cost.get("status") == "ok" else {}
@@ -84,7 +85,22 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         ", ".join(r.pretraining[key] for key in ("objective", "use")) if r.pretraining else None,
         r.pretraining.get("core_seconds"),
         (r.machine.get("name") or "unknown") if r.minutes or _by_minutes(r.config) else "",
+        searched(r.config),
     )
+
+
+def searched(config: Mapping[str, Any]) -> str | None:
+    """What lra.tune has chosen the settings of a run by: "20 trials over size.dropout, 1 of them without a score"."""
+    said = config.get("search") or {}
+    if not said.get("trials"):
+        return None
+    failed = f", {said['failed']} of them without a score" if said.get("failed") else ""
+    return f"{said['trials']} trials over {', '.join(said.get('over') or ()) or 'nothing'}{failed}"
+
+
+def is_trial(r: Record) -> bool:
+    """Has the run not sat the test, as lra.tune asks of its trials? Such is no result, nor its lack a failure."""
+    return r.config.get("test") is False
 
 
 def _by_minutes(config: Mapping[str, Any]) -> bool:

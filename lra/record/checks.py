@@ -186,6 +186,12 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
             **dict.fromkeys(("family", "cite"), _or_null(TITLE)),
             "asks": TITLE,
         },
+        "test": _or_null(TRUTH),
+        "search": {
+            **dict.fromkeys(("trials", "trial"), _or_null(SOME)),
+            "failed": _or_null(COUNT),
+            "over": _or_null(TEXTS),
+        },
         "about": {**dict.fromkeys(("title", "family", "cite"), _or_null(TITLE)), "uses_2d": _or_null(TRUTH)},
     },
     "data": {"fingerprint": _or_null(TITLE)},

@@ -305,7 +305,9 @@ def kernels(trainee: Any) -> list[str]:
 
 
 def test(draft: Draft) -> None:
-    """Score every test item once."""
+    """Score every test item once; none in a trial of a search."""
+    if not draft.settings.test:
+        return
     from lra.train.evaluate import evaluate
 
     trainee = draft.trainee

@@ -40,7 +40,7 @@ def _counts(key: str) -> bool:
         kind = kind_of(key)
     except KeyError:  # a group
         return not key.startswith(("hydra", "launcher"))
-    return kind != INCIDENTAL or key in KEPT or key.startswith(("run.", "cost."))
+    return kind != INCIDENTAL or key in KEPT or key.startswith(("run.", "cost.", "search."))
 
 
 def _portable(word: str) -> str:

@@ -36,7 +36,8 @@ def checked(settings: Settings) -> Settings:
             raise UserError(f"{name}: {_get(settings, name)!r} is not one of {', '.join(allowed)}")
 
     at_least(0, "seed", "train.steps", "train.warmup_steps", "train.weight_decay", "data.workers", "measure.seconds")
-    at_least(0, "checkpoint_every")
+    at_least(0, "checkpoint_every", "search.failed")
+    at_least(1, "search.trials", "search.trial")
     at_least(1, "train.batch_size", "train.accumulate", "train.eval_every", "train.eval_batch_size", "threads")
     at_least(1, "size.depth", "size.dim", "size.heads", "size.qkv_dim", "size.mlp_dim", "measure.batch_size")
     at_least(1, "data.pad_multiple", "data.parts", "cost.batch_size", "cost.point_seconds")

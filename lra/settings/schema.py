@@ -165,6 +165,16 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Of a run that a search of settings has asked for (lra.tune)."""
+
+    trials: int | None = None  # that each model has on an exam
+    over: tuple[str, ...] = ()  # the settings that were searched
+    trial: int | None = None  # which of them this is; null: what they chose
+    failed: int | None = None  # of the trials of what they chose, those without an accuracy
+
+
+@dataclass(frozen=True)
 class Wandb:
     """The optional mirror of a run."""
 
@@ -212,6 +222,7 @@ class Settings:
     threads: int | None = of(CONDITION, None)
     dtype: str = of(CONDITION, "auto")
     compile: bool = of(EXPERIMENT, False)
+    test: bool = of(EXPERIMENT, True)  # false: the test is not looked at, as in a search of settings
     budget: str = of(EXPERIMENT, "quick")
     name: str | None = of(INCIDENTAL, None)  # free text, kept in the record
     claims: Mapping[str, float] = of(INCIDENTAL, dict)
@@ -224,6 +235,7 @@ class Settings:
     measure: Measure = of(CONDITION, Measure)
     cost: Cost = of(INCIDENTAL, Cost)
     run: Run = of(INCIDENTAL, Run)
+    search: Search = of(INCIDENTAL, Search)
     wandb: Wandb = of(INCIDENTAL, Wandb)
     choices: Choices = of(EXPERIMENT, Choices)
     task: Mapping[str, Any] = of(EXPERIMENT, dict)

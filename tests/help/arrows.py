@@ -18,7 +18,7 @@ from typing import NamedTuple
 FLOORS = (
     ("__init__",),
     ("__main__", "leaderboard"),
-    ("plot", "search", "compare"),
+    ("plot", "tune", "compare"),
     ("sweep", "repeat"),
     ("treat",),
     ("results", "runner"),
