@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lra.models.parts.chance import Chance, Drops, keep_, kept, scale
+from lra.models.parts.chance import Chance, Drops, drawn, keep, scale
 from lra.models.parts.heads import MultiHead, all_real, rotate
 from lra.models.parts.patterned import Buffers
 from lra.models.parts.tiles import CPU_BLOCK, no_autocast, wide
@@ -226,7 +226,7 @@ class SortedAttention(torch.autograd.Function):
                 total = weights.sub_(top).exp_().sum(-1, keepdim=True)
                 torch.add(top, total.log(), out=log_sums[some])
                 if drops:
-                    keep_(weights, work.kept(at, some, weights))
+                    keep(weights, work.drawn(at, some, weights), drops.rate, weights)
                     total.div_(scale(drops.rate))
                 torch.bmm(weights, values[some], out=results[some]).div_(total)
             outs[at].copy_(results.view(outs[at].shape))
@@ -256,9 +256,9 @@ class SortedAttention(torch.autograd.Function):
                 dweights = torch.bmm(g[some], values[some].mT, out=work.take("dweights", *weights.shape))
                 dropped = weights
                 if work.drops:
-                    ones = work.kept(at, some, weights)
-                    keep_(dweights, ones)
-                    dropped = ones.mul_(weights.view(ones.dtype)).view(weights.dtype)
+                    z, rate = work.drawn(at, some, weights), work.drops.rate
+                    keep(dweights, z, rate, dweights)
+                    dropped = keep(weights, z, rate, z.view(weights.dtype))
                 torch.bmm(dropped.mT, g[some], out=dvalues[some])
                 dscores = dweights.sub_(mean[some]).mul_(weights)
                 torch.bmm(dscores, keys[some], out=dq[some])
@@ -367,8 +367,8 @@ class Work:
         scores = torch.bmm(queries, keys.mT, out=self.take("scores", *queries.shape[:2], keys.shape[1]))
         return scores if self.bias is None else scores.add_(self.bias[at].flatten(0, 2)[some])
 
-    def kept(self, at: Tile, some: slice, weights: Tensor) -> Tensor:
-        """1 where a weight (n, W, 2W) is kept, else 0, the same in both passes."""
+    def drawn(self, at: Tile, some: slice, weights: Tensor) -> Tensor:
+        """The numbers that tell which weights (n, W, 2W) are kept, the same in both passes."""
         rows = self.drops.rows[at].reshape(-1, self.width, 1)[some]
         columns = self.drops.columns[at].reshape(-1, self.width, 2)[some].mT.reshape(len(rows), 1, -1)
-        return kept(rows, columns, self.drops.rate, self.take("kept", *weights.shape))
+        return drawn(rows, columns, self.take("drawn", *weights.shape))

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lra.models.parts.chance import keep_, kept, scale
+from lra.models.parts.chance import drawn, keep, scale
 from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.tiles import wide
 
@@ -225,11 +225,11 @@ class Work:
             scores.masked_fill_(hidden.repeat_interleave(len(keys) // len(hidden), 0), torch.finfo(scores.dtype).min)
         return scores
 
-    def kept(self, block: Block, weights: Tensor) -> Tensor:
-        """1 where a weight (N, n, K) is kept, else 0, the same in both passes."""
+    def drawn(self, block: Block, weights: Tensor) -> Tensor:
+        """The numbers that tell which weights (N, n, K) are kept, the same in both passes."""
         rows = self.drops.rows[block.examples, :, block.queries].flatten(0, 1).unsqueeze(-1)
         columns = self.drops.columns[block.examples, :, block.keys].flatten(0, 1).unsqueeze(-2)
-        return kept(rows, columns, self.drops.rate, self.buffer("kept", *weights.shape, dtype=weights.dtype))
+        return drawn(rows, columns, self.buffer("drawn", *weights.shape, dtype=weights.dtype))
 
 
 class SegmentAttention(torch.autograd.Function):
@@ -250,7 +250,7 @@ class SegmentAttention(torch.autograd.Function):
             total = weights.sub_(peak).exp_().sum(-1, keepdim=True)
             block.put(log_sums, block.queries, peak + total.log())
             if work.drops:
-                keep_(weights, work.kept(block, weights))
+                keep(weights, work.drawn(block, weights), work.drops.rate, weights)
                 total /= scale(work.drops.rate)
             block.put(out, block.queries, torch.bmm(weights.to(v.dtype), values) / total)
         out = out.to(q.dtype)
@@ -278,9 +278,9 @@ class SegmentAttention(torch.autograd.Function):
             dweights = torch.bmm(g, values.mT, out=work.buffer("dweights", *weights.shape))
             dropped = weights
             if work.drops:
-                ones = work.kept(block, weights)
-                keep_(dweights, ones)
-                dropped = ones.mul_(weights.view(ones.dtype)).view(weights.dtype)
+                z, rate = work.drawn(block, weights), work.drops.rate
+                keep(dweights, z, rate, dweights)
+                dropped = keep(weights, z, rate, z.view(weights.dtype))
             first = block.queries.start == block.segment.start
             dvalues = work.buffer("dvalues", *values.shape)
             torch.baddbmm(dvalues, dropped.to(g.dtype).mT, g, beta=not first, out=dvalues)

@@ -88,20 +88,27 @@ class Drops(NamedTuple):
         return _Drop.apply(weights, self.rows.unsqueeze(-1), self.columns.unsqueeze(-2), self.rate)
 
 
-def kept(rows: Tensor, columns: Tensor, rate: float, into: Tensor) -> Tensor:
-    """1 where a number is kept and else 0: integers as wide as those of `into` (..., n, m), in its memory.
+def drawn(rows: Tensor, columns: Tensor, into: Tensor) -> Tensor:
+    """The numbers of a matrix: integers as wide as those of `into` (..., n, m), float32 or float64, in its memory.
 
-    rows int32 (..., n, 1), columns int32 (..., 1, m); into float32 or float64.
+    rows int32 (..., n, 1), columns int32 (..., 1, m).
     """
     if into.dtype == torch.float64:
-        return into.view(torch.int64).copy_((rows * columns).ge_(threshold(rate)))
-    return torch.mul(rows, columns, out=into.view(torch.int32)).ge_(threshold(rate))
+        return into.view(torch.int64).copy_(rows * columns)
+    return torch.mul(rows, columns, out=into.view(torch.int32))
 
 
-def keep_(x: Tensor, ones: Tensor) -> Tensor:
-    """x with 0 in place of what `kept` did not keep. A product with its bits is the fastest way to do so."""
-    (x.view(ones.dtype) if x.element_size() == ones.element_size() else x).mul_(ones)
-    return x
+def keep(x: Tensor, numbers: Tensor, rate: float, into: Tensor) -> Tensor:
+    """x with 0 in place of what `drawn` numbers drop, bit by bit, in `into`, which may be either's memory.
+
+    One pass: the gradient of a threshold is to keep what is above it, and integers have one too.
+    """
+    last = max(threshold(rate) - 1, -(2**31))
+    if x.element_size() != numbers.element_size():
+        return into.copy_(x).masked_fill_(numbers <= last, 0)
+    x, out = (t.view(numbers.dtype) for t in (x, into))
+    torch.ops.aten.threshold_backward.grad_input(x, numbers, last, grad_input=out)
+    return into
 
 
 class Chance(nn.Module):

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lra.models.parts import softmax
-from lra.models.parts.chance import Drops, keep_, kept, scale
+from lra.models.parts.chance import Drops, drawn, keep, scale
 from lra.models.parts.eager import eager
 from lra.models.parts.flex import flex_attend, flex_ready
 from lra.models.parts.heads import MultiHead, all_real
@@ -116,7 +116,7 @@ class Attend(torch.autograd.Function):
                 total = weights.sum(-1, keepdim=True)
                 here = top.add_(total.log2())
                 if drops:
-                    keep_(weights, ones(buffers, drops, query_rows, key_rows))
+                    keep(weights, numbers(buffers, drops, query_rows, key_rows), drops.rate, weights)
                 values = buffers.rows("keys", flat[2], key_rows)
                 result = torch.bmm(weights, values, out=buffers.take("result", *query_rows.shape, width))
                 result.div_(total.clamp_(min=torch.finfo(dtype).tiny))
@@ -165,9 +165,9 @@ class Attend(torch.autograd.Function):
                 step = torch.bmm(back, values.mT, out=buffers.take("step", *weights.shape))
                 dropped = weights
                 if ctx.drops:
-                    stay = ones(buffers, ctx.drops, query_rows, key_rows)
-                    keep_(step, stay)
-                    dropped = stay.mul_(weights.view(stay.dtype)).view(weights.dtype)
+                    z, rate = numbers(buffers, ctx.drops, query_rows, key_rows), ctx.drops.rate
+                    keep(step, z, rate, step)
+                    dropped = keep(weights, z, rate, z.view(weights.dtype))
                 # The values are no longer needed: their buffer takes what goes to the keys' rows.
                 torch.bmm(dropped.mT, back, out=values)
                 dv.index_add_(0, key_rows.flatten(), values.flatten(0, 1))
@@ -196,12 +196,12 @@ def score(
     return scores, queries
 
 
-def ones(buffers: Buffers, drops: Drops, query_rows: Tensor, key_rows: Tensor) -> Tensor:
-    """`kept` of the weights (N, W, M) of these rows of the tables, the same in both passes."""
+def numbers(buffers: Buffers, drops: Drops, query_rows: Tensor, key_rows: Tensor) -> Tensor:
+    """`drawn` for the weights (N, W, M) of these rows of the tables, the same in both passes."""
     rows, columns = drops.rows, drops.columns
     rows = rows.index_select(0, query_rows.clamp(max=len(rows) - 1).flatten()).view(*query_rows.shape, 1)
     columns = columns.index_select(0, key_rows.flatten()).view(len(key_rows), 1, -1)
-    return kept(rows, columns, drops.rate, buffers.take("kept", *query_rows.shape, key_rows.shape[-1]))
+    return drawn(rows, columns, buffers.take("drawn", *query_rows.shape, key_rows.shape[-1]))
 
 
 def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, first: int, drops: Drops | None) -> Tensor:

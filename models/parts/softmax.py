@@ -9,14 +9,14 @@ O((L + M) E), as of fused attention: q, k, v, the output and one number a query 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lra.models.parts.chance import Drops, keep_, kept, scale
+from lra.models.parts.chance import Drops, drawn, keep, scale
 from lra.models.parts.eager import eager
 from lra.models.parts.heads import real_first
 from lra.models.parts.tiles import no_autocast, wide
@@ -26,8 +26,9 @@ SCORES = 1 << 17
 QUERIES = 512  # of a head that are taken before another head is taken with them
 FEWEST_QUERIES = 64
 LOG2_E = 1 / math.log(2)
-# exp() of scores within this needs nothing taken off first: a sum of them stays within float32 at any length.
-SAFE = 30.0
+# A sum of exponentials within these bounds was made without overflow, of terms none of which fell out that matters,
+# and a gradient may be divided by it: it is as good as one from which the largest score was taken off first.
+LEAST, MOST = math.exp(-50.0), math.exp(50.0)
 
 
 def path(device: torch.device, rate: float) -> str:
@@ -81,109 +82,173 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, keys, rate, causal, scale=factor)
 
 
+def sizes(q: Tensor, keys: int) -> tuple[int, int, int]:
+    """Examples, heads and queries that a tile of attention of q (B, H, L, E) has."""
+    batch, heads, length, _ = q.shape
+    together = max(1, SCORES // (min(length, QUERIES) * keys))
+    step, each = (min(together // heads, batch), heads) if together >= heads else (1, together)
+    return step, each, max(FEWEST_QUERIES, SCORES // (step * each * keys))
+
+
 def tiles(q: Tensor, keys: int) -> Iterator[tuple[slice, slice, list[slice]]]:
     """Cut attention of q (B, H, L, E): some examples, some heads, and the blocks of their queries."""
     batch, heads, length, _ = q.shape
-    together = max(1, SCORES // (min(length, QUERIES) * keys))
-    step, each = (together // heads, heads) if together >= heads else (1, together)
+    step, each, rows = sizes(q, keys)
+    cuts = [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
     for example in range(0, batch, step):
         for head in range(0, heads, each):
-            count = min(step, batch - example) * min(each, heads - head)
-            rows = max(FEWEST_QUERIES, SCORES // (count * keys))
-            cuts = [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
             yield slice(example, example + step), slice(head, head + each), cuts
 
 
 class Work:
     """What both passes share: the inputs, the buffers that every tile uses again, and how the softmax is made.
 
-    Where no query and no key is long enough for a score beyond `SAFE` (Cauchy and Schwarz), the softmax takes no
-    largest score off: two passes over the scores fewer. A key that nobody sees is then one of zeros, and not counted.
+    bold: a tile is first made with no largest score taken off, two passes over the scores fewer; the first whose
+    sums say that it should have been is made again, and those after it so at once. A key that nobody sees is
+    then one of zeros, and not counted, which a table does not allow.
     """
 
     def __init__(
-        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None, table: Tensor | None, drops: Drops, factor: float
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        keys: Tensor | None,
+        table: Tensor | None,
+        drops: Drops,
+        factor: float,
+        causal: bool,
     ) -> None:
-        self.inputs, self.keys, self.table, self.drops, self.factor = (q, k, v), keys, table, drops, factor
-        self.dtype = wide(q.dtype)
-        self.held: dict[str, Tensor] = {}
-        self.safe = table is None and longest(q) * longest(k, keys) * abs(factor) <= SAFE
+        self.inputs, self.keys, self.table, self.drops = (q, k, v), keys, table, drops
+        self.factor, self.causal, self.dtype = factor, causal, wide(q.dtype)
+        self.held: dict[str, tuple[Tensor, dict]] = {}
+        self.step, self.each, self.queries = sizes(q, k.shape[2])
+        self.scale, self.bold = scale(drops.rate), table is None or keys is None
 
     def buffer(self, name: str, *shape: int) -> Tensor:
-        size = math.prod(shape)
-        if name not in self.held or self.held[name].numel() < size:
-            self.held[name] = torch.empty(size, dtype=self.dtype)
-        return self.held[name][:size].view(shape)
+        whole, views = self.held.get(name, (None, {}))
+        if shape not in views:
+            size = math.prod(shape)
+            if whole is None or whole.numel() < size:
+                whole, views = torch.empty(size, dtype=self.dtype), {}
+                self.held[name] = whole, views
+            views[shape] = whole[:size].view(shape)
+        return views[shape]
 
-    def together(self, x: Tensor) -> Tensor:
-        """x (b, h, n, E) -> (N, n, E), N = b h: without a copy where it is of one example."""
-        return x.to(self.dtype).flatten(0, 1)
+    def apart(self, x: Tensor) -> Iterator[Tensor]:
+        """x (B, H, n, E), tile by tile: (N, n, E), N = h, of one example, else (b, h, n, E). Views, many by one call:
+        made by slices one by one they take a tenth of the time of short keys."""
+        if self.step > 1:
+            return iter(x.split(self.step))
+        return (part for one in x.unbind() for part in one.split(self.each))
 
+    def inputs_apart(self, x: Tensor) -> Iterator[Tensor]:
+        """As (N, n, E), N = b h, in the type to compute in: without a copy where it is of one example and has it."""
+        parts = self.apart(x)
+        if self.step > 1:
+            parts = (part.flatten(0, 1) for part in parts)
+        return parts if x.dtype in (self.dtype, torch.int32) else (part.to(self.dtype) for part in parts)
 
-def longest(x: Tensor, real: Tensor | None = None) -> float:
-    """The largest norm of x (B, H, n, E), of those that are real (B, 1, 1, n)."""
-    norms = torch.linalg.vector_norm(x, dim=-1, dtype=wide(x.dtype))
-    if real is not None:
-        norms = norms.masked_fill(~real[:, :, 0], 0.0)
-    return float(norms.amax()) if norms.numel() else 0.0
+    def heads(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Iterator[tuple[Heads, ...]]:
+        """Tile by tile, its heads, and its parts of more inputs and of the outputs (B, H, n, E)."""
+        q, k, v = self.inputs
+        inputs = (q, k, v, self.drops.rows.unsqueeze(-1), self.drops.columns.unsqueeze(-2), *inputs)
+        where = ((some, heads) for some, heads, _ in tiles(q, k.shape[2]))
+        sides = (*map(self.inputs_apart, inputs), *map(self.apart, outputs))
+        for at, q, k, v, rows, columns, *parts in zip(where, *sides, strict=True):
+            yield Heads(self, *at, q, k, v, rows, columns), *parts
+
+    def room(self, name: str, output: Tensor) -> Tensor:
+        """(N, n, E), to write what goes to a part of an output: itself, if it has that form and type."""
+        if output.dim() == 3 and output.dtype == self.dtype:
+            return output
+        return self.buffer(name, output.shape[:-2].numel(), *output.shape[-2:])
 
 
 class Heads:
-    """Some heads of some examples, N in all, and their weights, a tile of queries at a time."""
+    """Some heads of some examples, N in all, and their weights, a cut of their queries at a time."""
 
-    def __init__(self, work: Work, some: slice, heads: slice, causal: bool) -> None:
-        self.work, self.some, self.heads, self.causal = work, some, heads, causal
-        self.q, self.k, self.v = (work.together(x[some, heads]) for x in work.inputs)
-        self.rows = work.drops.rows[some, heads].flatten(0, 1).unsqueeze(-1)
-        self.columns = work.drops.columns[some, heads].flatten(0, 1).unsqueeze(-2)
+    def __init__(
+        self, work: Work, some: slice, heads: slice, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor
+    ) -> None:
+        self.work, self.some, self.heads = work, some, heads
+        self.k, self.v, self.columns = k, v, columns
         self.hidden: Tensor | None = None  # (N, M, 1)
         if work.keys is not None:
-            self.hidden = ~work.keys[some, 0].mT.repeat_interleave(work.inputs[0][0, heads].shape[0], 0)
-            if work.safe:
-                self.k, self.v = (x.masked_fill(self.hidden, 0.0) for x in (self.k, self.v))
-                self.counted = (~self.hidden).to(work.dtype)
+            hidden = ~work.keys[some, 0].mT
+            self.hidden = hidden.repeat_interleave(len(q) // len(hidden), 0)
+            self.k, self.v = (x.masked_fill(self.hidden, 0.0) for x in (k, v))
+            self.counted = (~self.hidden).to(work.dtype)
+        self.cuts = self.cut(q, rows)
 
-    def seen(self, cut: slice) -> slice:
-        """Of the keys, those that any of these queries may see."""
-        return slice(cut.stop if self.causal else None)
+    def cut(self, *sides: Tensor) -> list[tuple[Tensor, ...]]:
+        """Queries, or what belongs to them, (..., L, E): some of them at a time."""
+        return list(zip(*(x.split(self.work.queries, -2) for x in sides), strict=True))
 
-    def own(self, table: Tensor, cut: slice) -> Tensor:
+    def seen(self, i: int) -> slice:
+        """Of the keys, those that any query of a cut may see."""
+        return slice((i + 1) * self.work.queries if self.work.causal else None)
+
+    def of(self, i: int, x: Tensor) -> Tensor:
+        """Keys, or what belongs to them, (N, M, E), that any query of a cut may see."""
+        return x[:, self.seen(i)] if self.work.causal else x
+
+    def own(self, table: Tensor, i: int) -> Tensor:
         """A tile (b or 1, h, n, M) of the table."""
-        return table[self.some if len(table) > 1 else slice(None), self.heads, cut]
+        start = i * self.work.queries
+        return table[self.some if len(table) > 1 else slice(None), self.heads, start : start + self.work.queries]
 
-    def exponentials(self, cut: slice, less: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(N, n, M): exp of the scores, less the largest of each query or what is said (N, n, 1); and what was less."""
-        work, seen = self.work, self.seen(cut)
-        into = work.buffer("scores", len(self.q), cut.stop - cut.start, self.k[:, seen].shape[1])
-        scores = torch.baddbmm(into, self.q[:, cut], self.k[:, seen].mT, beta=0, alpha=work.factor, out=into)
-        if work.safe:
-            scores.exp_()
-            if self.causal:
-                scores[..., cut.start :].tril_()
-            return scores, None
+    def scores(self, i: int) -> Tensor:
+        """(N, n, M), hidden keys and later ones among them."""
+        work, q, k = self.work, self.cuts[i][0], self.of(i, self.k)
+        into = work.buffer("scores", *q.shape[:2], k.shape[1])
+        scores = torch.baddbmm(into, q, k.mT, beta=0, alpha=work.factor, out=into)
         if work.table is not None:
-            table = self.own(work.table, cut)
+            table = self.own(work.table, i)
             scores.view(-1, *table.shape[1:]).add_(table)
+        return scores
+
+    def bold(self, i: int) -> Tensor:
+        """(N, n, M): exp of the scores."""
+        weights = self.scores(i).exp_()
+        if self.work.causal:
+            weights[..., i * self.work.queries :].tril_()
+        return weights
+
+    def careful(self, i: int, less: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(N, n, M): exp of the scores, less the largest of each query or what is said (N, n, 1); and what was less."""
+        scores, start = self.scores(i), i * self.work.queries
         if self.hidden is not None:
-            scores.masked_fill_(self.hidden[:, seen].mT, -math.inf)
-        if self.causal:
+            scores.masked_fill_(self.of(i, self.hidden).mT, -math.inf)
+        if self.work.causal:
             later = torch.ones(scores.shape[1], scores.shape[1], dtype=torch.bool).triu(1)
-            scores[..., cut.start :].masked_fill_(later, -math.inf)
+            scores[..., start:].masked_fill_(later, -math.inf)
         if less is None:
-            less = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(work.dtype).min)
+            less = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
         return scores.sub_(less).exp_(), less
 
-    def totals(self, weights: Tensor, cut: slice) -> Tensor:
-        """(N, n, 1): their sums over the keys that are seen."""
-        if self.work.safe and self.hidden is not None:
-            return torch.bmm(weights, self.counted[:, self.seen(cut)])
-        return weights.sum(-1, keepdim=True)
+    def weights(self, i: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(N, n, M), their sums over the keys that are seen (N, n, 1), and what was taken off the scores, or None."""
+        if self.work.bold:
+            weights = self.bold(i)
+            if self.hidden is None:
+                total = weights.sum(-1, keepdim=True)
+            else:
+                total = torch.bmm(weights, self.of(i, self.counted))
+            low, high = total.aminmax()
+            if low >= LEAST and high <= MOST:
+                return weights, total, None
+            self.work.bold = False
+        weights, top = self.careful(i)
+        # The largest is 1, if any is seen.
+        return weights, weights.sum(-1, keepdim=True).clamp_(min=1), top
 
-    def kept(self, cut: slice) -> Tensor:
-        """1 where a weight (N, n, M) is kept, else 0."""
-        rows, columns = self.rows[:, cut], self.columns[..., self.seen(cut)]
-        into = self.work.buffer("kept", *rows.shape[:2], columns.shape[2])
-        return kept(rows, columns, self.work.drops.rate, into)
+    def drawn(self, i: int) -> Tensor:
+        """The numbers that tell which weights (N, n, M) are kept."""
+        rows, columns = self.cuts[i][1], self.columns
+        if self.work.causal:
+            columns = columns[..., self.seen(i)]
+        return drawn(rows, columns, self.work.buffer("drawn", *rows.shape[:2], columns.shape[2]))
 
 
 class Dropped(torch.autograd.Function):
@@ -191,71 +256,63 @@ class Dropped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, keys, table, drops: Drops, factor: float, causal: bool) -> Tensor:
-        work = Work(q, k, v, keys, table, drops, factor)
+        work = Work(q, k, v, keys, table, drops, factor, causal)
         out = v.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]).transpose(1, 2)
-        # Of each query, 1 / sum exp(score) where that is safe, else log sum exp(score).
-        sums = torch.empty(*q.shape[:3], 1, dtype=work.dtype)
+        # Of each query sum exp(score), of those that are made with care its logarithm.
+        sums, care = torch.empty(*q.shape[:3], 1, dtype=work.dtype), []
         with no_autocast(q):
-            for some, heads, cuts in tiles(q, k.shape[2]):
-                here = Heads(work, some, heads, causal)
-                for cut in cuts:
-                    weights, top = here.exponentials(cut)
-                    total = here.totals(weights, cut)
-                    keep_(weights, here.kept(cut))
-                    result = torch.bmm(
-                        weights, here.v[:, here.seen(cut)], out=work.buffer("result", *weights.shape[:2], v.shape[3])
-                    )
-                    # A query that sees nothing has weights of 0, or keys of 0, and a total of 0.
-                    inverse = total.reciprocal().nan_to_num_(posinf=0.0)
-                    put(out[some, heads, cut], result.mul_(inverse * scale(drops.rate)))
-                    put(sums[some, heads, cut], inverse if top is None else total.log_().add_(top))
-        if not work.safe:
-            sums.nan_to_num_(neginf=0.0)
-        ctx.save_for_backward(q, k, v, keys, table, out, sums)
-        ctx.drops, ctx.factor, ctx.causal, ctx.safe = drops, factor, causal, work.safe
+            for here, *outputs in work.heads((), (out, sums)):
+                for i, (out_, sum_) in enumerate(here.cut(*outputs)):
+                    weights, total, top = here.weights(i)
+                    care.append(top is not None)
+                    keep(weights, here.drawn(i), drops.rate, weights)
+                    y = work.room("result", out_)
+                    torch.baddbmm(y, weights, here.of(i, here.v), beta=0, alpha=work.scale, out=y)
+                    put(out_, y.div_(total))
+                    put(sum_, total if top is None else total.log_().add_(top))
+        ctx.save_for_backward(q, k, v, keys, table, sums)
+        ctx.options, ctx.care = (drops, factor, causal), care
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        q, k, v, keys, table, out, sums = ctx.saved_tensors
-        work = Work(q, k, v, keys, table, ctx.drops, ctx.factor)
+        q, k, v, keys, table, sums = ctx.saved_tensors
+        work, care = Work(q, k, v, keys, table, *ctx.options), iter(ctx.care)
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         dtable = torch.zeros_like(table, dtype=work.dtype) if ctx.needs_input_grad[4] else None
         with no_autocast(q):
-            for some, heads, cuts in tiles(q, k.shape[2]):
-                here = Heads(work, some, heads, ctx.causal)
-                dks, dvs = work.buffer("dk", *here.k.shape).zero_(), work.buffer("dv", *here.v.shape).zero_()
-                less, g = sums[some, heads].flatten(0, 1), work.together(grad[some, heads])
-                # The softmax takes off sum_j weights_j dweights_j, which is g . out whatever was dropped.
-                mean = work.together(out[some, heads]).mul(g).sum(-1, keepdim=True)
-                g = g * scale(ctx.drops.rate)
-                if work.safe:  # what divides the weights is taken on their other side
-                    g, mean = g.mul_(less), mean.mul_(less)
-                for cut in cuts:
-                    seen, qs, gs = here.seen(cut), here.q[:, cut], g[:, cut]
-                    weights, _ = here.exponentials(cut, less[:, cut])
-                    left = here.kept(cut)
-                    left = left.mul_(weights.view(left.dtype)).view(weights.dtype)
-                    dvs[:, seen].baddbmm_(left.mT, gs)
-                    dscores = torch.bmm(gs, here.v[:, seen].mT, out=work.buffer("step", *weights.shape))
-                    dscores.mul_(left).addcmul_(weights, mean[:, cut], value=-1)
+            for here, grads, totals, dq_, dk_, dv_ in work.heads((grad, sums), (dq, dk, dv)):
+                dks, dvs = (work.room(name, x).zero_() for name, x in (("dk", dk_), ("dv", dv_)))
+                for i, (g, total, into) in enumerate(here.cut(grads, totals, dq_)):
+                    if careful := next(care):
+                        weights, _ = here.careful(i, total)
+                    else:  # what divides the weights is taken on their other side
+                        weights, g = here.bold(i), torch.div(g, total, out=work.buffer("grad", *g.shape))
+                    dscores = work.buffer("step", *weights.shape)
+                    torch.baddbmm(dscores, g, here.of(i, here.v).mT, beta=0, alpha=work.scale, out=dscores)
+                    left = here.drawn(i)
+                    left = keep(weights, left, work.drops.rate, left.view(work.dtype))
+                    here.of(i, dvs).baddbmm_(left.mT, g, alpha=work.scale)
+                    # What the softmax takes off.
+                    mean = dscores.mul_(left).sum(-1, keepdim=True)
+                    if not careful:
+                        mean.div_(total)
+                    dscores.addcmul_(weights, mean, value=-1)
                     if dtable is not None:
-                        into = here.own(dtable, cut)
-                        into += dscores.view(-1, *into.shape[1:]).sum_to_size(into.shape)
-                    dks[:, seen].baddbmm_(dscores.mT, qs, alpha=ctx.factor)
-                    into = work.buffer("result", *qs.shape)
-                    put(
-                        dq[some, heads, cut],
-                        torch.baddbmm(into, dscores, here.k[:, seen], beta=0, alpha=ctx.factor, out=into),
-                    )
-                for into, of in ((dk, dks), (dv, dvs)):
+                        own = here.own(dtable, i)
+                        own += dscores.view(-1, *own.shape[1:]).sum_to_size(own.shape)
+                    here.of(i, dks).baddbmm_(dscores.mT, here.cuts[i][0], alpha=work.factor)
+                    dqs = work.room("result", into)
+                    put(into, torch.baddbmm(dqs, dscores, here.of(i, here.k), beta=0, alpha=work.factor, out=dqs))
+                for into, of in ((dk_, dks), (dv_, dvs)):
                     if here.hidden is not None:
                         of.masked_fill_(here.hidden, 0.0)
-                    put(into[some, heads], of)
+                    put(into, of)
         return dq, dk, dv, None, None if dtable is None else dtable.to(table.dtype), None, None, None
 
 
 def put(into: Tensor, x: Tensor) -> None:
-    """Write (b h, n, E) to (b, h, n, E) of any layout and type."""
-    into.copy_(x.view(into.shape))
+    """Write (N, n, E) to the part of an output that it was made for."""
+    if into is not x:
+        into.copy_(x.view(into.shape))

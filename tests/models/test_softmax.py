@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lra.models.linformer import Linformer
 from lra.models.parts import softmax
-from lra.models.parts.chance import Chance, Drops, keep_, kept, scale, tell
+from lra.models.parts.chance import Chance, Drops, drawn, keep, scale, tell
 from lra.models.parts.softmax import attend, dropped
 from lra.models.sinkhorn import SinkhornAttention
 from lra.models.synthesizer import Synthesizer
@@ -125,6 +125,34 @@ def test_large_scores_neither_overflow_nor_vanish(masked: bool, causal: bool) ->
     assert distance(low, exact) < 1e-5
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [-40.0, 40.0])
+def test_a_tile_is_made_with_care_where_it_has_to_be(
+    size: float, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the middle on, scores of all keys are beyond what float32 has exponentials for, or below."""
+    monkeypatch.setattr(softmax, "SCORES", 700)
+    monkeypatch.setattr(softmax, "QUERIES", 7)
+    monkeypatch.setattr(softmax, "FEWEST_QUERIES", 3)
+    x = [t.detach() for t in inputs(2, 2, 50, 50, 8)]
+    x[0][1, :, 25:, 0], x[1][..., 0] = size, 40.0
+    x = [t.requires_grad_() for t in x]
+    keys = torch.arange(50) < torch.tensor([50, 23]).view(2, 1, 1, 1) if masked else None
+    exact = slow(*x, keys, 8**-0.5)
+    low = [t.detach().float().requires_grad_() for t in x]
+    made = []
+    real = softmax.Heads.careful
+    monkeypatch.setattr(softmax.Heads, "careful", lambda here, *given: made.append(here.some) or real(here, *given))
+    y = attend(*low, keys, drops_of(2, 2, 50, 50))
+    assert slice(0, 1) not in made and slice(1, 2) in made
+    assert_both(attend(*x, keys, drops_of(2, 2, 50, 50)), slow(*x, keys, 8**-0.5), x)
+    # A score of 566 has an error of 3e-5 in float32.
+    assert distance(y, exact) < 1e-4
+    gradients = (torch.autograd.grad(t.double().sin().sum(), leaves) for t, leaves in ((y, low), (exact, x)))
+    for a, b in zip(*gradients, strict=True):
+        assert distance(a, b) < 1e-3
+
+
 def test_what_nobody_sees_may_be_of_any_size() -> None:
     """Neither the answer nor a gradient is moved by it, and it does not tell how the softmax is made."""
     x = inputs(2, 2, 40, 40, 8)
@@ -223,7 +251,8 @@ def test_dropped_weights_by_their_law() -> None:
         drops = [layer.drops((3, 2, 120, 110), 0.1, torch.device("cpu")) for layer in layers]
         into = torch.empty(2, 3, 2, 120, 110)
         for d, part in zip(drops, into, strict=True):
-            part.copy_(kept(d.rows.unsqueeze(-1), d.columns.unsqueeze(-2), d.rate, torch.empty_like(part)))
+            z = drawn(d.rows.unsqueeze(-1), d.columns.unsqueeze(-2), torch.empty_like(part))
+            keep(torch.ones_like(part), z, d.rate, part)
         return into.double()
 
     x = torch.stack([ones(0), ones(1), ones(0, seed=1)])  # seeds and steps, layers, examples, heads, queries, keys
@@ -243,10 +272,11 @@ def test_what_is_kept_is_kept_in_every_type() -> None:
     rows, columns = d.rows.unsqueeze(-1), d.columns.unsqueeze(-2)
     exact = d.of(torch.ones(2, 1, 6, 7, dtype=torch.float64)) / scale(RATE)
     for dtype in (torch.float32, torch.float64):
-        found = kept(rows, columns, RATE, torch.empty(2, 1, 6, 7, dtype=dtype))
-        assert torch.equal(found.double(), exact)
+        z = drawn(rows, columns, torch.empty(2, 1, 6, 7, dtype=dtype))
+        assert z.element_size() == torch.empty((), dtype=dtype).element_size()
         for into in (dtype, torch.bfloat16):
             x = torch.full((2, 1, 6, 7), -1.5, dtype=into)
-            assert keep_(x, found) is x and torch.equal(x.double(), exact * -1.5)
+            assert keep(x, z, RATE, x) is x and torch.equal(x.double(), exact * -1.5)
         x = torch.full((2, 1, 6, 7), torch.nan, dtype=dtype)
-        assert torch.equal(keep_(x, found).isnan(), exact.bool())
+        # In the memory of the numbers, which are then no more.
+        assert torch.equal(keep(x, z, RATE, z.view(dtype)).isnan(), exact.bool())
