@@ -29,6 +29,9 @@ LOG2_E = 1 / math.log(2)
 # A sum of exponentials within these bounds was made without overflow, of terms none of which fell out that matters,
 # and a gradient may be divided by it: it is as good as one from which the largest score was taken off first.
 LEAST, MOST = math.exp(-50.0), math.exp(50.0)
+# Below the largest by so much, a weight is lost in any sum with it. exp() of less falls out of float32, which takes
+# fifty times as long.
+LOST = -80.0
 
 
 def path(device: torch.device, rate: float) -> str:
@@ -225,7 +228,10 @@ class Heads:
             scores[..., start:].masked_fill_(later, -math.inf)
         if less is None:
             less = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
-        return scores.sub_(less).exp_(), less
+        weights = scores.sub_(less).clamp_(min=LOST).exp_()
+        if self.work.causal:  # hidden keys have values of 0
+            weights[..., start:].tril_()
+        return weights, less
 
     def weights(self, i: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """(N, n, M), their sums over the keys that are seen (N, n, 1), and what was taken off the scores, or None."""
