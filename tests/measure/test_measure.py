@@ -16,9 +16,12 @@ from lra.measure.alone import measure
 from lra.measure.cost import Limits, Timing, rates
 from lra.measure.gauges import flops, optimizer_tensors, resident_bytes, step_peak_bytes, timed
 from lra.measure.selftest import resident_against_counted
+from lra.settings import build
 from lra.settings.typed import plain
 from lra.tasks.base import Batch
 from tests.help import tiny
+from tests.help.composed import settings
+from tests.help.few import FEW, others_slow, sequence_models
 
 MIB = 2**20
 
@@ -89,6 +92,16 @@ def test_resident_counts_shared_storage_once() -> None:
 
 def on_meta(*shape: int) -> Batch:
     return Batch(*(torch.ones(shape, dtype=t, device="meta") for t in (torch.long, torch.bool, torch.long)))
+
+
+@pytest.mark.parametrize("model", others_slow(sequence_models(), {*FEW, "isab", "luna"}))
+def test_every_model_is_counted(model: str) -> None:
+    """A view of a parameter is what isab and luna hand on; Reformer differentiates inside its backward pass."""
+    cfg = settings(f"model={model}", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16", "size.attention_dropout=0.1")
+    exam = build.task(cfg)
+    found = flops(build.model(cfg, exam), exam.synthetic(2, torch.device("meta")))
+    assert (found["train_flops"] is None) == (model == "reformer"), found
+    assert model == "reformer" or found["train_flops"] > found["inference_flops"] > 0
 
 
 def test_flops_of_known_products() -> None:
