@@ -34,6 +34,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.help import killed
+
 IMPORTED = (
     "hydra", "hydra._internal.hydra", "hydra._internal.utils", "omegaconf", "yaml", "numpy", "pandas", "scipy.stats",
     "torch", "torch.utils.data", "torch.utils.flop_counter", "torch.profiler", "numba", "psutil", "filelock", "sympy",
@@ -93,6 +95,7 @@ def become(words: Sequence[str], descriptors: Mapping[int, int], cwd: str, env: 
         for name in [name for name in sys.modules if ours(name)]:
             del sys.modules[name]
         importlib.invalidate_caches()
+        killed.armed()  # what `sitecustomize` does where a Python is started
         sys.argv = list(words)
         code = exit_code(functools.partial(runpy.run_module, words[0], run_name="__main__", alter_sys=True))
         threading._shutdown()
