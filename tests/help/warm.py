@@ -68,13 +68,13 @@ def become(words: Sequence[str], descriptors: Mapping[int, int], cwd: str, env: 
     """Be `python -m WORDS`, in a process that has just been forked. descriptors: {its number: what it is here}."""
     code = 1
     try:
+        signal.set_wakeup_fd(-1)  # before its descriptor is closed
         moved = {to: fcntl.fcntl(at, fcntl.F_DUPFD, ABOVE) for to, at in descriptors.items()}
         os.closerange(3, ABOVE)
         for to, at in moved.items():
             os.dup2(at, to)
         os.closerange(ABOVE, 2 * ABOVE)
         gc.unfreeze()
-        signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
