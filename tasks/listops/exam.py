@@ -158,9 +158,12 @@ class ListOps(Task):
             )
 
         workers = cpu_count() or 1
-        with ThreadPoolExecutor(workers) as pool:
+        pool = ThreadPoolExecutor(workers)
+        try:
             for first in count(0, 2 * workers):
                 yield from pool.map(one, range(first, first + 2 * workers))
+        finally:  # which nobody waits for: what was begun beyond what is needed is not
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def find(self) -> dict[str, Path]:
         """The three TSV files below `path`."""

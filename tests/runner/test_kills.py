@@ -1,17 +1,14 @@
 """Kills at every point of a run: no record is missing, doubled or half, and what goes on ends as if nothing had been.
 
-python -m tests.runner.test_kills FOLDER [COUNT [SEED]]     so many kills at random moments, which takes hours
+Kills at random moments, of sweeps too, by the hundred: tests/runner/kills.py.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -136,44 +133,3 @@ def test_at_a_named_point(
     tmp_path: Path, reference: tuple[dict[str, Any], Path], point: str, moment: str, name: str
 ) -> None:
     killed_and_finished(tmp_path, point, moment, name, reference[0])
-
-
-def at_random(folder: Path, draw: random.Random, seconds: float, expected: dict[str, Any]) -> str:
-    """A run or its keeper killed at a random moment, and finished; what was done."""
-    name, keeper = draw.choice(list(SIGNALS)), draw.random() < 0.5
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lra", *words(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env=environment(folder), cwd=ROOT, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    wait = draw.uniform(0.3, seconds)
-    time.sleep(wait)
-    below = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    children = [int(pid) for pid in below.read_text().split()] if below.exists() else []
-    victim = process.pid if keeper or not children else children[0]
-    if process.poll() is None:
-        os.kill(victim, SIGNALS[name])
-    said = process.communicate(timeout=120)[1]
-    assert "Traceback" not in said, said
-    end = time.monotonic() + 5
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < end, "a process is left after 5 s"
-        time.sleep(0.05)
-    finish(folder, expected, 1)
-    return f"{name} to the {'keeper' if victim == process.pid else 'run'} after {wait:.2f} s"
-
-
-def main() -> None:
-    folder, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 200
-    draw = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
-    begin = time.monotonic()
-    done = once(folder / "whole")
-    assert done.returncode == 0, done.stderr
-    seconds = 1.1 * (time.monotonic() - begin)
-    (r,) = models(folder / "whole")
-    expected = essence(r, folder / "whole")
-    for number in range(count):
-        print(number, at_random(folder / str(number), draw, seconds, expected), flush=True)
-
-
-if __name__ == "__main__":
-    main()
