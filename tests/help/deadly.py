@@ -46,7 +46,8 @@ class Deadly(FullAttention):
         time.sleep(3600)
 
     def hoard(self) -> None:
-        self.hoarded = bytearray(b"x") * (1 << 30)
+        """More than any group of the tests may have."""
+        self.hoarded = bytearray(b"x") * (2 << 30)
         self.sleep()
 
     def print_once(self) -> None:

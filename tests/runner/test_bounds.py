@@ -151,7 +151,7 @@ class Hasty(Bounds):
             "longer than run.timeout=900 seconds in phase train", marks=pytest.mark.slow,
         ),
         ("run.stalled=900", "deaf", {"after": 16}, "failed", "no progress for run.stalled=900 seconds in phase train"),
-        ("run.memory_gib=1", "hoard", {"after": 16}, "oom", "its processes held 1."),
+        ("run.memory_gib=1", "hoard", {"after": 16}, "oom", "its processes held"),
         pytest.param(
             "run.stalled=900", "sleep", {"after": 0}, "failed",
             "no progress for run.stalled=900 seconds in phase cost", marks=pytest.mark.slow,
