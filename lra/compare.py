@@ -19,6 +19,7 @@ from lra.errors import UserError, guarded
 from lra.marks.compare import comparisons, ratios
 from lra.marks.query import called
 from lra.record.place import config_dir, results_dirs
+from lra.settings.words import split, taken
 
 KEYS = ("task", "budget", "match")
 HEAD = ("exam", "accuracy", "less that", "difference", "95 %", "p", "seeds", "items")
@@ -27,7 +28,7 @@ COSTS = ("cost of a training step", "speed", "memory", "machine", "measured")
 
 def main() -> int:
     (a, b), given, rest = asked(sys.argv[1:])
-    folders, own = results_dirs(rest, KEYS), config_dir(rest)
+    folders, own = results_dirs(rest, KEYS), config_dir(sys.argv[1:])
     tasks, budget = given["task"].split(","), given.get("budget", "quick")
     if "match" in given:
         from lra.settings.match import matched
@@ -50,20 +51,10 @@ def main() -> int:
 
 
 def asked(words: list[str]) -> tuple[tuple[str, str], dict[str, str], list[str]]:
-    """The two models, what is said of them, and the other words."""
-    plain, given, rest = [], {}, []
-    following = False
-    for word in words:
-        key, equals, value = word.partition("=")
-        if following or word.startswith("-"):
-            rest.append(word)
-            following = word in ("--config-dir", "-cd")
-        elif not equals:
-            plain.append(word)
-        elif key in KEYS:
-            given[key] = value
-        else:
-            rest.append(word)
+    """The two models, what is said of them, and the other words but `--config-dir`."""
+    given, rest = taken(split(words)[0], KEYS)
+    plain = [word for word in rest if "=" not in word and not word.startswith("-")]
+    rest = [word for word in rest if word not in plain]
     if len(plain) != 2:
         raise UserError(f"compare: {' '.join(plain) or 'nothing'}: allowed are two models, as in mine performer task=…")
     if not given.get("task"):

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra.models.parts.decay import decay_attention
-from lra.models.parts.heads import MultiHead, all_real, rotate
+from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
 EPS = 1e-6
@@ -187,9 +187,7 @@ class LinearAttention(MultiHead):
         """As of FullAttention: x (B, L, D) -> (B, L). Raises ValueError if it is causal."""
         if self.causal:
             raise ValueError("model.mixer: what a causal query sees is not told apart")
-        q, k = (self.split(self.projected(name, x, mask)) for name in ("query", "key"))
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
+        q, k = self.queries_and_keys(x, mask)
         return kernel_attended(q, k, mask, "elu")
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

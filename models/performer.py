@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from lra.models.linear import kernel_attended, kernel_attention
-from lra.models.parts.heads import MultiHead, all_real, rotate
+from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.redrawn import Redrawn
 from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
@@ -225,9 +225,7 @@ class Performer(MultiHead, Redrawn):
     def attended(self, x: Tensor, mask: Tensor) -> Tensor:
         """As of FullAttention: x (B, L, D) -> (B, L). Time O(L K E): of all queries each feature's share is summed
         first, then what of it is each key's."""
-        q, k = (self.split(self.projected(name, x, mask)) for name in ("query", "key"))
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
+        q, k = self.queries_and_keys(x, mask)
         if self.kernel == "relu":
             return kernel_attended(q, k, mask, "relu", self.projection)
         dtype, gone = wide(q.dtype), ~mask[:, None, :, None]

@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lra.models.parts.chance import Chance, Drops, drawn, keep, scale
+from lra.models.parts.chance import Chance, Drops, drawn, keep, keep_both, scale
 from lra.models.parts.heads import MultiHead, all_real, rotate
 from lra.models.parts.patterned import Buffers
 from lra.models.parts.tiles import CPU_BLOCK, no_autocast, wide
@@ -256,9 +256,7 @@ class SortedAttention(torch.autograd.Function):
                 dweights = torch.bmm(g[some], values[some].mT, out=work.take("dweights", *weights.shape))
                 dropped = weights
                 if work.drops:
-                    z, rate = work.drawn(at, some, weights), work.drops.rate
-                    keep(dweights, z, rate, dweights)
-                    dropped = keep(weights, z, rate, z.view(weights.dtype))
+                    dropped = keep_both(weights, dweights, work.drawn(at, some, weights), work.drops.rate)
                 torch.bmm(dropped.mT, g[some], out=dvalues[some])
                 dscores = dweights.sub_(mean[some]).mul_(weights)
                 torch.bmm(dscores, keys[some], out=dq[some])

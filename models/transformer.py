@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.models.parts.heads import MultiHead, all_real, rotate, zeroed
+from lra.models.parts.heads import MultiHead, all_real, zeroed
 from lra.models.parts.softmax import attend, path
 from lra.models.parts.tiles import wide
 
@@ -66,9 +66,7 @@ class FullAttention(MultiHead):
         if self.causal or self.persistent_key is not None:
             raise ValueError("model.mixer: what a causal query sees, and persistent keys, are not told apart")
         x = zeroed(x, mask)
-        q, k = (self.split(self.projected(name, x, mask)) for name in ("query", "key"))
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
+        q, k = self.queries_and_keys(x, mask)
         gone, total = ~mask[:, None, None, :], 0
         for at in range(0, x.shape[1], SEEN):  # of all queries at once the weights would be L x L
             scores = q[:, :, at : at + SEEN].to(wide(q.dtype)) @ k.to(wide(k.dtype)).mT * self.head_dim**-0.5

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lra.models.parts.chance import drawn, keep, scale
+from lra.models.parts.chance import drawn, keep, keep_both, scale
 from lra.models.parts.heads import MultiHead, all_real
 from lra.models.parts.tiles import wide
 
@@ -278,9 +278,7 @@ class SegmentAttention(torch.autograd.Function):
             dweights = torch.bmm(g, values.mT, out=work.buffer("dweights", *weights.shape))
             dropped = weights
             if work.drops:
-                z, rate = work.drawn(block, weights), work.drops.rate
-                keep(dweights, z, rate, dweights)
-                dropped = keep(weights, z, rate, z.view(weights.dtype))
+                dropped = keep_both(weights, dweights, work.drawn(block, weights), work.drops.rate)
             first = block.queries.start == block.segment.start
             dvalues = work.buffer("dvalues", *values.shape)
             torch.baddbmm(dvalues, dropped.to(g.dtype).mT, g, beta=not first, out=dvalues)

@@ -19,6 +19,7 @@ from lra.leaderboard.board import Board, Column, Line, Mark
 from lra.leaderboard.latex import commented, escaped, heading
 from lra.marks.query import base, matches
 from lra.record.record import Record
+from lra.settings.words import taken
 
 WIDTHS = ("column", "page")
 KEYS = ("width", "ours", "label")
@@ -42,13 +43,7 @@ class Paper:
 
 def asked(words: Sequence[str]) -> tuple[Paper | None, list[str]]:
     """The paper that words ask for, null where there is none, and the other words."""
-    given, rest = {}, []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in KEYS:
-            given[key] = value
-        else:
-            rest.append(word)
+    given, rest = taken(words, KEYS)
     if (width := given.get("width")) is not None and width not in WIDTHS:
         raise UserError(f"width: {width!r} is not one of {', '.join(WIDTHS)}.{nearest(width, WIDTHS)}")
     if not re.fullmatch(r"[\w:.-]+", given.get("label", "tab")):

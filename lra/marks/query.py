@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from lra.errors import UserError, nearest
+from lra.settings.words import taken
 
 FILTERS = ("model", "task", "family", "budget", "machine", "variant")
 KEYS = (*FILTERS, "columns", "sort")
@@ -129,13 +130,7 @@ def query(**values: str | Sequence[str] | None) -> Query:
 
 def asked(words: Sequence[str], keys: Sequence[str] = KEYS) -> tuple[Query, list[str]]:
     """The query that `key=value` words make, and the other words."""
-    given, rest = {}, []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in keys:
-            given[key] = value
-        else:
-            rest.append(word)
+    given, rest = taken(words, keys)
     return query(**given), rest
 
 

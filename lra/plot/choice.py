@@ -22,6 +22,7 @@ from lra.marks import abilities
 from lra.marks.predict import ABLE
 from lra.marks.runs import REFERENCE, local_floors
 from lra.results import Results
+from lra.settings.words import taken
 
 NEEDLE = "needle"
 AXES = ("x", "y", "area", "to")
@@ -93,13 +94,7 @@ DEFAULT = Choice()
 
 def asked(words: Sequence[str]) -> tuple[Choice | None, list[str]]:
     """The choice that words make, null where there is none, and the other words. UserError for what there is not."""
-    given, rest = {}, []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if equals and key in AXES:
-            given[key] = value
-        else:
-            rest.append(word)
+    given, rest = taken(words, AXES)
     for key, known in (("x", X), ("y", Y), ("area", AREA)):
         if (value := given.get(key)) is not None and value not in known:
             raise UserError(f"{key}: {value!r} is not one of {', '.join(known)}.{nearest(value, list(known))}")

@@ -27,6 +27,7 @@ from lra.plot.places import COMMAND, FOLDER, slug
 from lra.results import Results
 from lra.settings import compose
 from lra.settings.typed import plain
+from lra.settings.words import taken
 
 OVER = "over"
 PANEL = (2.7, 2.5)
@@ -45,8 +46,8 @@ COLUMNS = (
 
 def asked(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """The setting that `over=` names, null without; and the other words."""
-    named = [word.partition("=")[2] for word in words if word.startswith(f"{OVER}=")]
-    return (named[-1] if named else None), [word for word in words if not word.startswith(f"{OVER}=")]
+    given, rest = taken(words, (OVER,))
+    return given.get(OVER), rest
 
 
 def found(results: Results, key: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lra.errors import UserError, nearest
-from lra.settings.words import split
+from lra.settings.words import split, taken
 
 
 def options(words: Sequence[str], also: Sequence[str] = ()) -> dict[str, str]:
@@ -53,11 +53,10 @@ def _names(given: str) -> list[str]:
 
 def out(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     """The folder, or the file, that `out=` names, and the other words."""
-    named = [word.partition("=")[2] for word in words if word.startswith("out=")]
-    if named and not named[-1]:
+    given, rest = taken(words, ("out",))
+    if given.get("out") == "":
         raise UserError("out: is empty; allowed: a folder, or a file")
-    rest = [word for word in words if not word.startswith("out=")]
-    return (Path(os.path.expanduser(named[-1])) if named else None), rest  # noqa: PTH111
+    return (Path(os.path.expanduser(given["out"])) if given else None), rest  # noqa: PTH111
 
 
 def config_dir(words: Sequence[str]) -> Path | None:

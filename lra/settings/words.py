@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,13 @@ DRY = "--dry-run"
 def dry(words: Sequence[str]) -> tuple[bool, list[str]]:
     """Is nothing but a word on what would be done asked for? And the other words."""
     return DRY in words, [word for word in words if word != DRY]
+
+
+def taken(words: Sequence[str], keys: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """What the words `key=value` of these keys say, of several of one key the last; and the other words."""
+    said = [(word, *word.partition("=")) for word in words]
+    given = {key: value for _, key, equals, value in said if equals and key in keys}
+    return given, [word for word, key, equals, _ in said if not equals or key not in keys]
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str | None]:

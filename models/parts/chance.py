@@ -111,6 +111,12 @@ def keep(x: Tensor, numbers: Tensor, rate: float, into: Tensor) -> Tensor:
     return into
 
 
+def keep_both(weights: Tensor, gradient: Tensor, numbers: Tensor, rate: float) -> Tensor:
+    """Weights with 0 in place of what is dropped, in the memory of `drawn` numbers; of their gradient too, in place."""
+    keep(gradient, numbers, rate, gradient)
+    return keep(weights, numbers, rate, numbers.view(weights.dtype))
+
+
 class Chance(nn.Module):
     """A stream of random numbers of a module's own: no parameters, nothing in the state_dict.
 

@@ -125,10 +125,14 @@ class MultiHead(nn.Module):
         return x.transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = (self.split(self.projected(name, x, mask)) for name in PROJECTED)
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
+        q, k = self.queries_and_keys(x, mask)
+        v = self.split(self.projected("value", x, mask))
         return self.out(self.join(self.attend(q, k, v, mask)))
+
+    def queries_and_keys(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As `attend` is given them: x (B, L, D) -> (B, H, L, E) each."""
+        q, k = (self.split(self.projected(name, x, mask)) for name in ("query", "key"))
+        return (rotate(q), rotate(k)) if self.rotary else (q, k)
 
     def projected(self, name: str, x: Tensor, mask: Tensor) -> Tensor:
         """The projection `name` of x (B, L, D), and its convolution: (B, L, H x E)."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lra.models.parts import softmax
-from lra.models.parts.chance import Drops, drawn, keep, scale
+from lra.models.parts.chance import Drops, drawn, keep, keep_both, scale
 from lra.models.parts.eager import eager
 from lra.models.parts.flex import flex_attend, flex_ready
 from lra.models.parts.heads import MultiHead, all_real
@@ -165,9 +165,8 @@ class Attend(torch.autograd.Function):
                 step = torch.bmm(back, values.mT, out=buffers.take("step", *weights.shape))
                 dropped = weights
                 if ctx.drops:
-                    z, rate = numbers(buffers, ctx.drops, query_rows, key_rows), ctx.drops.rate
-                    keep(step, z, rate, step)
-                    dropped = keep(weights, z, rate, z.view(weights.dtype))
+                    z = numbers(buffers, ctx.drops, query_rows, key_rows)
+                    dropped = keep_both(weights, step, z, ctx.drops.rate)
                 # The values are no longer needed: their buffer takes what goes to the keys' rows.
                 torch.bmm(dropped.mT, back, out=values)
                 dv.index_add_(0, key_rows.flatten(), values.flatten(0, 1))
