@@ -68,8 +68,8 @@ def shown(table: results.pd.DataFrame, read: results.Results) -> str:
     names = called([*table.a, *table.b])
     lines = [
         [
-            r.row, names[r.a], names[r.b], f"{100 * r.difference:+.1f} points",
-            f"{100 * r.low:+.1f} to {100 * r.high:+.1f}", f"{r.p_holm:.2g}",
+            r.row, names[r.a], names[r.b], f"{100 * r.difference:+z.1f} points",
+            f"{100 * r.low:+z.1f} to {100 * r.high:+z.1f}", f"{r.p_holm:.2g}",
             f"{r.seeds_a} and {r.seeds_b}", f"{r.items:,}",
         ]
         for r in table.itertuples()

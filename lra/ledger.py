@@ -43,7 +43,7 @@ def comparison(ours: pd.DataFrame, published: pd.DataFrame) -> str:
                 f"{100 * cell.low:.1f} to {100 * cell.high:.1f}",
                 str(cell.seeds),
                 f"{first.iloc[0]:.2f}" if len(first) else "-",
-                f"{100 * cell.accuracy - first.iloc[0]:+.2f}" if len(first) else "-",
+                f"{100 * cell.accuracy - first.iloc[0]:+z.2f}" if len(first) else "-",
                 others,
             ]
         )

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lra import console
+from lra.treat.table import points, ratio, short
 
 HEAD = (
     "Exam",
@@ -42,12 +43,6 @@ def _name(r: Any) -> str:
 def _cells(r: Any) -> tuple[str, ...]:
     if r.status != "ok":
         return (r.status, console.line(r.reason or ""), *["-"] * 4)
-    points = f"{100 * r.difference:+.2f} ({100 * r.low:+.2f} to {100 * r.high:+.2f})"
-    timed = (_rate(r.rate, r.rate_low, r.rate_high), _rate(r.rate_one, r.rate_one_low, r.rate_one_high))
-    peak = f"{r.peak:.2f}" if pd.notna(r.peak) else "-"
-    cost = (*timed, peak) if r.executed else ("imitated", "-", "-")
-    return (console.percent(r.accuracy), points, f"{100 * r.flipped:.2f} %", *cost)
-
-
-def _rate(value: float | None, low: float | None, high: float | None) -> str:
-    return f"{value:.2f} ({low:.2f} to {high:.2f})" if pd.notna(value) else "-"
+    timed = (ratio(r.rate, r.rate_low, r.rate_high), ratio(r.rate_one, r.rate_one_low, r.rate_one_high))
+    cost = (*timed, short(r.peak)) if r.executed else ("imitated", "-", "-")
+    return (console.percent(r.accuracy), points(r), f"{100 * r.flipped:.2f} %", *cost)

@@ -50,7 +50,7 @@ def matched(a: str, b: str, task: str, budget: str, config_dir: Path | None = No
         raise UserError(f"match: no width of {a} on {task} has about the {aim:,} parameters of {b}; nearest {count:,}")
     chosen = words(best * step)
     name = " ".join([a, *settings.variant])
-    told = f"{task}: {a} {' '.join(chosen) or 'as it is'}: {count:,} parameters, {b} {aim:,} ({100 * off:+.1f} %)"
+    told = f"{task}: {a} {' '.join(chosen) or 'as it is'}: {count:,} parameters, {b} {aim:,} ({100 * off:+z.1f} %)"
     return Match(name, tuple(chosen), told)
 
 

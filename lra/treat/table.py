@@ -63,9 +63,13 @@ def cells(r: Any) -> list[str]:
             short(r.peak_one),
             ratio(r.over, r.over_low, r.over_high),
         ]
-    points = f"{100 * r.difference:+.2f} ({100 * r.low:+.2f} to {100 * r.high:+.2f})"
-    loss = f"{r.loss:+.4f} ({r.loss_low:+.4f} to {r.loss_high:+.4f})"
-    return [name, console.percent(r.accuracy), points, f"{r.p:.2g}", f"{100 * r.flipped:.2f} %", loss, *rates]
+    loss = f"{r.loss:+z.4f} ({r.loss_low:+z.4f} to {r.loss_high:+z.4f})"
+    return [name, console.percent(r.accuracy), points(r), f"{r.p:.2g}", f"{100 * r.flipped:.2f} %", loss, *rates]
+
+
+def points(r: Any) -> str:
+    """Its accuracy less its parent's."""
+    return f"{100 * r.difference:+z.2f} ({100 * r.low:+z.2f} to {100 * r.high:+z.2f})"
 
 
 def ratio(value: float | None, low: float | None, high: float | None) -> str:
