@@ -37,7 +37,7 @@ def records(kind: str) -> list[record.Record]:
 
 def spelt_out(r: record.Record) -> str:
     """What made two records equal before, less how many threads were asked for, which they both had."""
-    part = {k: v for k, v in r.config.items() if k not in BEFORE}
+    part = since({k: v for k, v in r.config.items() if k not in BEFORE})
     part["task"] = {k: v for k, v in r.config["task"].items() if k not in ("data_dir", "path")}
     part["measure"] = {k: v for k, v in r.config["measure"].items() if k != "enabled"}  # a condition
     part["exam"] = {k: v for k, v in (r.config.get("exam") or {}).items() if k != "of"}  # a title's
@@ -47,9 +47,14 @@ def spelt_out(r: record.Record) -> str:
 
 
 BEFORE = {"data_dir", "results_dir", "output_dir", "rerun", "wandb", "sweep", "seed", "name", "claims", "variant"}
-BEFORE |= {"cost", "minutes", "threads", "resume", "workers", "dry_run", "keep", "words"}
+BEFORE |= {"cost", "minutes", "threads", "resume", "workers", "dry_run", "keep", "words", "search"}
 # Added since, as it stands where nothing is said of it.
-LATER = [("core_minutes", None), ("shares", {"warmup": None, "evaluate": None, "halve": []}), ("persistent", 0)]
+LATER = [
+    ("test", True),
+    ("core_minutes", None),
+    ("shares", {"warmup": None, "evaluate": None, "halve": []}),
+    ("persistent", 0),
+]
 
 
 def since(part: dict[str, Any]) -> dict[str, Any]:
