@@ -17,6 +17,7 @@ from lra.machine.watch import disturbed
 from lra.marks.runs import REFERENCE
 from lra.record.record import PHASES, Record
 from lra.record.sheet import Sheet
+from lra.settings import identity
 
 GROUP = ["task", "budget", "machine", "dtype", "threads", "batch_size"]
 CONDITIONS = ("device", "threads", "dtype")  # overrides that GROUP holds already
@@ -75,7 +76,7 @@ def _row(path: Path, r: Record, phase: str) -> dict[str, Any]:
     peak = cost.get("step_peak_bytes") if phase == "train" else None
     gemm, copy = ceilings.get(f"gemm_{r.dtype}_flops_per_second"), ceilings.get("copy_bytes_per_second")
     # Overrides of the model make another model of it; others are conditions that all of a sweep share.
-    words = [w for w in r.variant if w.split("=")[0] not in CONDITIONS]
+    words = [w for w in identity.departures(r.variant) if w.split("=")[0] not in CONDITIONS]
     own = [w for w in words if w.lstrip("+~").startswith("model.")]
     return {
         "model": " ".join([r.model, *own]),

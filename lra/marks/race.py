@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lra.record.record import Record
+from lra.settings import identity
 
 COLUMNS = ("run_id", "row", "model", "seed", "status", "of", "asked", "used", "pace", "step", "minutes", "accuracy")
 LOOKS = (0.25, 0.5, 1.0)  # shares of the minutes after which the best accuracy so far is told
@@ -57,7 +58,7 @@ def rows(r: Record) -> list[tuple[Any, ...]]:
             seconds *= (r.training.get("pace") or told["pace_of_steps"]) / told["pace"]
         minutes = seconds / 60 * sum(min(step, end) for end in ends) / step
         fixed = told["of"], told["asked"], told.get("used"), told.get("pace")
-        name = " ".join([r.model, *r.variant])
+        name = " ".join([r.model, *identity.departures(r.variant)])
         out.append((r.run_id, r.row, name, r.seed, r.status, *fixed, step, minutes, point.get("valid_accuracy")))
     return out
 

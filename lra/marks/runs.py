@@ -53,8 +53,8 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         r.task,
         r.row,
         exam,
-        " ".join([r.model, *r.variant]),
-        bool(r.variant),
+        " ".join([r.model, *(departures := identity.departures(r.variant))]),
+        bool(departures),
         r.budget,
         r.seed,
         identity.identity(r.config) if r.kind == "model" else r.config_hash,  # one rule for records of all ages

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from lra.names import canonical_target
 from lra.settings.schema import CONDITION, EXPERIMENT, Settings, kind_of
 from lra.settings.typed import leaves
 
-# Places in a task's and a run's settings; what lies there is known by its fingerprint and name.
+# Places in a task's settings; what lies there is known by its fingerprint.
 PLACES = ("task.data_dir", "task.path")
 TOLD = ("task.sizes", "task.seed", "task.test_len")  # which the row of an ability's exam does not say
 # CLASS.KEY of arguments that came to a class of ours after 0.1, with the value that means what was done before. Of the
@@ -113,15 +113,20 @@ def variant(own: Mapping[str, Any], standard: Mapping[str, Any], asked: Mapping[
     for name in sorted({*ours, *theirs}):
         if by_row and name.startswith("task.") and name not in TOLD:
             continue
-        if name in PLACES[:1] or name.split(".")[0] in ("variant", "sources", "treatment", "words") or name == "seed":
+        if name in PLACES or name.split(".")[0] in ("variant", "sources", "treatment", "words") or name == "seed":
             continue
         if kind_of(name) != EXPERIMENT or ours.get(name) == theirs.get(name):
             continue
         if name not in ours:
             out.append(f"~{name}")
         elif not (isinstance(before.get(name), str) and "${" in before[name]):
-            out.append(f"{name}={word(Path(ours[name]).name if name in ('task.path', 'checkpoint') else ours[name])}")
+            out.append(f"{name}={word(Path(ours[name]).name if name == 'checkpoint' else ours[name])}")
     return out
+
+
+def departures(words: Iterable[str]) -> list[str]:
+    """Those of a record's `variant` that make another run of it: older ones named a place among them."""
+    return [word for word in words if word.partition("=")[0] not in PLACES]
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

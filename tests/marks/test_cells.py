@@ -53,6 +53,14 @@ def test_a_run_with_an_override_is_no_standard_run(tmp_path: Path) -> None:
     assert list(standard(nothing).columns) == list(nothing.columns), "of no cells none, not a table without columns"
 
 
+def test_where_its_data_lay_is_no_override(tmp_path: Path) -> None:
+    """Records from before it was none say it among their words."""
+    answered.run(tmp_path, "linear", 0.5, variant=["task.path=mine"])
+    answered.run(tmp_path, "linear", 0.7, seed=1, variant=["task.path=mine", "train.steps=3"], config_hash="1" * 16)
+    cells = results.load(tmp_path).cells
+    assert list(cells.model) == ["linear", "linear train.steps=3"] and list(cells.variant) == [False, True]
+
+
 def test_a_run_that_did_not_end_counts_where_none_of_its_cell_did(tmp_path: Path) -> None:
     """An interruption after a result takes nothing from it; one alone is shown as what it is."""
     answered.run(tmp_path, "linear", 0.5)

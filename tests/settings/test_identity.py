@@ -225,3 +225,4 @@ def test_a_variant_is_what_differs_and_not_what_is_typed() -> None:
     )  # fmt: skip
     assert variant("budget=small") == () and variant("budget=small", "train.steps=7") == ("train.steps=7",)
     assert variant("~model.checkpoint") == ("~model.checkpoint",)
+    assert variant("task.path=/mine/data", "task.data_dir=/mine") == (), "data are known by their fingerprint"
