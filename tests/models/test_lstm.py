@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lra.models.lstm import LSTM
 from tests.help.compare import assert_mixer
@@ -86,3 +89,16 @@ def test_each_direction_is_as_wide_as_the_stack() -> None:
 
 def test_keeps_the_contract() -> None:
     assert_mixer(lambda dim, heads, max_len: LSTM(dim))
+
+
+def test_what_is_counted_is_what_torchs_own_takes() -> None:
+    """On the meta device, where one product stands for one a position."""
+
+    def count(made: Callable[[], Tensor]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            made().sum().backward()
+        return counter.get_total_flops()
+
+    x = torch.ones(3, 7, DIM, device="meta", requires_grad=True)
+    mixer, real = LSTM(DIM).to("meta"), torch.ones(3, 7, dtype=torch.bool, device="meta")
+    assert count(lambda: mixer(x, real)) == count(lambda: mixer.out(mixer.lstm(x)[0]))
