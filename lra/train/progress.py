@@ -7,7 +7,7 @@ import time
 
 
 class Progress:
-    """Shows loss, validation accuracy, examples/s and the time left; told of every step, whichever is the first here."""
+    """Shows loss, validation accuracy, examples/s and the time left; told of every step from some first one on."""
 
     def __init__(self, steps: int, quiet: bool = False, seconds_between_lines: float = 30.0) -> None:
         self.steps, self.quiet, self.pause = steps, quiet, seconds_between_lines

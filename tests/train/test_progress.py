@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_the_time_left_is_of_steps_that_were_made_here(
     done: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that goes on has made none of those before."""
-    clock = iter(range(0, 1000, 10))
+    clock = count(0, 10)
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     bar = Progress(100, seconds_between_lines=0.0)
     for step in range(done + 1, 101):
