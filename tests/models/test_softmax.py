@@ -87,8 +87,9 @@ def test_equals_the_formula(shape: tuple, masked: bool, scores: int, monkeypatch
 
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("products", [False, True])
-def test_a_table_is_added(own: bool, products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for all examples or one each, with products or alone, and its gradient."""
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_table_is_added(own: bool, products: bool, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for all examples or one each, with products or alone, and its gradient; of hidden keys it may be huge."""
     monkeypatch.setattr(softmax, "SCORES", 3000)
     monkeypatch.setattr(softmax, "QUERIES", 16)
     monkeypatch.setattr(softmax, "FEWEST_QUERIES", 8)
@@ -99,8 +100,11 @@ def test_a_table_is_added(own: bool, products: bool, monkeypatch: pytest.MonkeyP
     if not products:
         q, k = (t.detach()[..., :0].requires_grad_() for t in (q, k))
     leaves = [q, k, v, table] if products else [v, table]
-    fast = dropped(q, k, v, None, drops_of(batch, heads, length, length), 0.5, table)
-    assert_both(fast, slow(q, k, v, None, 0.5, table), leaves)
+    keys = torch.arange(length) < torch.tensor([40, 23, 5]).view(3, 1, 1, 1) if masked else None
+    if masked and own:
+        table.data.masked_fill_(~keys, 1e4)
+    fast = dropped(q, k, v, keys, drops_of(batch, heads, length, length), 0.5, table)
+    assert_both(fast, slow(q, k, v, keys, 0.5, table), leaves)
 
 
 def test_who_sees_nothing_gets_nothing() -> None:
@@ -114,8 +118,9 @@ def test_who_sees_nothing_gets_nothing() -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_large_scores_neither_overflow_nor_vanish(masked: bool, causal: bool) -> None:
-    """Some whose exponentials would be beyond float32, and what hides keys among them."""
+def test_large_scores_neither_overflow_nor_vanish(masked: bool, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some whose exponentials would be beyond float32, and what hides keys among them; the largest in any block."""
+    monkeypatch.setattr(softmax, "KEYS", 16)
     x = [(t * 40).detach().requires_grad_() for t in inputs(2, 2, 50, 50, 8)]
     keys = None
     if masked:
