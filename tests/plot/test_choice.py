@@ -188,4 +188,16 @@ def test_of_every_machine_that_has_costs_there_is_a_chart_unless_one_is_chosen(t
         return {name for name, _ in render.figures(results, ("bubble",))}
 
     assert charts(found) == {f"bubble-quick-{machine}-float32" for machine in "ab"}
+    figure = dict(render.figures(found, ("bubble",)))["bubble-quick-a-float32"]
+    assert "Best local floors:" not in words(figure), "there is none"
     assert charts(found.select(machine="A")) == {"bubble-quick-a-float32"}
+
+
+def test_intervals_are_inside_the_frame(tmp_path: Path) -> None:
+    for model, accuracy in (("transformer", 0.9), ("linear", 0.5)):
+        answered.run(tmp_path, model, accuracy, items=30)
+    found = load(tmp_path)
+    ((_, figure),) = render.figures(found, ("bubble",))
+    (axes,) = [a for a in figure.axes if a.get_title(loc="left") == "measured here"]
+    low, high = axes.get_ylim()
+    assert low <= 100 * found.cells.low.min() and 100 * found.cells.high.max() <= high
