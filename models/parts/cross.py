@@ -22,6 +22,7 @@ class CrossAttention(MultiHead):
         super().__init__(dim, heads, 0, qkv_dim)
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        # Up to as many vectors as a head is wide, all heads' together are no more work than one projection.
         if x.shape[1] <= self.head_dim:
             return self._of_few(x, y, y.new_ones(y.shape[:2], dtype=torch.bool) if mask is None else mask)
         keys = None if mask is None or all_real(mask) else mask[:, None, None, :]
