@@ -115,6 +115,18 @@ def at_least_one(name: str, value: int) -> int:
     return value
 
 
+def steps_of(name: str, value: int) -> int:
+    """Raises ValueError if it is not a whole number, 0 or more."""
+    return value if value == 0 and not isinstance(value, bool) else at_least_one(name, value)
+
+
+def rate_of(name: str, value: float) -> float:
+    """Raises ValueError if it is not above 0 and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"treatment.{name}: {value!r} is not above 0")
+    return float(value)
+
+
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     """Raises ValueError if it is none of them."""
     if value not in allowed:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
-from lra.treatments import after, examples, int8_static
+from lra.train.batches import stream
+from lra.treatments import after, examples, facts, int8_static, straight
+from lra.treatments.fake_quant import FakeQuant
 from lra.treatments.int8_static import StaticLinear
+from lra.treatments.qat import Qat
 from tests.treatments.test_options import answers, batch_of, option, subject
 
 
@@ -82,3 +89,123 @@ def test_static_int8_refuses_sums_that_overflow(monkeypatch: pytest.MonkeyPatch)
     assert "\n" not in str(caught.value) and len(examples.linears(trainee)) == 14
     with pytest.raises(ValueError, match=r"treatment\.calibration: 'token'"):
         int8_static.Int8Static(calibration="token")
+
+
+TINY = ("task.max_len=12", "task.by=5", "task.values=4", "train.batch_size=32")
+
+
+def test_what_rounds_hands_its_gradient_on() -> None:
+    """d loss is that of the product of rounded numbers, and stops where an input lies beyond its grid: in float64."""
+    draw = torch.Generator().manual_seed(0)
+    layer = nn.Linear(40, 7, bias=False).double()
+    x, back = torch.randn(30, 40, generator=draw).double(), torch.randn(30, 7, generator=draw).double()
+    grids, leaf, weight = FakeQuant(3), x.clone().requires_grad_(), layer.weight.detach().clone()
+    parametrize.register_parametrization(layer, "weight", straight.Grid(grids.end, 3))
+    layer.register_forward_pre_hook(partial(straight._given, end=1.5, bits=3))
+    layer(leaf).backward(back)
+    rounded = np.clip(np.rint(x.numpy() / 0.5), -3, 3) * 0.5
+    steps = np.abs(weight.numpy()).max(1, keepdims=True) / 3
+    inside = np.abs(x.numpy()) <= 1.5
+    assert 0.05 < 1 - inside.mean() < 0.3
+    slow = inside * (back.numpy() @ (np.rint(weight.numpy() / steps) * steps)), back.numpy().T @ rounded
+    original = layer.parametrizations.weight.original
+    for found, expected in zip((leaf.grad, original.grad), slow, strict=True):
+        assert np.abs(found.numpy() - expected).max() < 1e-12
+    assert torch.equal(original, weight)
+
+
+def loss_of(trainee: Any) -> float:
+    split = trainee.exam.split("valid")
+    batch = trainee.exam.collate([split[i] for i in range(150)])
+    return float(trainee.exam.loss(answers(trainee, batch), batch))
+
+
+def test_training_through_quantisers_mends_what_rounding_breaks() -> None:
+    """At 3 bits on a model that has learnt; as much training with nothing rounded does not."""
+    trained = subject("transformer", *TINY)
+    after(Qat(24, 120, 3e-3), trained)
+
+    def treated(bits: int, steps: int) -> float:
+        trainee = subject("transformer", *TINY)
+        trainee.model.load_state_dict(trained.model.state_dict())
+        made = Qat(bits, steps, 1e-3)
+        made.grids.examples = 8
+        after(made, trainee)
+        for name in examples.linears(trainee):
+            weight = trainee.model.get_submodule(name).weight.detach()
+            assert all(len(row.unique()) <= 2**bits - 1 for row in weight) or bits > 3
+        return loss_of(trainee)
+
+    plain, rounded, tuned, control = loss_of(trained), treated(3, 0), treated(3, 25), treated(24, 25)
+    assert rounded > plain + 0.01 and tuned < rounded - 0.2 * (rounded - plain)
+    assert tuned - control < 0.9 * (rounded - plain)
+
+
+def test_no_steps_are_the_imitation_and_24_bits_of_them_nothing() -> None:
+    found, batch = {}, batch_of(subject("linear"))
+    words = "treatment.examples=64"  # of which the ends are
+    for name in (
+        "qat treatment.steps=0",
+        f"fake_quant treatment.bits=4 {words}",
+        "qat treatment.steps=0 treatment.bits=24",
+    ):
+        found[name] = answers(after(option(name), subject("linear")), batch)
+    first, second, third = found.values()
+    plain = answers(subject("linear"), batch)
+    assert torch.equal(first, second) and (third - plain).norm() < 0.05 * (first - plain).norm()  # what is clipped
+    assert torch.equal(third.argmax(-1), plain.argmax(-1)) and not torch.allclose(first, plain, atol=1e-2)
+
+
+class TrainAlone:
+    """An exam that shows its train split and no other, and counts what is asked of it."""
+
+    def __init__(self, exam: Any) -> None:
+        self.exam, self.shown = exam, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["exam"], name)
+
+    def split(self, name: str) -> Any:
+        assert name == "train", f"{name} is looked at"
+        return self.exam.split(name)
+
+    def collate(self, drawn: Any) -> Any:
+        self.shown.append(np.concatenate([e.documents[0] for e in drawn]))
+        return self.exam.collate(drawn)
+
+
+def test_training_is_of_the_train_split_by_a_seed_of_its_own() -> None:
+    """Nothing else is looked at, what was drawn before is of no matter, and features drawn anew go on from where they
+    stood."""
+    weights, shown = [], []
+    for seed in (0, 1):
+        trainee = subject("performer", *TINY, "size.dropout=0.1", "model.mixer.redraw=10")
+        trainee.model.train()
+        for module in trainee.drawing:
+            if hasattr(module, "at_step"):
+                module.at_step(25)
+        features = trainee.model.stack.layers[0].mixer.projection.clone()
+        trainee.exam = TrainAlone(trainee.exam)
+        torch.manual_seed(seed)
+        made = Qat(4, 3, 1e-3)
+        made.grids.examples = 2
+        after(made, trainee)
+        assert torch.equal(trainee.model.stack.layers[0].mixer.projection, features)
+        weights.append(torch.cat([p.detach().flatten() for p in trainee.model.parameters()]))
+        shown.append(trainee.exam.shown)
+    spent = made.facts["training"]
+    assert torch.equal(*weights) and spent["steps"] == 3 and spent["core_seconds"] > 0
+    assert facts(made)["executed"] is False and 0.1 < facts(made)["linear_flops"] < 1
+    own = stream(trainee.exam.split("train").lengths, 32, trainee.seed, endless=True)
+    run = [
+        trainee.exam.exam.collate([trainee.exam.split("train")[i] for i in next(own)]).tokens.flatten()
+        for _ in range(3)
+    ]
+    assert all(not np.array_equal(a, b.numpy()) for a, b in zip(shown[0][-3:], run, strict=True))
+
+
+def test_a_loss_that_is_not_finite_is_one_line() -> None:
+    trainee = subject("transformer", *TINY)
+    trainee.exam.loss = lambda *_: torch.tensor(float("nan"), requires_grad=True) * 1.0
+    with pytest.raises(ValueError, match=r"treatment\.learning_rate: the loss is not finite at step 1 of 5"):
+        after(Qat(4, 5), trainee)
