@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.treatments import ranges
-from lra.treatments.examples import bound, covered, linears, one_of, put, weight_bytes
+from lra.treatments.examples import bound, covered, in_bits, linears, one_of, put
 from lra.treatments.fake_quant import FakeQuant
 
 BITS, MIDDLE = 8, 128  # what 0 is among the bytes 0 to 255
@@ -46,7 +46,7 @@ class Int8Static:
             "layers": len(layers),
             "covered": covered(model, layers),
             **bound(trainee, layers),
-            "weight_bytes": weight_bytes(model) - 3 * sum(m.weight.numel() for m in layers.values()),
+            "weight_bytes": in_bits(model, layers, BITS),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "ends": {name: float(end) for name, end in ends.items()},
         }

@@ -3,13 +3,12 @@ arXiv 1909.05840), imitated in floats.
 
 Layers of the stack are the blocks that have a number of bits each, a linear layer outside of them is one by itself.
 Output channels share a range by so many neighbours, as Q-BERT's sub-groups of six do; inputs have 8 bits. Q-BERT hands
-out bits by the rank of the eigenvalues and by hand. Here all blocks begin at 2, and the next bit goes where it takes
-most off the sum of
+out bits by the rank of the eigenvalues and by hand. Here they are those by which the sum over blocks of
 
     lambda |Q(W) - W|^2 / 2
 
-which a rise of the loss to second order does not exceed at a minimum, for each bit that it costs; as long as the mean
-over all weights is no more than what is asked for.
+is least, which a rise of the loss to second order does not exceed at a minimum, while the mean over all weights is no
+more than what is asked for; none has fewer than 2.
 """
 
 from __future__ import annotations
@@ -94,14 +93,21 @@ def off(layers: Any, end: Any, bits: int) -> float:
 
 
 def shared(sizes: Sequence[int], lost: Sequence[Sequence[float]], mean: float) -> list[int]:
-    """Bits of each block, of which each weight has `mean` on average or less, as near as whole bits come.
+    """Bits of each block, of which each weight has `mean` on average or less, by which least is lost in all.
 
-    sizes: weights of each. lost: by block what is lost with LEAST bits, with one more, and so on.
+    sizes: weights of each. lost: by block what is lost with LEAST bits, with one more, and so on. Of blocks taken one
+    after the other is kept, by what they cost, only what loses less than all that costs less.
     """
-    given = [0] * len(sizes)
-    left = (mean - LEAST) * sum(sizes)
-    while may := [i for i, n in enumerate(sizes) if given[i] + 1 < len(lost[i]) and n <= left + 1e-6]:
-        best = max(may, key=lambda i: (lost[i][given[i]] - lost[i][given[i] + 1]) / sizes[i])
-        given[best] += 1
-        left -= sizes[best]
-    return [LEAST + g for g in given]
+    kept: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for size, losses in zip(sizes, lost, strict=True):
+        tried: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for cost, (before, bits) in kept.items():
+            for own, more in enumerate(losses, LEAST):
+                if (spent := cost + size * own) > mean * sum(sizes) + 1e-6:
+                    break
+                tried[spent] = min((before + more, (*bits, own)), tried.get(spent, (math.inf, ())))
+        kept, least = {}, math.inf
+        for cost, found in sorted(tried.items()):
+            if found[0] < least:
+                kept[cost], least = found, found[0]
+    return list(min(kept.values())[1])

@@ -75,6 +75,8 @@ def test_static_int8_goes_by_the_grids_of_the_imitation(per: str) -> None:
     answers(trainee, batch)
     ends = fake.ends(twin, layers)
     assert made.facts["ends"] == ends and set(seen) == set(layers)
+    assert trainee.model.state_dict()["head.2.weight"].is_quantized  # by which nobody keeps it for a plain tensor
+    assert made.facts["weight_bytes"] == examples.in_bits(twin.model, layers, 8)
     for name, (x, y) in seen.items():
         slow = product(x.flatten(0, -2), layers[name], ends[name], fake.end(layers[name].weight.detach()))
         off = np.abs(y.flatten(0, -2).double().numpy() - slow) > 1e-5 * np.abs(slow).max()
@@ -87,6 +89,9 @@ def test_static_int8_refuses_sums_that_overflow(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match="overflow") as caught:
         after(option("int8_static"), trainee)
     assert "\n" not in str(caught.value) and len(examples.linears(trainee)) == 14
+    trainee.acc.device = torch.device("cuda")
+    with pytest.raises(ValueError, match="for CPUs, and the model is on cuda"):
+        after(option("int8_static"), trainee)
     with pytest.raises(ValueError, match=r"treatment\.calibration: 'token'"):
         int8_static.Int8Static(calibration="token")
 
@@ -180,7 +185,7 @@ def test_training_is_of_the_train_split_by_a_seed_of_its_own() -> None:
     weights, shown = [], []
     for seed in (0, 1):
         trainee = subject("performer", *TINY, "size.dropout=0.1", "model.mixer.redraw=10")
-        trainee.model.train()
+        trainee.model.train().head.append(nn.Dropout(0.3))  # of other hands, which draws from torch's generator
         for module in trainee.drawing:
             if hasattr(module, "at_step"):
                 module.at_step(25)
