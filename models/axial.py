@@ -17,6 +17,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra.models.parts.heads import all_real, zeroed
+from lra.models.parts.softmax import attend
 from lra.models.transformer import FullAttention
 
 
@@ -36,8 +38,19 @@ class Axial(nn.Module):
         batch, length, dim = x.shape
         width = min(self.width, length)
         missing = -length % width
-        x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+        x, mask = F.pad(zeroed(x, mask), (0, 0, 0, missing)), F.pad(mask, (0, missing))
         x, mask = x.view(batch, -1, width, dim), mask.view(batch, -1, width)
         rows = self.rows(x.flatten(0, 1), mask.flatten(0, 1)).view(x.shape)
-        columns = self.columns(x.transpose(1, 2).flatten(0, 1), mask.transpose(1, 2).flatten(0, 1))
-        return (rows + columns.view(batch, width, -1, dim).transpose(1, 2)).flatten(1, 2)[:, :length]
+        return (rows + self._along_columns(x, mask)).flatten(1, 2)[:, :length]
+
+    def _along_columns(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, rows, width, D) -> the same. Columns are taken for heads of one attention over the rows, since next to
+        each other in memory are the heads of a column and the columns of a row: nothing is copied."""
+        layer = self.columns
+        q, k, v = (
+            project(x).view(*x.shape[:2], -1, layer.head_dim).transpose(1, 2)
+            for project in (layer.query, layer.key, layer.value)
+        )
+        keys = None if all_real(mask) else mask.mT.repeat_interleave(layer.heads, 1).unsqueeze(2)
+        y = attend(q, k, v, keys, None).transpose(1, 2)
+        return layer.out(y.reshape(*x.shape[:3], -1))

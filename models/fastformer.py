@@ -4,8 +4,8 @@
     b_t = softmax_t(w_k . p_t / sqrt(E)),  h = sum_t b_t p_t,   out = W_o (W_r (h * q_t) + q_t)
 
 a head at a time, W_r over all of them; values and queries are one projection, as in the paper. It knows the order by
-the positions in its input alone. Time O(L D^2) for the projections and O(L D) for the rest, memory O(L D). Padding has
-no weight in either softmax.
+the positions in its input alone. Time O(L D^2 + D^3) for the projections and O(L D) for the rest, memory O(L D + D^2).
+Padding has no weight in either softmax.
 
 Departures from the paper: none. From the official code: there w_q and w_k of a head read all heads, not their own.
 """
@@ -36,14 +36,20 @@ class Fastformer(nn.Module):
         self.key_weight = nn.Parameter(torch.randn(heads, width // heads) * 0.02)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """All but the softmaxes is linear in x, so that queries and keys of L positions are never made: what they are
+        multiplied by goes through their weights, and what an example's output takes is one matrix, (B, D, D)."""
         x = zeroed(x, mask)
-        q, k = (project(x).unflatten(-1, (self.heads, -1)) for project in (self.query, self.key))
-        g = self._summary(q, self.query_weight.expand(len(x), -1, -1), mask)
-        h = g * self._summary(k, self.key_weight * g, mask)  # sum_t b_t (k_t * g), p is never there
-        return self.out(self.mix((q * h.unsqueeze(1)).flatten(2)) + q.flatten(2))
+        query, key = (layer.weight.unflatten(0, (self.heads, -1)) for layer in (self.query, self.key))  # (H, E, D)
+        g = self._summary(x, query, self.query_weight[None], mask)
+        h = g * self._summary(x, key, self.key_weight * g, mask)  # sum_t b_t (k_t * g), p is never there
+        mixed = self.mix.weight * h.flatten(1).unsqueeze(1) + torch.eye(h[0].numel(), dtype=h.dtype, device=h.device)
+        whole = self.out.weight @ mixed @ self.query.weight
+        return x @ whole.mT + self.out(self.mix.bias)
 
     @staticmethod
-    def _summary(x: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
-        """x (B, L, H, E), weight (B, H, E) -> the sum of x by the softmax of its scores, (B, H, E)."""
-        scores = torch.einsum("blhe,bhe->blh", x, weight) * x.shape[-1] ** -0.5
-        return torch.einsum("blh,blhe->bhe", real_softmax(scores, mask).to(x.dtype), x)
+    def _summary(x: Tensor, projection: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+        """Of y = x projection^T, projection (H, E, D), and weight (B or 1, H, E): the sum of y by the softmax of its
+        scores, (B, H, E)."""
+        toward = torch.einsum("bhe,hed->bdh", weight, projection) * weight.shape[-1] ** -0.5
+        scores = real_softmax(x @ toward, mask).to(x.dtype)
+        return torch.einsum("bhd,hed->bhe", scores.mT @ x, projection)

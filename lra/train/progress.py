@@ -7,7 +7,7 @@ import time
 
 
 class Progress:
-    """Shows loss, validation accuracy, examples/s and the time left."""
+    """Shows loss, validation accuracy, examples/s and the time left; told of every step from some first one on."""
 
     def __init__(self, steps: int, quiet: bool = False, seconds_between_lines: float = 30.0) -> None:
         self.steps, self.quiet, self.pause = steps, quiet, seconds_between_lines
@@ -15,6 +15,7 @@ class Progress:
         self.valid: float | None = None
         self.start = self.spoken = time.monotonic()
         self.bar = None
+        self.before: int | None = None  # steps that were done elsewhere
         if self.terminal and not quiet and steps:
             from tqdm import tqdm
 
@@ -29,6 +30,10 @@ class Progress:
     ) -> None:
         if self.quiet:
             return
+        if self.before is None:
+            self.before = step - 1
+            if self.bar is not None:
+                self.bar.initial = self.bar.n = self.before
         fresh = valid is not None
         self.valid = valid if fresh else self.valid
         parts = {"loss": f"{loss:.3f}" if loss is not None else "-"}
@@ -43,7 +48,7 @@ class Progress:
         now = time.monotonic()
         if fresh or now - self.spoken >= self.pause:
             self.spoken = now
-            left = (now - self.start) / step * (self.steps - step)
+            left = (now - self.start) / max(step - self.before, 1) * (self.steps - step)
             words = "  ".join(f"{k} {v}" for k, v in parts.items())
             print(f"step {step}/{self.steps}  {words}  {left:.0f} s left", file=sys.stderr, flush=True)
 

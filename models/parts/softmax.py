@@ -1,9 +1,10 @@
 """Softmax attention over all keys with dropout on the weights, for CPUs, where no fused kernel has it.
 
-Scores are made for some queries at a time, all keys of each, in buffers that stay in cache, and made
-again in the backward pass from one number a query (Dao et al. 2022, arXiv 2205.14135, section 3.1);
-which weights are dropped follows from where they stand (`chance`). Time O(L M E) a head. Memory
-O((L + M) E), as of fused attention: q, k, v, the output and one number a query are kept.
+Scores are made for some queries and some keys at a time, in buffers that stay in cache, and made again
+in the backward pass from the output and one number a query (Dao et al. 2022, arXiv 2205.14135, section
+3.1 and, for what the softmax takes off, appendix B.4); which weights are dropped follows from where they
+stand (`chance`). Time O(L M E) a head. Memory O((L + M) E), as of fused attention: q, k, v, the output and
+one number a query are kept.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from lra.models.parts.tiles import no_autocast, wide
 
 # Scores held at once, of which there are three buffers: they stay in a core's L2 cache, or nearly so.
 SCORES = 1 << 17
+KEYS = 256  # at once, at most: of more, or with fewer queries, products take longer, as their factors leave the cache
 QUERIES = 512  # of a head that are taken before another head is taken with them
-FEWEST_QUERIES = 64
+FEWEST_QUERIES = 64  # where all keys are taken at once
 LOG2_E = 1 / math.log(2)
 # A sum of exponentials within these bounds was made without overflow, of terms none of which fell out that matters,
 # and a gradient may be divided by it: it is as good as one from which the largest score was taken off first.
@@ -86,7 +88,7 @@ def attend(
 
 
 def sizes(q: Tensor, keys: int) -> tuple[int, int, int]:
-    """Examples, heads and queries that a tile of attention of q (B, H, L, E) has."""
+    """Examples, heads and queries that a tile of attention of q (B, H, L, E) has, which has so many keys."""
     batch, heads, length, _ = q.shape
     together = max(1, SCORES // (min(length, QUERIES) * keys))
     step, each = (min(together // heads, batch), heads) if together >= heads else (1, together)
@@ -94,7 +96,7 @@ def sizes(q: Tensor, keys: int) -> tuple[int, int, int]:
 
 
 def tiles(q: Tensor, keys: int) -> Iterator[tuple[slice, slice, list[slice]]]:
-    """Cut attention of q (B, H, L, E): some examples, some heads, and the blocks of their queries."""
+    """Cut attention of q (B, H, L, E), so many keys at once: some examples, some heads, the blocks of queries."""
     batch, heads, length, _ = q.shape
     step, each, rows = sizes(q, keys)
     cuts = [slice(start, min(start + rows, length)) for start in range(0, length, rows)]
@@ -106,9 +108,9 @@ def tiles(q: Tensor, keys: int) -> Iterator[tuple[slice, slice, list[slice]]]:
 class Work:
     """What both passes share: the inputs, the buffers that every tile uses again, and how the softmax is made.
 
-    bold: a tile is first made with no largest score taken off, two passes over the scores fewer; the first whose
-    sums say that it should have been is made again, and those after it so at once. A key that nobody sees is
-    then one of zeros, and not counted, which a table does not allow.
+    bold: queries are first taken with no largest score taken off, two passes over the scores fewer; the first whose
+    sums say that it should have been are taken again, and those after them so at once. A key that nobody sees is
+    then one of zeros, and not counted; where there is a table, a weight of zero.
     """
 
     def __init__(
@@ -125,8 +127,10 @@ class Work:
         self.inputs, self.keys, self.table, self.drops = (q, k, v), keys, table, drops
         self.factor, self.causal, self.dtype = factor, causal, wide(q.dtype)
         self.held: dict[str, tuple[Tensor, dict]] = {}
-        self.step, self.each, self.queries = sizes(q, k.shape[2])
-        self.scale, self.bold = scale(drops.rate), table is None or keys is None
+        seen = k.shape[2]
+        self.at_once = math.ceil(seen / math.ceil(seen / KEYS))
+        self.step, self.each, self.queries = sizes(q, self.at_once)
+        self.scale, self.bold = scale(drops.rate), True
 
     def buffer(self, name: str, *shape: int) -> Tensor:
         whole, views = self.held.get(name, (None, {}))
@@ -156,7 +160,7 @@ class Work:
         """Tile by tile, its heads, and its parts of more inputs and of the outputs (B, H, n, E)."""
         q, k, v = self.inputs
         inputs = (q, k, v, self.drops.rows.unsqueeze(-1), self.drops.columns.unsqueeze(-2), *inputs)
-        where = ((some, heads) for some, heads, _ in tiles(q, k.shape[2]))
+        where = ((some, heads) for some, heads, _ in tiles(q, self.at_once))
         sides = (*map(self.inputs_apart, inputs), *map(self.apart, outputs))
         for at, q, k, v, rows, columns, *parts in zip(where, *sides, strict=True):
             yield Heads(self, *at, q, k, v, rows, columns), *parts
@@ -169,91 +173,115 @@ class Work:
 
 
 class Heads:
-    """Some heads of some examples, N in all, and their weights, a cut of their queries at a time."""
+    """Some heads of some examples, N in all, and their weights, of a cut i of the queries to a cut j of the keys."""
 
     def __init__(
         self, work: Work, some: slice, heads: slice, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor
     ) -> None:
         self.work, self.some, self.heads = work, some, heads
-        self.k, self.v, self.columns = k, v, columns
         self.hidden: Tensor | None = None  # (N, M, 1)
         if work.keys is not None:
             hidden = ~work.keys[some, 0].mT
             self.hidden = hidden.repeat_interleave(len(q) // len(hidden), 0)
-            self.k, self.v = (x.masked_fill(self.hidden, 0.0) for x in (k, v))
-            self.counted = (~self.hidden).to(work.dtype)
-        self.cuts = self.cut(q, rows)
+            k, v = (x.masked_fill(self.hidden, 0.0) for x in (k, v))
+            self.gone = self.keys_cut(self.hidden)
+            self.counted = self.keys_cut((~self.hidden).to(work.dtype))
+        self.q = self.queries_cut(q, rows)
+        self.k, self.v = self.keys_cut(k), self.keys_cut(v)
+        self.columns = columns.split(work.at_once, -1)
 
-    def cut(self, *sides: Tensor) -> list[tuple[Tensor, ...]]:
+    def queries_cut(self, *sides: Tensor) -> list[tuple[Tensor, ...]]:
         """Queries, or what belongs to them, (..., L, E): some of them at a time."""
         return list(zip(*(x.split(self.work.queries, -2) for x in sides), strict=True))
 
-    def seen(self, i: int) -> slice:
-        """Of the keys, those that any query of a cut may see."""
-        return slice((i + 1) * self.work.queries if self.work.causal else None)
+    def keys_cut(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Keys, or what belongs to them, (N, M, E): some of them at a time."""
+        return x.split(self.work.at_once, -2)
 
-    def of(self, i: int, x: Tensor) -> Tensor:
-        """Keys, or what belongs to them, (N, M, E), that any query of a cut may see."""
-        return x[:, self.seen(i)] if self.work.causal else x
+    def seen(self, i: int) -> range:
+        """The cuts of keys of which any query of a cut may see some."""
+        cuts, work = len(self.k), self.work
+        return range(min(cuts, math.ceil((i + 1) * work.queries / work.at_once)) if work.causal else cuts)
 
-    def own(self, table: Tensor, i: int) -> Tensor:
-        """A tile (b or 1, h, n, M) of the table."""
-        start = i * self.work.queries
-        return table[self.some if len(table) > 1 else slice(None), self.heads, start : start + self.work.queries]
+    def own(self, table: Tensor, i: int, j: int) -> Tensor:
+        """A tile (b or 1, h, n, m) of the table."""
+        row, column = i * self.work.queries, j * self.work.at_once
+        part = table[self.some if len(table) > 1 else slice(None), self.heads, row : row + self.work.queries]
+        return part[..., column : column + self.work.at_once]
 
-    def scores(self, i: int) -> Tensor:
-        """(N, n, M), hidden keys and later ones among them."""
-        work, q, k = self.work, self.cuts[i][0], self.of(i, self.k)
+    def scores(self, i: int, j: int) -> Tensor:
+        """(N, n, m), hidden keys and later ones among them."""
+        work, q, k = self.work, self.q[i][0], self.k[j]
         into = work.buffer("scores", *q.shape[:2], k.shape[1])
         scores = torch.baddbmm(into, q, k.mT, beta=0, alpha=work.factor, out=into)
         if work.table is not None:
-            table = self.own(work.table, i)
+            table = self.own(work.table, i, j)
             scores.view(-1, *table.shape[1:]).add_(table)
         return scores
 
-    def bold(self, i: int) -> Tensor:
-        """(N, n, M): exp of the scores."""
-        weights = self.scores(i).exp_()
-        if self.work.causal:
-            weights[..., i * self.work.queries :].tril_()
-        return weights
+    def earlier(self, weights: Tensor, i: int, j: int) -> Tensor:
+        """(N, n, m): 0 in place of weights of later keys, if it is causal."""
+        behind = i * self.work.queries - j * self.work.at_once
+        return weights.tril_(behind) if self.work.causal and behind < weights.shape[2] - 1 else weights
 
-    def careful(self, i: int, less: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, n, M): exp of the scores, less the largest of each query or what is said (N, n, 1); and what was less."""
-        scores, start = self.scores(i), i * self.work.queries
+    def bold(self, i: int, j: int) -> Tensor:
+        """(N, n, m): exp of the scores."""
+        weights = self.scores(i, j).exp_()
+        if self.hidden is not None and self.work.table is not None:
+            weights.masked_fill_(self.gone[j].mT, 0.0)
+        return self.earlier(weights, i, j)
+
+    def shown(self, i: int, j: int) -> Tensor:
+        """(N, n, m): the scores, of keys that are not seen -inf."""
+        scores = self.scores(i, j)
         if self.hidden is not None:
-            scores.masked_fill_(self.of(i, self.hidden).mT, -math.inf)
+            scores.masked_fill_(self.gone[j].mT, -math.inf)
         if self.work.causal:
-            later = torch.ones(scores.shape[1], scores.shape[1], dtype=torch.bool).triu(1)
-            scores[..., start:].masked_fill_(later, -math.inf)
-        if less is None:
-            less = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
-        weights = scores.sub_(less).clamp_(min=LOST).exp_()
-        if self.work.causal:  # hidden keys have values of 0
-            weights[..., start:].tril_()
-        return weights, less
+            later = torch.ones(scores.shape[1:], dtype=torch.bool)
+            scores.masked_fill_(later.triu_(1 + i * self.work.queries - j * self.work.at_once), -math.inf)
+        return scores
 
-    def weights(self, i: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(N, n, M), their sums over the keys that are seen (N, n, 1), and what was taken off the scores, or None."""
-        if self.work.bold:
-            weights = self.bold(i)
-            if self.hidden is None:
-                total = weights.sum(-1, keepdim=True)
+    def largest(self, i: int) -> Tensor:
+        """(N, n, 1): of each query the largest score, or the lowest number there is if no key is seen."""
+        tops = [self.shown(i, j).amax(-1, keepdim=True) for j in self.seen(i)]
+        return torch.cat(tops, -1).amax(-1, keepdim=True).clamp_(min=torch.finfo(self.work.dtype).min)
+
+    def careful(self, i: int, j: int, less: Tensor) -> Tensor:
+        """(N, n, m): exp of the scores, less what is said (N, n, 1)."""
+        weights = self.shown(i, j).sub_(less).clamp_(min=LOST).exp_()
+        return self.earlier(weights, i, j)  # hidden keys have values of 0
+
+    def summed(self, i: int, into: Tensor, less: Tensor | None) -> Tensor:
+        """The sums over the keys that are seen (N, n, 1) of the weights, which are careful ones if `less` is given.
+
+        into (N, n, E): with those that are dropped left out, the sums of weight times value.
+        """
+        work, total = self.work, 0
+        for j in self.seen(i):
+            weights = self.bold(i, j) if less is None else self.careful(i, j, less)
+            if less is not None or self.hidden is None:
+                total = weights.sum(-1, keepdim=True).add_(total)
             else:
-                total = torch.bmm(weights, self.of(i, self.counted))
-            low, high = total.aminmax()
-            if low >= LEAST and high <= MOST:
-                return weights, total, None
-            self.work.bold = False
-        weights, top = self.careful(i)
-        # The largest is 1, if any is seen.
-        return weights, weights.sum(-1, keepdim=True).clamp_(min=1), top
+                total = torch.bmm(weights, self.counted[j]).add_(total)
+            keep(weights, self.drawn(i, j), work.drops.rate, weights)
+            torch.baddbmm(into, weights, self.v[j], beta=float(j > 0), alpha=work.scale, out=into)
+        return total
 
-    def drawn(self, i: int) -> Tensor:
-        """The numbers that tell which weights (N, n, M) are kept."""
-        rows, columns = self.cuts[i][1], self.columns
-        if self.work.causal:
-            columns = columns[..., self.seen(i)]
+    def attended(self, i: int, into: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`summed`, of the bold weights if they will do, else of those less the largest score, which is told."""
+        if self.work.bold:
+            total = self.summed(i, into, None)
+            low, high = total.aminmax()
+            if low.item() >= LEAST and high.item() <= MOST:
+                return total, None
+            self.work.bold = False
+        top = self.largest(i)
+        # The largest is 1, if any is seen.
+        return self.summed(i, into, top).clamp_(min=1), top
+
+    def drawn(self, i: int, j: int) -> Tensor:
+        """The numbers that tell which weights (N, n, m) are kept."""
+        rows, columns = self.q[i][1], self.columns[j]
         return drawn(rows, columns, self.work.buffer("drawn", *rows.shape[:2], columns.shape[2]))
 
 
@@ -268,49 +296,46 @@ class Dropped(torch.autograd.Function):
         sums, care = torch.empty(*q.shape[:3], 1, dtype=work.dtype), []
         with no_autocast(q):
             for here, *outputs in work.heads((), (out, sums)):
-                for i, (out_, sum_) in enumerate(here.cut(*outputs)):
-                    weights, total, top = here.weights(i)
-                    care.append(top is not None)
-                    keep(weights, here.drawn(i), drops.rate, weights)
+                for i, (out_, sum_) in enumerate(here.queries_cut(*outputs)):
                     y = work.room("result", out_)
-                    torch.baddbmm(y, weights, here.of(i, here.v), beta=0, alpha=work.scale, out=y)
+                    total, top = here.attended(i, y)
+                    care.append(top is not None)
                     put(out_, y.div_(total))
                     put(sum_, total if top is None else total.log_().add_(top))
-        ctx.save_for_backward(q, k, v, keys, table, sums)
+        ctx.save_for_backward(q, k, v, keys, table, out, sums)
         ctx.options, ctx.care = (drops, factor, causal), care
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        q, k, v, keys, table, sums = ctx.saved_tensors
+        q, k, v, keys, table, out, sums = ctx.saved_tensors
         work, care = Work(q, k, v, keys, table, *ctx.options), iter(ctx.care)
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         dtable = torch.zeros_like(table, dtype=work.dtype) if ctx.needs_input_grad[4] else None
         with no_autocast(q):
-            for here, grads, totals, dq_, dk_, dv_ in work.heads((grad, sums), (dq, dk, dv)):
+            for here, grads, outs, totals, dq_, dk_, dv_ in work.heads((grad, out, sums), (dq, dk, dv)):
                 dks, dvs = (work.room(name, x).zero_() for name, x in (("dk", dk_), ("dv", dv_)))
-                for i, (g, total, into) in enumerate(here.cut(grads, totals, dq_)):
-                    if careful := next(care):
-                        weights, _ = here.careful(i, total)
-                    else:  # what divides the weights is taken on their other side
-                        weights, g = here.bold(i), torch.div(g, total, out=work.buffer("grad", *g.shape))
-                    dscores = work.buffer("step", *weights.shape)
-                    torch.baddbmm(dscores, g, here.of(i, here.v).mT, beta=0, alpha=work.scale, out=dscores)
-                    left = here.drawn(i)
-                    left = keep(weights, left, work.drops.rate, left.view(work.dtype))
-                    here.of(i, dvs).baddbmm_(left.mT, g, alpha=work.scale)
-                    # What the softmax takes off.
-                    mean = dscores.mul_(left).sum(-1, keepdim=True)
-                    if not careful:
-                        mean.div_(total)
-                    dscores.addcmul_(weights, mean, value=-1)
-                    if dtable is not None:
-                        own = here.own(dtable, i)
-                        own += dscores.view(-1, *own.shape[1:]).sum_to_size(own.shape)
-                    here.of(i, dks).baddbmm_(dscores.mT, here.cuts[i][0], alpha=work.factor)
-                    dqs = work.room("result", into)
-                    put(into, torch.baddbmm(dqs, dscores, here.of(i, here.k), beta=0, alpha=work.factor, out=dqs))
+                dks_cut, dvs_cut = here.keys_cut(dks), here.keys_cut(dvs)
+                for i, (g, y, total, into) in enumerate(here.queries_cut(grads, outs, totals, dq_)):
+                    careful, dqs = next(care), work.room("result", into)
+                    if not careful:  # what divides the weights is taken on their other side
+                        g = torch.div(g, total, out=work.buffer("grad", *g.shape))
+                    mean = (g * y).sum(-1, keepdim=True)  # what the softmax takes off
+                    for j in here.seen(i):
+                        weights = here.careful(i, j, total) if careful else here.bold(i, j)
+                        left = here.drawn(i, j)
+                        left = keep(weights, left, work.drops.rate, left.view(work.dtype))
+                        dvs_cut[j].baddbmm_(left.mT, g, alpha=work.scale)
+                        dscores = work.buffer("step", *weights.shape)
+                        torch.baddbmm(dscores, g, here.v[j].mT, beta=0, alpha=work.scale, out=dscores)
+                        dscores.mul_(left).addcmul_(weights, mean, value=-1)
+                        if dtable is not None:
+                            own = here.own(dtable, i, j)
+                            own += dscores.view(-1, *own.shape[1:]).sum_to_size(own.shape)
+                        dks_cut[j].baddbmm_(dscores.mT, here.q[i][0], alpha=work.factor)
+                        torch.baddbmm(dqs, dscores, here.k[j], beta=float(j > 0), alpha=work.factor, out=dqs)
+                    put(into, dqs)
                 for into, of in ((dk_, dks), (dv_, dvs)):
                     if here.hidden is not None:
                         of.masked_fill_(here.hidden, 0.0)

@@ -12,6 +12,7 @@ import torch
 from lra.check import growth, sight
 from lra.check.card import ask, points
 from lra.check.contract import answer
+from lra.check.divided import apart
 from lra.check.subject import Finding, Subject
 from lra.measure.gauges import slope
 from lra.settings.compose import config
@@ -203,3 +204,9 @@ def test_every_state_has_a_digest(model: str) -> None:
     """Counters without a dimension are part of the state that another process must find again."""
     subject = Subject(settings(f"model={model}", *TINY), 64)
     assert answer(subject) == answer(subject)
+
+
+def test_what_is_not_finite_is_infinitely_far_apart() -> None:
+    whole, broken = torch.ones(3), torch.tensor([1.0, float("nan"), 1.0])
+    assert apart(whole, broken) == apart(broken, whole) == apart(broken, broken) == float("inf")
+    assert apart(whole, 2 * whole) == 0.5 and apart(whole, whole) == 0

@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from lra.machine.channel import Channel
 
@@ -50,6 +52,13 @@ def hoard() -> int:
     process.stdout.readline()
     process.stdout.readline()
     return process.pid
+
+
+def noting() -> int:
+    """One that stays when it is told to end, and when nobody listens any more, and says in its folder what it heard."""
+    signal.signal(signal.SIGTERM, lambda *_: Path("told").touch())
+    threading.Thread(target=time.sleep, args=(600.0,)).start()
+    return os.getpid()
 
 
 def deaf() -> int:

@@ -56,6 +56,7 @@ def test_leaving_models_out_changes_no_mark(found: Results) -> None:
     assert f"those among all {whole.compared} models" in text and "task=listops,text,image*".replace("*", r"\*") in text
     kept = {c.key for c in part.columns}
     assert {c.resolution for c in part.columns} <= {c.resolution for c in whole.columns} and "avg5" not in kept
+    assert all(set(line.marks) <= kept for line in part.lines), "what is left out stands in no file"
 
 
 def names(board: object) -> list[str]:

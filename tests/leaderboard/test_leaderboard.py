@@ -303,3 +303,12 @@ def test_a_run_without_a_record_is_shown_and_not_published(
     out = capsys.readouterr().out
     assert out.count("unfinished: ") == 1 and "s3, budget quick: step 20 of 300; the same command" in out
     assert "\x1b" not in out and "unfinished" not in (tmp_path / "leaderboard.md").read_text()
+
+
+def test_how_many_seeds_stand_behind_a_column_is_said(tmp_path: Path) -> None:
+    for row in ("listops", "text"):
+        answered.run(tmp_path, "linear", 0.5, row)
+    assert "One seed each." in " ".join(notes.beneath(shown_of(load(tmp_path))[0]))
+    answered.run(tmp_path, "linear", 0.6, seed=1)
+    answered.run(tmp_path, "local", 0.6)
+    assert "Seeds: 1 to 2 (ListOps), 1 (Text)." in " ".join(notes.beneath(shown_of(load(tmp_path))[0]))

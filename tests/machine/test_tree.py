@@ -118,13 +118,13 @@ def test_when_whoever_asked_is_killed_all_end_soon(tmp_path: Path, stopped: bool
     script = (
         "import time; from lra.machine.tree import Tree\n"
         "tree = Tree('tests.help.family')\n"
-        "for deed in ('deaf', 'session', 'daemon'):\n"
+        "for deed in ('noting', 'session', 'daemon'):\n"
         "    tree.channel.send(deed); print(tree.channel.receive(), flush=True)\n"
         f"if {stopped}: tree.stop()\n"
         "print(tree.guard.pid, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", script]
-    asker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tiny.ROOT, env=tiny.environment())
+    asker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=tiny.environment())
     pids = [int(asker.stdout.readline()) for _ in range(4)]
     time.sleep(0.5)
     assert all(map(is_there, pids))
@@ -132,6 +132,7 @@ def test_when_whoever_asked_is_killed_all_end_soon(tmp_path: Path, stopped: bool
     asker.wait()
     assert guard.GRACE <= 4.0
     end_of(pids, guard.GRACE + processes.PATIENCE + 10.0)
+    assert (tmp_path / "told").exists(), "nobody is killed who was not told to end first"
 
 
 def test_all_stand_still_and_go_on(tree: Tree) -> None:

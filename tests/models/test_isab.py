@@ -31,10 +31,12 @@ def equation(w: dict[str, Tensor], x: Tensor, mask: Tensor, heads: int = 3) -> T
     return mha(under(w, "spread"), x, h, torch.ones(1, 1, 1, len(w["points"])), heads)
 
 
+@pytest.mark.parametrize("points", [5, 3])
 @pytest.mark.parametrize("length", [1, 2, 50])
-def test_the_layer_equals_the_equation(length: int) -> None:
+def test_the_layer_equals_the_equation(length: int, points: int) -> None:
+    """More points than a head is wide, and fewer, which meet the input without keys and queries of it."""
     torch.manual_seed(length)
-    assert_twin(ISAB(15, 3, qkv_dim=12, points=5), equation, 15, length)
+    assert_twin(ISAB(15, 3, qkv_dim=12, points=points), equation, 15, length)
 
 
 def test_it_is_a_map_of_sets() -> None:

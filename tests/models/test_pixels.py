@@ -355,3 +355,10 @@ def test_they_are_in_no_sweep_of_sequence_models_and_audit_says_why() -> None:
         assert not globbed, path.name
     done = tiny.lra("model=vit", module="lra.check")
     assert done.returncode == 2 and done.stderr.startswith("lra: model: vit reads the rows and columns of an image")
+
+
+def test_biases_of_places_in_a_window_start_near_zero() -> None:
+    """As the authors draw them, N(0, 0.02)."""
+    torch.manual_seed(0)
+    found = [p for name, p in built("swin").named_parameters() if name.endswith("mixer.bias")]
+    assert found and all(0.01 < p.std() < 0.03 for p in found)

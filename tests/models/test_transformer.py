@@ -95,8 +95,9 @@ def test_bad_persistent_vectors_are_told() -> None:
 
 def test_causal_sees_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the fused kernel, and in blocks, where weights are dropped."""
-    monkeypatch.setattr(softmax, "SCORES", 3000)
+    monkeypatch.setattr(softmax, "SCORES", 1000)
     monkeypatch.setattr(softmax, "FEWEST_QUERIES", 16)
+    monkeypatch.setattr(softmax, "KEYS", 24)
     for options in ({}, {"conv_kernel": 4, "rotary": True}):
         torch.manual_seed(0)
         layer = FullAttention(12, 2, 150, dropout=0.3, causal=True, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from lra.plot import render, style
 from lra.plot.bubble import About, bubble
 from lra.plot.choice import AREA, DEFAULT, Choice, X, Y, able, asked, seconds_to
 from lra.results import Results, load
-from tests.help import racing, scored, synthetic
+from tests.help import answered, racing, scored, synthetic
 from tests.plot.test_plot import bubbles, readable, words
 
 pytestmark = pytest.mark.xdist_group("choice")
@@ -176,3 +177,27 @@ def test_skill_is_cut_with_a_mark() -> None:
     figure = bubble(found.reset_index(), "t", choice=Choice("flops", "skill", "parameters"), about=About(floor=0.0))
     assert "m ↓" in words(figure) and "↓: on some task the skill is below -1" in words(figure)
     assert DEFAULT.axes[1].column == "accuracy"
+
+
+def test_of_every_machine_that_has_costs_there_is_a_chart_unless_one_is_chosen(tmp_path: Path) -> None:
+    for name, model in product(("A", "B"), ("transformer", "linear")):
+        answered.run(tmp_path, model, 0.5, seed=ord(name), machine=answered.MACHINE | {"name": name})
+    found = load(tmp_path)
+
+    def charts(results: Results) -> set[str]:
+        return {name for name, _ in render.figures(results, ("bubble",))}
+
+    assert charts(found) == {f"bubble-quick-{machine}-float32" for machine in "ab"}
+    figure = dict(render.figures(found, ("bubble",)))["bubble-quick-a-float32"]
+    assert "Best local floors:" not in words(figure), "there is none"
+    assert charts(found.select(machine="A")) == {"bubble-quick-a-float32"}
+
+
+def test_intervals_are_inside_the_frame(tmp_path: Path) -> None:
+    for model, accuracy in (("transformer", 0.9), ("linear", 0.5)):
+        answered.run(tmp_path, model, accuracy, items=30)
+    found = load(tmp_path)
+    ((_, figure),) = render.figures(found, ("bubble",))
+    (axes,) = [a for a in figure.axes if a.get_title(loc="left") == "measured here"]
+    low, high = axes.get_ylim()
+    assert low <= 100 * found.cells.low.min() and 100 * found.cells.high.max() <= high

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import matplotlib
 import pandas as pd
 
 from lra.leaderboard import markdown
 from lra.marks import derived, runs
+from lra.plot import style
 from lra.plot.treated import treated
 from lra.record.record import Record
 from lra.treat.table import cells
@@ -80,7 +82,9 @@ def test_arrows_lead_from_a_parent_to_its_children() -> None:
     points = derived.places(frame(*RECORDS)).set_index("id")
     assert set(points.index) == {"id-root", "id-bf16", "id-heads", "id-svd"}
     assert points.speed["id-svd"] == 100 * 1.5 * 1.2 and points.peak_bytes["id-bf16"] == 2**19
-    figure = treated(points.reset_index(), "What treatments do")
+    with matplotlib.rc_context({"font.size": 30.0}):
+        figure = treated(points.reset_index(), "What treatments do")
+    assert {text.get_fontsize() for text in figure.axes[0].get_xticklabels()} == {style.SMALL}, "settings of ours alone"
     (axes,) = [a for a in figure.axes if a.get_title(loc="left") == "shift"]
     arrows = [t for t in axes.texts if getattr(t, "arrow_patch", None) is not None and not t.get_text()]
     assert len(arrows) == 3

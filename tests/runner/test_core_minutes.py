@@ -18,7 +18,7 @@ from lra.measure.cost import Drawn, Timing, drawn
 from lra.record import store
 from lra.record.record import Record
 from lra.root import CONFIGS
-from lra.runner import minutes
+from lra.runner import minutes, phases
 from lra.runner.run import recorded
 from lra.settings import build, compose, identity
 from lra.settings.schema import Shares, Train
@@ -170,8 +170,16 @@ def test_the_clock_sees_no_look_at_the_pace(monkeypatch: pytest.MonkeyPatch) -> 
 def test_how_long_a_race_takes_is_known_beforehand() -> None:
     settings = composed.settings(*RACE, "threads=2")
     assert estimate.trained(settings, {}) == 600
+    for threads in (1, 3):
+        assert estimate.trained(replace(settings, threads=threads), {}) == 1200 / threads
     rounds = estimate.scored(settings, {"inference": {"examples_per_second": 1.0}}, {"valid": 1, "test": 0})
     assert rounds == round(20 * settings.train.of_steps(1000).steps_in_all / 1000) == 26
+
+
+def test_minutes_before_training_hold_as_many_steps_each_as_those_of_training() -> None:
+    told = {"steps": 1400, "asked": 20.0}
+    assert phases.steps_in(SimpleNamespace(minutes=told), 5.0) == 350
+    assert phases.steps_in(SimpleNamespace(minutes={}), 5.0) is None
 
 
 def raced(folder: Path, *more: str) -> Record:

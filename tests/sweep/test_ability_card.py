@@ -16,6 +16,8 @@ import pytest
 import lra
 from lra.errors import UserError
 from lra.record import store
+from lra.settings.own import Asked
+from lra.sweep import abilities
 from lra.sweep.abilities import card
 from lra.sweep.callbacks import abilities_of
 from lra.sweep.job import Job, Row
@@ -90,6 +92,18 @@ def places(tmp_path: Path) -> list[str]:
 def test_what_the_user_can_mend_is_said(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         lra.abilities(*words, *places(tmp_path))
+
+
+@pytest.mark.parametrize(("code", "model"), [(130, "linear"), (0, "transformer"), (1, "linear")])
+def test_a_card_that_was_stopped_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, model: str) -> None:
+    """Whatever is recorded so far; an exam that has not ended well is a cell of it."""
+    monkeypatch.setattr(abilities, "typed", lambda what: (code, []))
+    what = Asked((f"model={model}", f"results_dir={folder}"))
+    if code == 1:
+        assert len(abilities.taken(what).cells) == 5
+        return
+    with pytest.raises(RuntimeError, match=rf"stopped \(exit code {code}\)"):
+        abilities.taken(what)
 
 
 GATE = """

@@ -295,3 +295,24 @@ def test_only_the_first_ending_interrupts() -> None:
     with pytest.raises(KeyboardInterrupt):
         by(15, None)
     by(15, None)
+
+
+def test_a_run_that_is_over_leaves_its_lease() -> None:
+    lease, over = SimpleNamespace(closed=False), watch()
+    lease.close = lambda: setattr(lease, "closed", True)
+    over.lease, over.tree.code = lease, 0
+    over.tree.wait = lambda seconds: 0
+    over.tree.channel.gone = SimpleNamespace(wait=lambda seconds: None)
+    over.wait(None)
+    assert lease.closed
+
+
+@pytest.mark.parametrize("ended", [None, "told", "path"])
+def test_a_run_that_ends_already_breaks_no_bound(ended: str | None) -> None:
+    over = watch()
+    over.bounds = SimpleNamespace(broken=lambda phase, processes: ("failed", "too long"))
+    over.tree.processes = None
+    if ended:
+        setattr(over, ended, Path("x") if ended == "path" else 1.0)
+    over.look()
+    assert (over.broken is None) == (ended is not None)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from lra.settings import build, compose
 from lra.sweep import spread as module
 from lra.sweep.job import Job
 from lra.sweep.launch import there
+from lra.sweep.launch.ray import Ray
 from lra.sweep.once import Sweep, place_of
 from lra.sweep.spread import Ticket, spread
 from tests.help import tiny
@@ -212,6 +214,16 @@ def test_a_missing_engine_is_one_line(tmp_path: Path) -> None:
         (hidden / f"{module_}.py").write_text("raise ImportError('hidden')\n")
         done = tiny.lra("-m", *tiny.words(tmp_path), f"launcher={name}", PYTHONPATH=f"{hidden}:{tiny.ROOT}")
         assert done.returncode == 2 and f"launcher: {name} needs" in done.stderr.splitlines()[-1], done.stderr
+
+
+@pytest.mark.parametrize("error", [ConnectionError, ValueError, RuntimeError])
+def test_a_cluster_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def init(**_: Any) -> None:
+        raise error("no such address\nand more")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(UserError, match=r"^launcher: Ray at far:6379: no such address$"):
+        Ray("far:6379").submit([])
 
 
 # The real ones.

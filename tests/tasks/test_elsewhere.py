@@ -18,6 +18,9 @@ from tests.help import tiny
 from tests.help.abilities import TASKS
 from tests.tasks import test_abilities, test_retrieval_synth, test_text
 
+# What is compiled for it is so once.
+pytestmark = pytest.mark.xdist_group("pathfinder")
+
 CODE = """
 import json, sys
 from tests.tasks import test_elsewhere

@@ -23,6 +23,9 @@ from lra.tasks.pathfinder.parameters import parameters
 from tests.help import tiny as toy
 from tests.help.warm import Asked
 
+# What is compiled for it is so once.
+pytestmark = pytest.mark.xdist_group("pathfinder")
+
 
 def generated(folder, **more) -> Pathfinder:
     return Pathfinder(**({"contour_length": 6, "num_images": 1200, "data_dir": folder} | more))

@@ -21,6 +21,9 @@ from tests.help import composed
 from tests.help.mixers import masks
 from tests.help.paper import leaves, results, under, wake
 
+# What is compiled for it is so once.
+pytestmark = pytest.mark.xdist_group("pathfinder")
+
 WORDS = ("task=pathfinder", "task.num_images=60", "task.aux=discs", "size.dim=16", "size.qkv_dim=16", "size.mlp_dim=16")
 
 

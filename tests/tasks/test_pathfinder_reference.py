@@ -16,6 +16,9 @@ from lra.tasks.pathfinder.generator import generate
 from lra.tasks.pathfinder.parameters import Parameters, parameters
 from lra.tasks.stream import seeded
 
+# What is compiled for it is so once.
+pytestmark = pytest.mark.xdist_group("pathfinder")
+
 M64 = 2**64 - 1
 
 

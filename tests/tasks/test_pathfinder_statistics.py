@@ -15,6 +15,9 @@ from torch import nn
 from lra.tasks.pathfinder.generator import Images, generate
 from lra.tasks.pathfinder.parameters import parameters
 
+# What is compiled for it is so once.
+pytestmark = pytest.mark.xdist_group("pathfinder")
+
 BINS = (0, 1, 32, 64, 96, 128, 160, 192, 224, 256)
 FOLDERS = {
     (32, 14): "pathfinder32/curv_contour_length_14",
