@@ -63,6 +63,21 @@ def far(i: int, z: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return kind(i, z, gamma, beta).flatten(1, 2)
 
 
+def by_group(x: Tensor) -> Tensor:
+    """A tile (b, n, G, P) of what is written to -> (b n, G, P): a view, because what is written to a copy is lost."""
+    return x.view(-1, *x.shape[2:])
+
+
+def by_token(x: Tensor) -> Tensor:
+    """The same -> (b, n G, P)."""
+    return x.view(len(x), -1, x.shape[3])
+
+
+def add_product(x: Tensor, a: Tensor, b: Tensor) -> None:
+    """x += a b. torch counts no FLOPs for `baddbmm_`."""
+    torch.baddbmm(x, a, b, out=x)
+
+
 def silu_backward(grad: Tensor, x: Tensor, into: Tensor) -> None:
     torch.ops.aten.silu_backward.grad_input(grad, x, grad_input=into)
 
@@ -77,7 +92,7 @@ class _Gated(torch.autograd.Function):
             if linear:
                 for tile in tiles_of(value):
                     z, v = active(tile, base, value, mask, dtype)
-                    sums[tile[0]].baddbmm_(far(3, z, gamma, beta).mT, v.flatten(1, 2))
+                    add_product(sums[tile[0]], far(3, z, gamma, beta).mT, v.flatten(1, 2))
                 sums.div_(count)
             for tile in tiles_of(value):
                 z, v = active(tile, base, value, mask, dtype)
@@ -85,9 +100,9 @@ class _Gated(torch.autograd.Function):
                 y, values = before[tile], v.flatten(0, 1)
                 for rows in blocks(q.shape[1], q.shape[1] * len(q), gate.device):
                     weights = torch.baddbmm(between(bias, rows), q[:, rows], k.mT).relu_().square_()
-                    torch.bmm(weights, values, out=y.flatten(0, 1)[:, rows])
+                    torch.bmm(weights, values, out=by_group(y)[:, rows])
                 if linear:
-                    y.flatten(1, 2).baddbmm_(far(2, z, gamma, beta), sums[tile[0]])
+                    add_product(by_token(y), far(2, z, gamma, beta), sums[tile[0]])
                 torch.mul(y, F.silu(gate[tile].to(dtype)), out=out[tile])
         ctx.save_for_backward(gate, value, base, gamma, beta, bias, sizes, count, mask, sums, before)
         return out
@@ -114,19 +129,19 @@ class _Gated(torch.autograd.Function):
                 hidden, g = gate[tile].to(dtype), grad[tile].to(dtype)
                 silu_backward(g * before[tile], hidden, d_gate[tile])
                 dy = F.silu(hidden).mul_(g)
-                dz, dv = d_base[tile].zero_(), d_value[tile].zero_().flatten(0, 1)
+                dz, dv = d_base[tile].zero_(), by_group(d_value[tile].zero_())
                 if linear:
-                    d_sums[tile[0]].baddbmm_(far(2, z, gamma, beta).mT, dy.flatten(1, 2))
+                    add_product(d_sums[tile[0]], far(2, z, gamma, beta).mT, dy.flatten(1, 2))
                     through(2, z, torch.bmm(dy.flatten(1, 2), sums[tile[0]].mT), dz)
                 q, k = near(z, gamma, beta, sizes[tile])
                 dq, dk, dy, v = torch.empty_like(q), torch.zeros_like(k), dy.flatten(0, 1), v.flatten(0, 1)
                 for rows in blocks(q.shape[1], q.shape[1] * len(q), gate.device):
                     roots = torch.baddbmm(between(bias, rows), q[:, rows], k.mT).relu_()
                     d = torch.bmm(dy[:, rows], v.mT).mul_(roots).mul_(2)
-                    dv.baddbmm_(roots.square_().mT, dy[:, rows])
+                    add_product(dv, roots.square_().mT, dy[:, rows])
                     add_between(d_bias, rows, d.sum(0))
                     torch.bmm(d, k, out=dq[:, rows])
-                    dk.baddbmm_(d.mT, q[:, rows])
+                    add_product(dk, d.mT, q[:, rows])
                 through(0, z, dq.view_as(z).div_(sizes[tile]), dz)
                 through(1, z, dk, dz)
             if linear:
@@ -136,7 +151,7 @@ class _Gated(torch.autograd.Function):
                 if linear:
                     z, v = active(tile, base, value, mask, dtype)
                     through(3, z, torch.bmm(v.flatten(1, 2), d_sums[tile[0]].mT), dz)
-                    dv.flatten(1, 2).baddbmm_(far(3, z, gamma, beta), d_sums[tile[0]])
+                    add_product(by_token(dv), far(3, z, gamma, beta), d_sums[tile[0]])
                 if mask is not None:
                     dv.masked_fill_(~mask[tile], 0)
                 for d, x in ((dv, value), (dz, base)):
