@@ -95,7 +95,8 @@ class Routing(MultiHead, Redrawn):
     def routed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         batch, heads, length, width = q.shape
         dtype = wide(q.dtype)
-        q, k = (F.layer_norm(t.to(dtype), (width,)).masked_fill(~mask[:, None, :, None], 0) for t in (q, k))
+        # Padding is 0, and stays so.
+        q, k = (F.layer_norm(t.to(dtype), (width,)) for t in (q, k))
         centroids = self.centroids.to(dtype)
         with no_autocast(q):
             if self.training:
@@ -117,14 +118,12 @@ class Routing(MultiHead, Redrawn):
     def _members(self, x: Tensor, centroids: Tensor, mask: Tensor) -> Tensor:
         """x (B, H, L, E) -> (B, H, C, w): positions, those of padding last. In training the nearest are noted too."""
         unit = x * x.shape[-1] ** -0.5
-        with torch.no_grad():
-            scores = unit @ centroids.mT
+        scores = unit.detach() @ centroids.mT
         if self.training:
             self._follow(unit, scores.argmax(-1), centroids, mask)
-        with torch.no_grad():
-            # In units in which rounding is a hundred thousand times below what is preferred.
-            scores.add_(preferred(x.shape[2], x).unsqueeze(1)).masked_fill_(~mask[:, None, :, None], -math.inf)
-            return scores.mT.topk(min(self.window, x.shape[2])).indices
+        # In units in which rounding is a hundred thousand times below what is preferred.
+        scores.add_(preferred(x.shape[2], x).unsqueeze(1)).masked_fill_(~mask[:, None, :, None], -math.inf)
+        return scores.mT.topk(min(self.window, x.shape[2])).indices
 
     def _follow(self, unit: Tensor, nearest: Tensor, centroids: Tensor, mask: Tensor) -> None:
         """Note the sums of the nearest for the backward pass, and add to the extra loss: unit (B, H, L, E), 0 in the
@@ -132,9 +131,8 @@ class Routing(MultiHead, Redrawn):
         count = mask.sum(1).clamp(min=1)
         heads, clusters, width = centroids.shape
         rows = (nearest + clusters * torch.arange(heads, device=nearest.device)[:, None]).view(-1, 1).expand(-1, width)
-        with torch.no_grad():
-            self.seen.view(-1, width).scatter_add_(0, rows, unit.reshape(-1, width))
-            target = centroids.reshape(-1, width).gather(0, rows).view(unit.shape)
+        self.seen.view(-1, width).scatter_add_(0, rows, unit.detach().reshape(-1, width))
+        target = centroids.reshape(-1, width).gather(0, rows).view(unit.shape)
         apart = (unit - target).square().sum(-1).masked_fill(~mask[:, None], 0)
         self.extra_loss = self.extra_loss + self.commitment * (apart.sum(2).mean(1) / count).mean() / 2
 

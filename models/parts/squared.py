@@ -88,22 +88,21 @@ class _Gated(torch.autograd.Function):
         dtype, linear = gamma.dtype, len(gamma) == 4
         before, out = torch.empty_like(gate, dtype=dtype), torch.empty_like(gate)
         sums = before.new_zeros(len(gate), base.shape[3], value.shape[3]) if linear else None
-        with no_autocast(gate):
-            if linear:
-                for tile in tiles_of(value):
-                    z, v = active(tile, base, value, mask, dtype)
-                    add_product(sums[tile[0]], far(3, z, gamma, beta).mT, v.flatten(1, 2))
-                sums.div_(count)
+        if linear:
             for tile in tiles_of(value):
                 z, v = active(tile, base, value, mask, dtype)
-                q, k = near(z, gamma, beta, sizes[tile])
-                y, values = before[tile], v.flatten(0, 1)
-                for rows in blocks(q.shape[1], q.shape[1] * len(q), gate.device):
-                    weights = torch.baddbmm(between(bias, rows), q[:, rows], k.mT).relu_().square_()
-                    torch.bmm(weights, values, out=by_group(y)[:, rows])
-                if linear:
-                    add_product(by_token(y), far(2, z, gamma, beta), sums[tile[0]])
-                torch.mul(y, F.silu(gate[tile].to(dtype)), out=out[tile])
+                add_product(sums[tile[0]], far(3, z, gamma, beta).mT, v.flatten(1, 2))
+            sums.div_(count)
+        for tile in tiles_of(value):
+            z, v = active(tile, base, value, mask, dtype)
+            q, k = near(z, gamma, beta, sizes[tile])
+            y, values = before[tile], v.flatten(0, 1)
+            for rows in blocks(q.shape[1], q.shape[1] * len(q), gate.device):
+                weights = torch.baddbmm(between(bias, rows), q[:, rows], k.mT).relu_().square_()
+                torch.bmm(weights, values, out=by_group(y)[:, rows])
+            if linear:
+                add_product(by_token(y), far(2, z, gamma, beta), sums[tile[0]])
+            torch.mul(y, F.silu(gate[tile].to(dtype)), out=out[tile])
         ctx.save_for_backward(gate, value, base, gamma, beta, bias, sizes, count, mask, sums, before)
         return out
 
@@ -177,5 +176,6 @@ def gated(
     gate, value (B, N, G, P) and base (B, N, G, E) before their activation, which give u, v and z; gamma, beta (2 or 4,
     E) of the type to compute in; bias (2 G - 1,) of j - i; sizes (B, N, 1, 1) and count (B, 1, 1), the real tokens of
     a group and of an example, without a gradient; mask (B, N, G, 1), None if it hides nothing -> (B, N, G, P).
+    Autocast is off where this is called.
     """
     return _Gated.apply(*(x.contiguous() for x in (gate, value, base)), gamma, beta, bias, sizes, count, mask)
