@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from lra.machine.flops import counter
 from lra.tasks.base import collate
 from lra.train.batches import stream
 from lra.uncompiled import uncompiled
@@ -93,11 +93,11 @@ def linear_share(trainee: Any, layers: dict[str, nn.Linear]) -> float | None:
         batch = trainee.exam.synthetic(1, torch.device("meta"))
         for name in layers:
             twin.get_submodule(name).register_forward_hook(count)
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), uncompiled():
+        with counter() as counted, torch.no_grad(), uncompiled():
             twin(batch.tokens, batch.mask)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
-    whole = counter.get_total_flops()
+    whole = counted.get_total_flops()
     return sum(rows) / whole if whole else None
 
 

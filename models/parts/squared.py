@@ -73,11 +73,6 @@ def by_token(x: Tensor) -> Tensor:
     return x.view(len(x), -1, x.shape[3])
 
 
-def add_product(x: Tensor, a: Tensor, b: Tensor) -> None:
-    """x += a b. torch counts no FLOPs for `baddbmm_`."""
-    torch.baddbmm(x, a, b, out=x)
-
-
 def silu_backward(grad: Tensor, x: Tensor, into: Tensor) -> None:
     torch.ops.aten.silu_backward.grad_input(grad, x, grad_input=into)
 
@@ -91,7 +86,7 @@ class _Gated(torch.autograd.Function):
         if linear:
             for tile in tiles_of(value):
                 z, v = active(tile, base, value, mask, dtype)
-                add_product(sums[tile[0]], far(3, z, gamma, beta).mT, v.flatten(1, 2))
+                sums[tile[0]].baddbmm_(far(3, z, gamma, beta).mT, v.flatten(1, 2))
             sums.div_(count)
         for tile in tiles_of(value):
             z, v = active(tile, base, value, mask, dtype)
@@ -101,7 +96,7 @@ class _Gated(torch.autograd.Function):
                 weights = torch.baddbmm(between(bias, rows), q[:, rows], k.mT).relu_().square_()
                 torch.bmm(weights, values, out=by_group(y)[:, rows])
             if linear:
-                add_product(by_token(y), far(2, z, gamma, beta), sums[tile[0]])
+                by_token(y).baddbmm_(far(2, z, gamma, beta), sums[tile[0]])
             torch.mul(y, F.silu(gate[tile].to(dtype)), out=out[tile])
         ctx.save_for_backward(gate, value, base, gamma, beta, bias, sizes, count, mask, sums, before)
         return out
@@ -130,17 +125,17 @@ class _Gated(torch.autograd.Function):
                 dy = F.silu(hidden).mul_(g)
                 dz, dv = d_base[tile].zero_(), by_group(d_value[tile].zero_())
                 if linear:
-                    add_product(d_sums[tile[0]], far(2, z, gamma, beta).mT, dy.flatten(1, 2))
+                    d_sums[tile[0]].baddbmm_(far(2, z, gamma, beta).mT, dy.flatten(1, 2))
                     through(2, z, torch.bmm(dy.flatten(1, 2), sums[tile[0]].mT), dz)
                 q, k = near(z, gamma, beta, sizes[tile])
                 dq, dk, dy, v = torch.empty_like(q), torch.zeros_like(k), dy.flatten(0, 1), v.flatten(0, 1)
                 for rows in blocks(q.shape[1], q.shape[1] * len(q), gate.device):
                     roots = torch.baddbmm(between(bias, rows), q[:, rows], k.mT).relu_()
                     d = torch.bmm(dy[:, rows], v.mT).mul_(roots).mul_(2)
-                    add_product(dv, roots.square_().mT, dy[:, rows])
+                    dv.baddbmm_(roots.square_().mT, dy[:, rows])
                     add_between(d_bias, rows, d.sum(0))
                     torch.bmm(d, k, out=dq[:, rows])
-                    add_product(dk, d.mT, q[:, rows])
+                    dk.baddbmm_(d.mT, q[:, rows])
                 through(0, z, dq.view_as(z).div_(sizes[tile]), dz)
                 through(1, z, dk, dz)
             if linear:
@@ -150,7 +145,7 @@ class _Gated(torch.autograd.Function):
                 if linear:
                     z, v = active(tile, base, value, mask, dtype)
                     through(3, z, torch.bmm(v.flatten(1, 2), d_sums[tile[0]].mT), dz)
-                    add_product(by_token(dv), far(3, z, gamma, beta), d_sums[tile[0]])
+                    by_token(dv).baddbmm_(far(3, z, gamma, beta), d_sums[tile[0]])
                 if mask is not None:
                     dv.masked_fill_(~mask[tile], 0)
                 for d, x in ((dv, value), (dz, base)):

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from lra.machine.flops import counter
 from lra.models.gau import GAU
 from lra.models.parts import tiles
 from lra.models.parts.factory import build
@@ -114,11 +114,11 @@ def test_products_are_counted(group: int | None) -> None:
     """The FLOPs of a training step, as `lra` counts them, with what is made again in the backward pass."""
     layer, batch, length, dim, keys, wide = GAU(10, keys=6, group=group).to("meta"), 3, 64, 10, 6, 20
     x = torch.zeros(batch, length, dim, device="meta", requires_grad=True)
-    with FlopCounterMode(display=False) as counter:
+    with counter() as counted:
         layer(x, torch.ones(batch, length, dtype=torch.bool, device="meta")).sum().backward()
     projections, near = 3 * dim * (3 * wide + keys), min(group or length, length) * (4 * keys + 3 * wide)
     far = 6 * keys * wide if group else 0
-    assert counter.get_total_flops() == 2 * batch * length * (projections + near + far)
+    assert counted.get_total_flops() == 2 * batch * length * (projections + near + far)
 
 
 def test_in_float32_at_16384() -> None:
