@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch.utils.flop_counter import FlopCounterMode
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 Shape = Sequence[int]
 
@@ -15,9 +15,6 @@ Shape = Sequence[int]
 def counter() -> FlopCounterMode:
     """A context that counts matrix products, those that are added in place among them, convolutions, attention and
     triangular systems, with get_total_flops()."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     aten = torch.ops.aten
     more = {aten.addmm_: _added, aten.baddbmm_: _added, aten.linalg_solve_triangular: _solved}
     return FlopCounterMode(display=False, custom_mapping=more)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lra.errors import first_line
-from lra.machine.flops import counter
 from lra.machine.heartbeat import beat
 from lra.measure.cost import Limits, Timing
 from lra.uncompiled import uncompiled
@@ -109,6 +108,8 @@ def flops(model: Any, batch: Any) -> dict[str, Any]:
     import copy
 
     import torch
+
+    from lra.machine.flops import counter
 
     def count(train: bool) -> int:
         with counter() as counted, torch.set_grad_enabled(train):
