@@ -14,7 +14,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
-from lra.models.parts.layers import Mask, mixed, through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.norms import BatchNorm, normed, refuse_recomputed
 
 
@@ -66,6 +66,5 @@ class BareStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        again, packs = self.checkpoint and self.training, self.packs and not self.training
         last = None if self.norm is None else partial(normed, self.norm, mask=mask)
-        return through(self.layers, x, mask, again, packs, last)
+        return stacked(self, x, mask, last)

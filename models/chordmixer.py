@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.models.parts.heads import all_real, real_first
-from lra.models.parts.layers import Mask, mixed, through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.norms import BatchNorm, normed, refuse_recomputed
 from lra.models.stack import FeedForward
 
@@ -104,5 +104,4 @@ class ChordStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        again, packs = self.checkpoint and self.training, self.packs and not self.training
-        return through(self.layers, x, mask, again, packs)
+        return stacked(self, x, mask)

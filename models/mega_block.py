@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
-from lra.models.parts.layers import Mask, mixed, through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.norms import BatchNorm, ScaleNorm, normed, refuse_recomputed
 
 NORMS = ("layer", "scale")
@@ -92,6 +92,5 @@ class MegaStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        again, packs = self.checkpoint and self.training, self.packs and not self.training
         last = None if self.norm is None else partial(normed, self.norm, mask=mask)
-        return through(self.layers, x, mask, again, packs, last)
+        return stacked(self, x, mask, last)

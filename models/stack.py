@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
-from lra.models.parts.layers import Mask, mixed, through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.switch import SwitchFeedForward
 
 FFNS = ("dense", "switch")
@@ -90,5 +90,4 @@ class ResidualStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        again, packs = self.checkpoint and self.training, self.packs and not self.training
-        return through(self.layers, x, mask, again, packs, self.norm)
+        return stacked(self, x, mask, self.norm)

@@ -73,11 +73,16 @@ def in_bits(model: nn.Module, layers: dict[str, nn.Linear], bits: float, more: i
     return weight_bytes(model) - held + int(numbers * bits / 8) + more
 
 
-def bound(trainee: Any, layers: dict[str, nn.Linear]) -> dict[str, float | None]:
-    """For the facts: the share of the FLOPs that these layers have, and how many times as quick the model would be if
-    they cost nothing."""
+def of_linears(trainee: Any, layers: dict[str, nn.Linear]) -> dict[str, Any]:
+    """For the facts: how many these layers are, what part of the parameters and of the FLOPs they have, and how many
+    times as quick the model would be if they cost nothing."""
     share = linear_share(trainee, layers)
-    return {"linear_flops": share, "bound": None if share is None or share == 1 else 1 / (1 - share)}
+    return {
+        "layers": len(layers),
+        "covered": covered(trainee.model, layers),
+        "linear_flops": share,
+        "bound": None if share is None or share == 1 else 1 / (1 - share),
+    }
 
 
 def linear_share(trainee: Any, layers: dict[str, nn.Linear]) -> float | None:

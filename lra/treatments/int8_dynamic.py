@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lra.treatments.examples import bound, covered, linears, one_of, weight_bytes
+from lra.treatments.examples import linears, of_linears, one_of, weight_bytes
 
 BY = ("torchao", "torch")
 
@@ -35,9 +35,7 @@ class Int8Dynamic:
     def after(self, trainee: Any) -> Any:
         model, layers = trainee.model.eval(), linears(trainee)
         self.facts = {
-            "layers": len(layers),
-            "covered": covered(model, layers),
-            **bound(trainee, layers),
+            **of_linears(trainee, layers),
             "weight_bytes": weight_bytes(model) - 3 * sum(m.weight.numel() for m in layers.values()),
             "capability": torch.backends.cpu.get_cpu_capability(),
         }

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.treatments import ranges
-from lra.treatments.examples import bound, covered, in_bits, linears, one_of, put
+from lra.treatments.examples import in_bits, linears, of_linears, one_of, put
 from lra.treatments.fake_quant import FakeQuant
 
 BITS, MIDDLE = 8, 128  # what 0 is among the bytes 0 to 255
@@ -43,9 +43,7 @@ class Int8Static:
         model, layers = trainee.model.eval(), linears(trainee)
         ends = self.grids.ends(trainee, layers)
         self.facts = {
-            "layers": len(layers),
-            "covered": covered(model, layers),
-            **bound(trainee, layers),
+            **of_linears(trainee, layers),
             "weight_bytes": in_bits(model, layers, BITS),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "ends": {name: float(end) for name, end in ends.items()},

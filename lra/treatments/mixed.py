@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lra.treatments import ranges
 from lra.treatments.curvature import sharpness
-from lra.treatments.examples import at_least_one, bound, covered, in_bits, linears, rate_of, steps_of
+from lra.treatments.examples import at_least_one, in_bits, linears, of_linears, rate_of, steps_of
 from lra.treatments.fake_quant import BITS, FakeQuant
 from lra.treatments.straight import tuned
 
@@ -57,9 +57,7 @@ class Mixed:
         mean = sum(n * b for n, b in zip(sizes, bits.values(), strict=True)) / sum(sizes)
         self.facts = {
             "executed": False,
-            "layers": len(layers),
-            "covered": covered(trainee.model, layers),
-            **bound(trainee, layers),
+            **of_linears(trainee, layers),
             "weight_bytes": in_bits(trainee.model, layers, mean),
             "bits": bits,
             "mean_bits": mean,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lra.treatments.examples import bound, covered, in_bits, linears, rate_of, steps_of
+from lra.treatments.examples import in_bits, linears, of_linears, rate_of, steps_of
 from lra.treatments.fake_quant import FakeQuant
 from lra.treatments.straight import tuned
 
@@ -27,9 +27,7 @@ class Qat:
         ends = self.grids.ends(trainee, layers)
         self.facts = {
             "executed": False,
-            "layers": len(layers),
-            "covered": covered(trainee.model, layers),
-            **bound(trainee, layers),
+            **of_linears(trainee, layers),
             "weight_bytes": in_bits(trainee.model, layers, bits),
             "ends": {name: float(end) for name, end in ends.items()},
         }

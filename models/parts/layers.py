@@ -65,3 +65,9 @@ def through(
     for layer in layers:
         x = recompute(layer, x, at, use_reentrant=False) if again else layer(x, at)
     return whole(x if last is None else last(x), at)[0]
+
+
+def stacked(stack: nn.Module, x: Tensor, mask: Tensor, last: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """`through` the layers of a stack, as it has them: `checkpoint` where it trains, `packs` where it does not."""
+    again, packs = stack.checkpoint and stack.training, stack.packs and not stack.training
+    return through(stack.layers, x, mask, again, packs, last)
