@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from lra import ceilings, results
 from lra.cost.growth import repeats
+from lra.machine import memory
 from lra.measure.cost import Cost, Timing, failure, rates
 from lra.record import store
 from lra.settings import compose, words
 from lra.settings.schema import Settings
 from lra.settings.typed import plain, typed
-from lra.machine import memory
 from lra.sweep import points
 from lra.sweep.largest import largest
 from lra.sweep.lengths import measured, order
