@@ -3,8 +3,8 @@
     O = f a b,   O' = f Q(a) Q(b);   of 100 ends of each, from .01 to 1.2 of the largest, the one of least error, the
     other held, in turns
 
-hessian      E sum (O' - O)^2 (dL/dO)^2, the squared gradient in the place of the Hessian's diagonal (Yuan et al. 2022,
-             PTQ4ViT, arXiv 2111.12293, section 3.3)
+hessian      sum (O' - O)^2 (dL/dO)^2 over sum O^2 (dL/dO)^2, the squared gradient in the place of the Hessian's
+             diagonal (Yuan et al. 2022, PTQ4ViT, arXiv 2111.12293, section 3.3)
 similarity   1 - Pearson's correlation of O and O' (Liu et al. 2021, arXiv 2106.14156, section 3.1), and of attention
              scores besides `ranking` times the mean over pairs i, j of a query's keys of
 
@@ -26,7 +26,8 @@ from torch import Tensor
 
 from lra.treatments import ranges
 
-SHARES = np.linspace(1.2, 0.01, 100)  # of equals the first, which clips least
+SHARES = np.linspace(1.2, 0.01, 100)
+NOISE = 1e-9  # errors that are no further apart are alike: the first counts, which clips least
 SHIFTS = np.arange(20.0)
 ROUNDS, MARGIN = 3, 0.1
 GELU_LEAST = 0.1701  # its least is -.16997, of the form with tanh -.17004
@@ -89,7 +90,7 @@ def searched(product: Product, bits: int, metric: str, ranking: float) -> tuple[
                 here = factor.on(tried, bits)
                 found = multiplied(product, *((other, here) if mine else (here, other)))
                 errors.append(error(product, exact, found, metric, ranking).cpu().numpy())
-            best = np.argmin(np.stack(errors), 0)
+            best = np.argmax(np.stack(errors) <= np.min(errors, 0) + NOISE, 0)
             chosen[mine] = factor.tried[torch.as_tensor(best), torch.arange(len(best))]
         if all(torch.equal(a, b) for a, b in zip(before, chosen, strict=True)):
             break
@@ -104,8 +105,10 @@ def error(product: Product, exact: list[Tensor], found: list[Tensor], metric: st
     """Of each group, float64 (G,)."""
     seen = product.seen or [torch.ones_like(x, dtype=torch.bool) for x in exact]
     if metric == "hessian":
-        rows = zip(exact, found, product.slopes, seen, strict=True)
-        return sum(((y - x) * g).square().masked_fill(~s, 0).sum((1, 2)).double() for x, y, g, s in rows)
+        rows = list(zip(exact, found, product.slopes, seen, strict=True))
+        off = sum(((y - x) * g).square().masked_fill(~s, 0).sum((1, 2)).double() for x, y, g, s in rows)
+        size = sum((x * g).square().masked_fill(~s, 0).sum((1, 2)).double() for x, _, g, s in rows)
+        return off / size.clamp(min=torch.finfo(torch.float64).tiny)
     total = 1 - correlation(exact, found, seen)
     return total + ranking * disorder(product, exact, found, seen) if ranking and product.pairs else total
 

@@ -72,7 +72,7 @@ def slow_search(a: list, b: list, tried: tuple, kinds: tuple, bits: int, cost: A
                 costs.append(
                     cost([kinds[0](x, ends[0], bits) @ kinds[1](y, ends[1], bits) for x, y in zip(a, b, strict=True)])
                 )
-            chosen[mine] = tried[mine][int(np.argmin(costs))]
+            chosen[mine] = next(t for t, c in zip(tried[mine], costs, strict=True) if c <= min(costs) + 1e-9)
         if chosen == before:
             break
     return chosen[0], chosen[1]
@@ -137,9 +137,12 @@ def test_slopes_are_those_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(of["weight"], (of["query"] @ of["key"].mT / 8**0.5).softmax(-1))
 
 
-@pytest.mark.parametrize("words", ["", "metric=similarity", "metric=similarity ranking=0.5", "twin=false"])
-def test_the_grids_are_those_of_least_error(words: str) -> None:
+@pytest.mark.parametrize("words", ["", "metric=similarity ranking=0.5 twin=false"])
+def test_the_grids_are_those_of_least_error(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By an exhaustive search in turns, of a layer behind GELU and of both products of a head."""
+    shares = np.linspace(1.2, 0.01, 30)
+    monkeypatch.setattr(searched, "SHARES", shares)
+    monkeypatch.setattr(ptq4vit, "PAIRS", 5)
     options = dict(each.split("=") for each in words.split())
     metric, ranking = options.get("metric", "hessian"), float(options.get("ranking", 0))
     trainee, held = held_of()
@@ -147,13 +150,13 @@ def test_the_grids_are_those_of_least_error(words: str) -> None:
     made = option(" ".join(["ptq4vit bits=4 examples=2".replace(" ", " treatment."),
                             *(f"treatment.{w}" for w in words.split())]))  # fmt: skip
     after(made, trainee)
-    shares = np.linspace(1.2, 0.01, 100)
 
     def cost(exact: list, slopes: list, seen: list, pairs: list | None) -> Any:
         def of(found: list) -> float:
             if metric == "hessian":
-                return sum(float((((y - x) * g)[s] ** 2).sum())
-                           for x, y, g, s in zip(exact, found, slopes, seen, strict=True))  # fmt: skip
+                rows = list(zip(exact, found, slopes, seen, strict=True))
+                off = sum(float((((y - x) * g)[s] ** 2).sum()) for x, y, g, s in rows)
+                return off / sum(float(((x * g)[s] ** 2).sum()) for x, _, g, s in rows)
             one, two = (np.concatenate([x[s] for x, s in zip(xs, seen, strict=True)]) for xs in (exact, found))
             lost = [ranked(*each) for each in zip(exact, found, seen, pairs, strict=True)] if pairs else []
             return 1 - pearson(one, two) + (ranking * float(np.mean(np.concatenate(lost))) if pairs else 0.0)
@@ -189,8 +192,9 @@ def test_the_grids_are_those_of_least_error(words: str) -> None:
     assert np.allclose([found["weight"], found["value"]], slow, rtol=1e-9)
 
 
-def test_what_it_answers_is_the_model_on_these_grids() -> None:
+def test_what_it_answers_is_the_model_on_these_grids(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer's mixer and feed-forward layer, number by number, from the ends that are told."""
+    monkeypatch.setattr(searched, "SHARES", np.linspace(1.2, 0.01, 20))
     trainee = subject("transformer", *TINY)
     trainee.model.double()
     made = Ptq4Vit(4, examples=2)
@@ -218,11 +222,12 @@ def test_what_it_answers_is_the_model_on_these_grids() -> None:
 
 
 @pytest.mark.parametrize("model", ["transformer", "linear", "s4d"])
-def test_other_mixers_and_many_bits(model: str) -> None:
-    trainee = subject(model)
+def test_other_mixers_and_many_bits(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searched, "SHARES", np.linspace(1.2, 0.6, 10))
+    trainee = subject(model, "size.depth=1")
     batch = batch_of(trainee)
     plain, given = answers(trainee, batch), [t.clone() for t in batch]
-    made = option("ptq4vit treatment.bits=24 treatment.examples=4")
+    made = option("ptq4vit treatment.bits=24 treatment.examples=3")
     trainee = after(made, trainee)
     first = answers(trainee, batch)
     assert torch.equal(first, answers(trainee, batch))
@@ -230,7 +235,7 @@ def test_other_mixers_and_many_bits(model: str) -> None:
     assert torch.equal(first.argmax(-1)[batch.mask], plain.argmax(-1)[batch.mask])
     found = facts(made)
     assert found["executed"] is False and 0 < found["linear_flops"] < 1 < found["bound"]
-    assert found["softmaxes"] == (2 if model == "transformer" else 0) == len(found["heads"]) and found["gelus"] == 2
+    assert found["softmaxes"] == (model == "transformer") == len(found["heads"]) and found["gelus"] == 1
 
 
 def test_what_it_does_not_take() -> None:
@@ -241,4 +246,3 @@ def test_what_it_does_not_take() -> None:
     for field, value in (("bits", 25), ("metric", "kl"), ("ranking", -1), ("twin", 1), ("examples", 0)):
         with pytest.raises(ValueError, match=rf"^treatment\.{field}: "):
             Ptq4Vit(**{field: value})
-    assert ptq4vit.ROWS == 16
