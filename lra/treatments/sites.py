@@ -36,7 +36,7 @@ class Opened:
 
 
 def opening(trainee: Any) -> dict[str, nn.Module]:
-    """The mixers that open, by name. Raises ValueError where a layer has none, or what it opens to is another map."""
+    """The mixers that open, by name. Raises ValueError where a layer of the stack has none."""
     model = trainee.model.eval()
     found = {name: m for name, m in model.named_modules() if callable(getattr(m, "opened", None))}
     layers = getattr(getattr(model, "stack", None), "layers", ())
