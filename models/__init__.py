@@ -58,6 +58,10 @@ What a mixer may say of itself:
     attended(x, mask) -> (B, L)                the weight that each position gets, a mean over heads and real queries,
                                                0 at padding. By it the least attended ones can be left out
 
+    opened(x, mask, at, each=False) -> x       what `forward` gives in evaluation, `at(name, t)` having been taken for
+                                               each factor t of its products along the length and, with `each`, for what
+                                               it keeps after each token (`parts.opened`). By it they are put on grids
+
 What a stack may say of itself:
 
     packs = False                              of a class: outside of its mixers each position is treated alone, and

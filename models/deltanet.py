@@ -17,11 +17,15 @@ hole, and is zero to the convolutions, which keep the distance across it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.delta import delta_rule
+from lra.models.parts.opened import At, opened_rule
 from lra.models.parts.recurrent import (
     WAYS,
     HeadNorm,
@@ -74,13 +78,21 @@ class DeltaNet(nn.Module):
         self.norm = HeadNorm(self.head_dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.ruled(x, mask, delta_rule)
+
+    def opened(self, x: Tensor, mask: Tensor, at: At, each: bool = False) -> Tensor:
+        """See `parts.opened`. Of several steps a position the state is shown after each."""
+        return self.ruled(x, mask, partial(opened_rule, delta_rule, at, each))
+
+    def ruled(self, x: Tensor, mask: Tensor, rule: Callable[..., Tensor]) -> Tensor:
+        """rule(q, k, v, a, beta, reverse) of each way."""
         x, gone = hidden(x, mask)
         q, k, v = (self.convolved(name, x) for name in ("query", "key", "value"))
         beta = nothing_at(gone, self.most * exact(self.write, x).sigmoid()).chunk(2, -1)
         a = [torch.zeros_like(b[..., : self.heads]) for b in beta]
         if self.forget is not None:
             a = self.forget(x, gone)[1].chunk(2, -1)
-        ways = [self.run(*each) for each in zip(q, k, v, a, beta, WAYS, strict=True)]
+        ways = [self.run(rule, *each) for each in zip(q, k, v, a, beta, WAYS, strict=True)]
         y = self.norm(ways)
         return self.out(y if self.gate is None else y * F.silu(self.gate(x)))
 
@@ -102,16 +114,25 @@ class DeltaNet(nn.Module):
             return [F.silu(half) for half in halves]
         return [conv(half) for conv, half in zip(self.conv[name], halves, strict=True)]
 
-    def run(self, q: Tensor, k: Tensor, v: Tensor, a: Tensor, beta: Tensor, reverse: bool) -> Tensor:
+    def run(
+        self,
+        rule: Callable[..., Tensor],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        a: Tensor,
+        beta: Tensor,
+        reverse: bool,
+    ) -> Tensor:
         """One way: q (B, L, H E), k, v (B, L, `steps` H E), a (B, L, H), beta (B, L, `steps` H) -> (B, L, H, E)."""
         q, k = unit(q.unflatten(-1, (self.heads, -1))) * self.head_dim**-0.5, unit(self.stepped(k, reverse))
         v, beta = self.stepped(v, reverse), self.stepped(beta, reverse).squeeze(-1)
         if self.steps == 1:
-            return delta_rule(q, k, v, a, beta, reverse)
+            return rule(q, k, v, a, beta, reverse)
         # A position forgets before its first correction and is read after its last.
         first, last = (self.steps - 1, 0) if reverse else (0, self.steps - 1)
         q, a = put(q, last, self.steps), put(a, first, self.steps)
-        return delta_rule(q, k, v, a, beta, reverse)[:, last :: self.steps]
+        return rule(q, k, v, a, beta, reverse)[:, last :: self.steps]
 
     def stepped(self, x: Tensor, reverse: bool) -> Tensor:
         """(B, L, `steps` H E) -> (B, `steps` L, H, E), a position's steps in the order of the scan."""

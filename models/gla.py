@@ -12,10 +12,14 @@ are neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.decay import channel_decay_attention
+from lra.models.parts.opened import At, opened_rule
 from lra.models.parts.recurrent import WAYS, HeadNorm, each_way, exact, head_width, hidden, linear, nothing_at
 
 TEMPERATURE = 16
@@ -39,12 +43,20 @@ class GLA(nn.Module):
         self.norm = HeadNorm(self.head_dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.ruled(x, mask, channel_decay_attention)
+
+    def opened(self, x: Tensor, mask: Tensor, at: At, each: bool = False) -> Tensor:
+        """See `parts.opened`."""
+        return self.ruled(x, mask, partial(opened_rule, channel_decay_attention, at, each))
+
+    def ruled(self, x: Tensor, mask: Tensor, rule: Callable[..., Tensor]) -> Tensor:
+        """rule(q, k, v, a, reverse) of each way."""
         x, gone = hidden(x, mask)
         q, k, v = (each_way(project(x), self.heads) for project in (self.query, self.key, self.value))
         q = [t * t.shape[-1] ** -0.5 for t in q]
         decay = exact(self.forget[1], exact(self.forget[0], x))
         a = each_way(nothing_at(gone, F.logsigmoid(decay) / TEMPERATURE), self.heads)
-        ways = [channel_decay_attention(*each) for each in zip(q, k, v, a, WAYS, strict=True)]
+        ways = [rule(*each) for each in zip(q, k, v, a, WAYS, strict=True)]
         return self.out(self.norm(ways) * F.silu(self.gate(x)))
 
     def state_floats(self, length: int) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lra.models.parts.decay import decay_attention
 from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.opened import At, heads_at, stepped
 from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
 EPS = 1e-6
@@ -161,6 +162,40 @@ def kernel_attended(q: Tensor, k: Tensor, mask: Tensor, name: str, projection: T
     return seen.mean(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
+def kernel_opened(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    name: str,
+    at: At,
+    each: bool,
+    projection: Tensor | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """`kernel_attention`, or the causal one, as `parts.opened` has it: q, k, v (B, L, H, E), mask (B, L) -> as q. The
+    state is S, its normaliser z."""
+    dtype, phi, gone = wide(q.dtype), FEATURE_MAPS[name].phi, ~mask[..., None, None]
+    shown = zip(("query", "key", "value"), (q, k, v), strict=True)
+    q, k, v = (heads_at(at, each_name, x.to(dtype).masked_fill(gone, 0)) for each_name, x in shown)
+    if projection is not None:
+        q, k = q @ projection.to(dtype).T, k @ projection.to(dtype).T
+    f = heads_at(at, "query_feature", phi(q).masked_fill(gone, 0))
+    g = heads_at(at, "key_feature", phi(k).masked_fill(gone, 0))
+    values = F.pad(v, (0, 1), value=1)
+
+    def show(state: Tensor) -> Tensor:
+        return torch.cat((at("state", state[..., :-1]), at("total", state[..., -1:])), -1)
+
+    if each or causal:
+        sums, state = stepped(f if causal else None, g, values, show if each else lambda state: state)
+    else:
+        state = show(g.permute(0, 2, 3, 1) @ values.transpose(1, 2))
+    if not causal:
+        sums = (f.transpose(1, 2) @ state).transpose(1, 2)
+    return heads_at(at, "answer", sums[..., :-1] / (sums[..., -1:] + EPS))
+
+
 class LinearAttention(MultiHead):
     """Attention with phi = elu + 1; see the module. No dropout: there are no weights to drop.
 
@@ -189,6 +224,14 @@ class LinearAttention(MultiHead):
             raise ValueError("model.mixer: what a causal query sees is not told apart")
         q, k = self.queries_and_keys(x, mask)
         return kernel_attended(q, k, mask, "elu")
+
+    def opened(self, x: Tensor, mask: Tensor, at: At, each: bool = False) -> Tensor:
+        """See `parts.opened`."""
+        q, k = (t.transpose(1, 2) for t in self.queries_and_keys(x, mask))
+        v = self.projected("value", x, mask).unflatten(-1, (self.heads, -1))
+        with no_autocast(x):
+            y = kernel_opened(q, k, v, mask, "elu", at, each, causal=self.causal)
+        return self.out(y.to(x.dtype).flatten(2))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))

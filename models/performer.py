@@ -40,8 +40,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lra.models.linear import kernel_attended, kernel_attention
+from lra.models.linear import kernel_attended, kernel_attention, kernel_opened
 from lra.models.parts.heads import MultiHead, all_real
+from lra.models.parts.opened import At
 from lra.models.parts.redrawn import Redrawn
 from lra.models.parts.tiles import heads_first, no_autocast, put_back, tiles, wide
 
@@ -236,6 +237,45 @@ class Performer(MultiHead, Redrawn):
         shares = (q @ w.T + total).softmax(-1).masked_fill(gone, 0).sum(2)
         of_each = (logits - total).exp().masked_fill(gone, 0) @ shares.unsqueeze(-1)
         return of_each.squeeze(-1).mean(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+    def opened(self, x: Tensor, mask: Tensor, at: At, each: bool = False) -> Tensor:
+        """See `parts.opened`. Of the softmax kernel u is the state and b its normaliser, features are what each of the
+        two softmaxes multiplies with, and a token at a time
+
+            b <- log(exp(b) + exp(x_j)),   u <- u + exp(x_j - b) (v_j - u)
+        """
+        q, k = self.queries_and_keys(x, mask)
+        v = self.split(self.projected("value", x, mask))
+        if self.kernel == "relu":
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+            with no_autocast(x):
+                y = kernel_opened(q, k, v, mask, "relu", at, each, self.projection).transpose(1, 2)
+        else:
+            dtype, gone = wide(q.dtype), ~mask[:, None, :, None]
+            shown = zip(("query", "key", "value"), (q, k, v), strict=True)
+            with no_autocast(x):
+                y = self._opened(*(at(name, t.to(dtype).masked_fill(gone, 0)) for name, t in shown), gone, at, each)
+        return self.out(self.join(y.to(x.dtype)))
+
+    def _opened(self, q: Tensor, k: Tensor, v: Tensor, gone: Tensor, at: At, each: bool) -> Tensor:
+        """q, k, v (B, H, L, E), gone (B, 1, L, 1) -> (B, H, L, E)."""
+        w = self.projection.to(q.dtype)
+        q, k = (t * self.head_dim**-0.25 for t in (q, k))
+        logits = (k @ w.T - k.square().sum(-1, keepdim=True) / 2).masked_fill(gone, HIDDEN).mT
+        if each:
+            u, b = v.new_zeros(*logits.shape[:3], v.shape[-1]), logits.new_full((*logits.shape[:3], 1), HIDDEN)
+            for t in range(v.shape[2]):
+                x, there = logits[..., t : t + 1], ~gone[:, :, t : t + 1]
+                more = torch.logaddexp(b, x)
+                share = at("key_feature", (x - more).exp().masked_fill(~there, 0).mT).mT
+                b = torch.where(there, at("total", more.masked_fill(~there, 0)), b)
+                u = torch.where(there, at("state", u + share * (v[:, :, t : t + 1] - u)), u)
+        else:
+            total = logits.logsumexp(-1, keepdim=True)
+            features = at("key_feature", (logits - total).exp().masked_fill(gone.mT, 0).mT)
+            u, b = at("state", features.mT @ v), at("total", total)
+        features = at("query_feature", (q @ w.T + b.mT).softmax(-1).masked_fill(gone, 0))
+        return at("answer", features @ u)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.heads import MultiHead, all_real, zeroed
+from lra.models.parts.opened import At
 from lra.models.parts.softmax import attend, path
-from lra.models.parts.tiles import wide
+from lra.models.parts.tiles import no_autocast, wide
 
 SEEN = 256  # queries at a time, where it is asked what they attend to
+WEIGHTS = 1 << 24  # weights at a time, where they are shown
 
 
 class FullAttention(MultiHead):
@@ -75,13 +77,41 @@ class FullAttention(MultiHead):
         mean = total.mean(1) / mask.sum(1, keepdim=True).clamp(min=1)
         return mean.masked_fill(~mask, 0)
 
+    def opened(self, x: Tensor, mask: Tensor, at: At, each: bool = False) -> Tensor:
+        """See `parts.opened`: keys and values are all that is kept, and `each` changes nothing."""
+        x, gone = zeroed(x, mask), ~mask[:, None, :, None]
+        q, k = self.queries_and_keys(x, mask)
+        parts = q, k, self.split(self.projected("value", x, mask))
+        q, k, v = (t.to(wide(t.dtype)).masked_fill(gone, 0) for t in parts)
+        length = k.shape[2]
+        k, v = self.besides(k, v)
+        q, k, v = at("query", q), at("key", k), at("value", v)
+        hidden = F.pad(gone.mT, (k.shape[2] - length, 0), value=False)
+        rows, out = max(1, WEIGHTS // (q.shape[0] * q.shape[1] * k.shape[2])), []
+        with no_autocast(x):
+            for first in range(0, length, rows):
+                some = slice(first, min(first + rows, length))
+                unseen = hidden | gone[:, :, some]
+                if self.causal:
+                    place = torch.arange(length, device=x.device)
+                    unseen = unseen | (place > place[some].unsqueeze(1))
+                scores = at("score", (q[:, :, some] @ k.mT * self.head_dim**-0.5).masked_fill(unseen, 0))
+                weights = scores.masked_fill(unseen, torch.finfo(scores.dtype).min).softmax(-1)
+                out.append(at("answer", at("weight", weights.masked_fill(unseen, 0)) @ v))
+        return self.out(self.join(torch.cat(out, 2)).to(x.dtype))
+
+    def besides(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, L, E), and before them those that are learned."""
+        if self.persistent_key is None:
+            return k, v
+        pairs = (self.persistent_key, self.head_dim, k), (self.persistent_value, self.persistent_key.shape[1], v)
+        k, v = (torch.cat((own.to(t.dtype).mul(size**0.5).expand(len(t), -1, -1, -1), t), 2) for own, size, t in pairs)
+        return k, v
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         keys = None if all_real(mask) else mask[:, None, None, :]
-        if self.persistent_key is not None:
-            count = self.persistent_key.shape[1]
-            k, v = (
-                torch.cat((own.to(t.dtype).mul(size**0.5).expand(len(t), -1, -1, -1), t), 2)
-                for own, size, t in ((self.persistent_key, self.head_dim, k), (self.persistent_value, count, v))
-            )
-            keys = None if keys is None else F.pad(keys, (count, 0), value=True)
+        length = k.shape[2]
+        k, v = self.besides(k, v)
+        if keys is not None and k.shape[2] > length:
+            keys = F.pad(keys, (k.shape[2] - length, 0), value=True)
         return attend(q, k, v, keys, self.drops(q, k.shape[2]), causal=self.causal)

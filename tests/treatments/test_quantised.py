@@ -12,11 +12,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lra.train.batches import stream
-from lra.treatments import after, examples, facts, int8_static, straight
+from lra.treatments import after, examples, facts, int8_static, ranges, straight
 from lra.treatments.fake_quant import FakeQuant
 from lra.treatments.int8_static import StaticLinear
 from lra.treatments.qat import Qat
 from tests.treatments.test_options import answers, batch_of, option, subject
+from tests.treatments.test_ranges import slow_divergence
 
 
 def product(x: torch.Tensor, layer: nn.Linear, end: float, ends: torch.Tensor) -> np.ndarray:
@@ -81,6 +82,25 @@ def test_static_int8_goes_by_the_grids_of_the_imitation(per: str) -> None:
         slow = product(x.flatten(0, -2), layers[name], ends[name], fake.end(layers[name].weight.detach()))
         off = np.abs(y.flatten(0, -2).double().numpy() - slow) > 1e-5 * np.abs(slow).max()
         assert off.mean() < 0.02, name  # what stands on a border may go either way
+
+
+@pytest.mark.parametrize("words", ["int8_static", "fake_quant treatment.bits=4"])
+def test_an_input_ends_where_its_histogram_loses_least(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kl, from the inputs of real tokens to the layers' grids, by each threshold that there is."""
+    monkeypatch.setattr(ranges, "BINS", 160)
+    trainee, made, seen = subject("transformer"), option(f"{words} treatment.calibration=kl treatment.examples=3"), {}
+    layers = dict(list(examples.linears(trainee).items())[4:7])
+    for name, layer in layers.items():
+        layer.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, []).append(x[0].abs().double()))
+    for batch in examples.alone(trainee, 3):
+        examples.called(trainee, batch)
+    held = {name: torch.cat([x.flatten() for x in parts]).numpy() for name, parts in seen.items()}
+    after(made, trainee)
+    levels = 128 if words == "int8_static" else 8
+    for name, x in held.items():
+        counts = np.bincount((x * (160 / x.max())).astype(int).clip(max=159), minlength=160).tolist()
+        slow = [slow_divergence(counts, bins, levels) for bins in range(levels, 161)]
+        assert np.isclose(made.facts["ends"][name], (levels + int(np.argmin(slow))) * x.max() / 160, rtol=1e-6), name
 
 
 def test_static_int8_refuses_sums_that_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
