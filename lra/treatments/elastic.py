@@ -53,7 +53,7 @@ class Elastic:
     def after(self, trainee: Any) -> Any:
         order = rewired(trainee, self.examples)
         spent = {}
-        for stage, (name, (sizes, teacher, weight)) in enumerate(STAGES.items() if self.steps else ()):
+        for stage, (name, (sizes, teacher, weight)) in enumerate(STAGES.items() if self.steps else (), 1):
             turns = Turns(trainee, sizes, teacher, weight, stage)
             spent[name] = trained(trainee, self.steps, self.learning_rate, (stage,), turns)
             trainee.model.eval()
