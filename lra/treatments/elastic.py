@@ -98,12 +98,11 @@ class Turns:
         self, trainee: Any, sizes: Sequence[Size], teacher: Callable[[Size], Size], weight: float, stage: int
     ) -> None:
         before = copy.deepcopy(trainee.model).requires_grad_(False)
-        forms = {size: cut(trainee, size) for size in {*sizes, *map(teacher, sizes)}}
-        teachers = {s: Prefix(before, copy.deepcopy(forms[s]), s, False) for s in set(map(teacher, sizes))}
-        self.taught = []
-        for size in sizes:
-            student = Prefix(trainee.model, copy.deepcopy(forms[size]), size, True)
-            self.taught.append(Taught(trainee.exam, student, teachers[teacher(size)], weight))
+        above = {s: Prefix(before, cut(trainee, s), s, False) for s in set(map(teacher, sizes))}
+        self.taught = [
+            Taught(trainee.exam, Prefix(trainee.model, cut(trainee, s), s, True), above[teacher(s)], weight)
+            for s in sizes
+        ]
         self.draw, self.order = np.random.Generator(np.random.PCG64(seed_of(trainee, stage, 1))), np.empty(0, int)
         self.drawing = listening(trainee.model)
 

@@ -87,59 +87,48 @@ def by_hand(model: Any, name: str, batch: Any, heads: int, few: int, layers: Seq
 
 
 @pytest.mark.parametrize("name", MIXERS)
-def test_every_size_is_the_same_network_cut_out_by_hand(name: str) -> None:
-    """What it answers, by itself and where it is trained, and what the whole learns of it."""
-    trainee = big(name, *MIXERS[name][1])
-    whole, batch = trainee.model, batch_of(trainee)
-    draw = torch.Generator().manual_seed(2)
-    for size, heads, few, layers in (
-        (Size(1.0, 1.0), 4, 48, [0, 1, 2, 3, 4]),
-        (Size(0.75, 0.75), 3, 36, [0, 1, 2, 4]),
-        (Size(0.01, 0.4), 1, 1, [0, 2]),
-    ):
-        slow = by_hand(whole, name, batch, heads, few, layers)
-        back = [torch.randn(y.shape, generator=draw, dtype=torch.float64) for y in slow]
-        sum((y * b).sum() for y, b in zip(slow, back, strict=True)).backward()
-        grads = {n: p.grad for n, p in whole.named_parameters()}
-        whole.zero_grad()
-        found = Prefix(whole, cut(trainee, size), size, True)(batch.tokens, batch.mask)
-        sum((y[m] * b).sum() for y, m, b in zip(found, batch.mask, back, strict=True)).backward()
-        child = copy.copy(trainee)
-        after(made := Cut(*size), child)
-        apart = answers_of(child, batch)
-        for y, z, expected, mask in zip(found, apart, slow, batch.mask, strict=True):
-            assert (y[mask] - expected).abs().max() < 1e-9 * expected.abs().max()
-            assert (z[mask] - expected).abs().max() < 1e-9 * expected.abs().max()
-        for n, p in whole.named_parameters():
-            assert (p.grad is None) == (grads[n] is None), n
-            if p.grad is not None:
-                assert (p.grad - grads[n]).abs().max() <= 1e-8 * grads[n].abs().max(), n
-        whole.zero_grad()
-        assert made.facts["layers"] == layers and set(made.facts["heads"]) == {heads}
-        numbers = sum(p.numel() for p in child.model.parameters())
-        assert made.facts["weight_bytes"] == 8 * numbers and set(made.facts["neurons"]) == {few}
-        assert 0 < made.facts["of_flops"] <= 1 and (made.facts["of_flops"] == 1) == (size == (1, 1))
-
-
-def answers_of(trainee: Any, batch: Any) -> Tensor:
-    with torch.no_grad():
-        return trainee.model.eval()(batch.tokens, batch.mask)
-
-
-@pytest.mark.parametrize("name", MIXERS)
-def test_what_is_sorted_answers_as_before(name: str) -> None:
+def test_sorted_it_answers_as_before_and_every_size_is_the_same_network_cut_out_by_hand(name: str) -> None:
+    """What a size answers, by itself and where it is trained, and what the whole learns of it."""
     trainee = big(name, *MIXERS[name][1])
     before, batch = copy.deepcopy(trainee.model), batch_of(trainee)
-    plain = answers_of(trainee, batch)
-    order = rewired(trainee, 3)
-    off = (answers_of(trainee, batch) - plain)[batch.mask].abs().max()
-    assert 0 < off <= 1e-10 * plain.abs().max() and any(heads != sorted(heads) for heads in order)
+    order = rewired(trainee, 2)
+    off = (answers_of(trainee.model, batch) - answers_of(before, batch))[batch.mask].abs().max()
+    assert 0 < off <= 1e-10 * answers_of(before, batch).abs().max()
+    assert any(heads != sorted(heads) for heads in order)
     groups = {}
     for i, layer in enumerate(trainee.model.stack.layers):
         groups[f"heads {i}"], groups[f"neurons {i}"] = (layer.mixer.out, 4), (layer.mlp.outer, 48)
         query, old = (m.stack.layers[i].mixer.query.weight.unflatten(0, (4, -1)) for m in (trainee.model, before))
         assert torch.equal(query, old[order[i]])
-    assert all((score.diff() <= 1e-9).all() for score in importance(trainee, groups, 3).values())
+    assert all((score.diff() <= 1e-9).all() for score in importance(trainee, groups, 2).values())
+    same_by_hand(trainee, name, batch, Size(0.75, 0.75), 3, 36, [0, 1, 2, 4])
+    same_by_hand(trainee, name, batch, Size(0.01, 0.4), 1, 1, [0, 2])
+
+
+def same_by_hand(trainee: Any, name: str, batch: Any, size: Size, heads: int, few: int, layers: list[int]) -> None:
+    whole = trainee.model
+    slow = by_hand(whole, name, batch, heads, few, layers)
+    draw = torch.Generator().manual_seed(2)
+    back = [torch.randn(y.shape, generator=draw, dtype=torch.float64) for y in slow]
+    sum((y * b).sum() for y, b in zip(slow, back, strict=True)).backward()
+    grads = {n: p.grad for n, p in whole.named_parameters()}
+    whole.zero_grad()
+    form = cut(trainee, size)
+    apart, found = answers_of(form, batch), Prefix(whole, form, size, True)(batch.tokens, batch.mask)
+    sum((y[m] * b).sum() for y, m, b in zip(found, batch.mask, back, strict=True)).backward()
+    for y, z, expected, mask in zip(found, apart, slow, batch.mask, strict=True):
+        assert (y[mask] - expected).abs().max() < 1e-9 * expected.abs().max()
+        assert (z[mask] - expected).abs().max() < 1e-9 * expected.abs().max()
+    for n, p in whole.named_parameters():
+        assert (p.grad is None) == (grads[n] is None), n
+        if p.grad is not None:
+            assert (p.grad - grads[n]).abs().max() <= 1e-8 * grads[n].abs().max(), n
+    whole.zero_grad()
+
+
+def answers_of(model: Any, batch: Any) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(batch.tokens, batch.mask)
 
 
 def test_layers_are_kept_as_dynabert_keeps_them() -> None:
@@ -219,15 +208,15 @@ def test_sizes_come_in_rounds_of_all() -> None:
     trainee = subject("linear")
 
     def drawn() -> list[list[int]]:
-        made, found = turns("depth", trainee), []
-        for number in range(36):
+        made, found = turns("width", trainee), []
+        for number in range(24):
             own = type("", (), {})()
             made(own, number)
             found.append(made.taught.index(own.exam))
-        return [found[i : i + 12] for i in range(0, 36, 12)]
+        return [found[i : i + 4] for i in range(0, 24, 4)]
 
     rounds = drawn()
-    assert all(sorted(each) == list(range(12)) for each in rounds) and rounds[0] != rounds[1] != rounds[2]
+    assert all(sorted(each) == list(range(4)) for each in rounds) and len({tuple(each) for each in rounds}) > 2
     assert drawn() == rounds
     trainee.seed = 5
     assert drawn() != rounds
@@ -243,11 +232,10 @@ def test_each_size_is_taught_by_its_teacher() -> None:
         before = copy.deepcopy(trainee.model)
         for parameter in trainee.model.parameters():
             parameter.data *= 1.1
-        for size, taught in list(zip(STAGES[stage][0], made.taught, strict=True))[:5:2]:
-            own = Cut(*size).after(copy.copy(trainee)).model
+        for size, taught in list(zip(STAGES[stage][0], made.taught, strict=True))[:5:4]:
             wide = copy.copy(trainee)
-            wide.model = copy.deepcopy(before)
-            theirs = Cut(1.0 if stage == "width" else size.width, 1.0).after(wide).model
+            wide.model = before
+            own, theirs = cut(trainee, size), cut(wide, Size(1.0 if stage == "width" else size.width, 1.0))
             slow = apart(own.eval(), theirs.eval(), batch, kept(5, size.depth), weight)
             found = float(taught.loss(taught.student(batch.tokens, batch.mask), batch).detach())
             assert abs(found - slow) < 1e-9 * slow, (stage, size)
@@ -282,7 +270,7 @@ def apart(own: Any, theirs: Any, batch: Any, layers: list[int], weight: float) -
 def test_small_sizes_gain_by_it() -> None:
     """A quarter of the width of a model that has learnt: sorted it is better than unsorted, and trained than sorted."""
     trained = subject("linear", *TINY)
-    further.trained(trained, 120, 3e-3)
+    further.trained(trained, 90, 3e-3)
     trained.model.eval()
 
     def elastic(steps: int) -> Any:
@@ -293,7 +281,7 @@ def test_small_sizes_gain_by_it() -> None:
     def loss(trainee: Any, *size: float) -> float:
         return loss_of(after(Cut(*size), copy.copy(trainee)))
 
-    ranked, tuned = elastic(0), elastic(36)
+    ranked, tuned = elastic(0), elastic(24)
     assert loss(tuned, 0.5) < loss(ranked, 0.5) < loss(trained, 0.5)
     assert loss(tuned, 0.5, 0.5) < loss(ranked, 0.5, 0.5)
     assert loss(tuned) < loss(trained) + 0.05
