@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lra.tasks.base import NOT_ASKED
-from lra.treatments import after, facts, further
+from lra.treatments import after, facts
 from lra.treatments.cut import Cut
 from lra.treatments.elastic import DEPTHS, STAGES, WIDTHS, Elastic, Turns, rewired
 from lra.treatments.importance import importance
 from lra.treatments.prefix import Prefix, Size, cut, kept
+from lra.treatments.relations import soft
 from tests.treatments.test_options import answers, batch_of, option, subject
-from tests.treatments.test_quantised import TINY, TrainAlone, loss_of
+from tests.treatments.test_quantised import TINY, TrainAlone
 
 FEATURES = 32  # of a Performer: as many as channels, which are no rows of heads
 
@@ -146,7 +147,6 @@ def test_the_whole_of_it_is_the_model_itself() -> None:
     batch = batch_of(trainee)
     plain = answers(trainee, batch)
     assert torch.equal(answers(after(option("cut"), trainee), batch), plain)
-    assert torch.equal(answers(after(option("cut"), subject("linear")), batch), answers(subject("linear"), batch))
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,10 @@ def test_values_that_are_no_share_are_refused() -> None:
             option(f"cut treatment.{words}")
 
 
-def test_training_is_of_the_train_split_by_a_seed_of_its_own() -> None:
+def test_training_is_of_the_train_split_by_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was drawn before is of no matter, and features that are drawn anew go on from where they stood."""
+    for name, (sizes, *rest) in STAGES.items():
+        monkeypatch.setitem(STAGES, name, (sizes[:2], *rest))
     weights = []
     for seed in (0, 1):
         trainee = subject("performer", *TINY, "size.dropout=0.1", "model.mixer.redraw=10")
@@ -199,9 +201,9 @@ def test_training_is_of_the_train_split_by_a_seed_of_its_own() -> None:
     assert {name: spent["steps"] for name, spent in facts(made)["training"].items()} == {"width": 3, "depth": 3}
 
 
-def turns(stage: str, trainee: Any) -> Turns:
+def turns(stage: str, trainee: Any, every: int = 1) -> Turns:
     sizes, teacher, weight = STAGES[stage]
-    return Turns(trainee, sizes, teacher, weight, 0)
+    return Turns(trainee, sizes[::every], teacher, weight, 0)
 
 
 def test_sizes_come_in_rounds_of_all() -> None:
@@ -224,15 +226,15 @@ def test_sizes_come_in_rounds_of_all() -> None:
 
 def test_each_size_is_taught_by_its_teacher() -> None:
     """The loss against its definition; the teacher stays when the student learns: of a depth it has the same width."""
-    for stage, weight in (("width", 0.1), ("depth", 1.0)):
+    for stage, weight, every in (("width", 0.1, 3), ("depth", 1.0, 7)):
         trainee = big("linear")
-        batch, made = batch_of(trainee), turns(stage, trainee)
+        batch, made = batch_of(trainee), turns(stage, trainee, every)
         batch.labels[~batch.mask] = NOT_ASKED
         batch.labels[0, 3:9] = NOT_ASKED
         before = copy.deepcopy(trainee.model)
         for parameter in trainee.model.parameters():
             parameter.data *= 1.1
-        for size, taught in list(zip(STAGES[stage][0], made.taught, strict=True))[:5:4]:
+        for size, taught in zip(STAGES[stage][0][::every], made.taught, strict=True):
             wide = copy.copy(trainee)
             wide.model = before
             own, theirs = cut(trainee, size), cut(wide, Size(1.0 if stage == "width" else size.width, 1.0))
@@ -267,21 +269,15 @@ def apart(own: Any, theirs: Any, batch: Any, layers: list[int], weight: float) -
     return np.mean(answer) + weight * np.mean(state)
 
 
-def test_small_sizes_gain_by_it() -> None:
-    """A quarter of the width of a model that has learnt: sorted it is better than unsorted, and trained than sorted."""
-    trained = subject("linear", *TINY)
-    further.trained(trained, 90, 3e-3)
-    trained.model.eval()
+def test_what_is_small_comes_nearer_to_the_whole() -> None:
+    teacher = subject("linear", *TINY)
+    teacher.model.head[2].weight.data *= 5  # so that its answers differ
+    batch = batch_of(teacher)
 
-    def elastic(steps: int) -> Any:
-        trainee = subject("linear", *TINY)
-        trainee.model.load_state_dict(trained.model.state_dict())
-        return after(Elastic(steps, 1e-3, examples=16), trainee)
+    def off(steps: int) -> float:
+        trainee = copy.deepcopy(teacher)
+        after(Elastic(steps, 1e-3, examples=2), trainee)
+        told, ours = (answers_of(m, batch)[batch.mask] for m in (teacher.model, cut(trainee, Size(0.25, 0.5))))
+        return float(soft(told, ours, 1.0).mean())
 
-    def loss(trainee: Any, *size: float) -> float:
-        return loss_of(after(Cut(*size), copy.copy(trainee)))
-
-    ranked, tuned = elastic(0), elastic(24)
-    assert loss(tuned, 0.5) < loss(ranked, 0.5) < loss(trained, 0.5)
-    assert loss(tuned, 0.5, 0.5) < loss(ranked, 0.5, 0.5)
-    assert loss(tuned) < loss(trained) + 0.05
+    assert off(16) < 0.7 * off(0)
