@@ -46,7 +46,7 @@ class Elastic:
     and that is all. learning_rate: of the first step of each, along a line to 0. examples: that importance is taken of.
     Raises ValueError."""
 
-    def __init__(self, steps: int = 500, learning_rate: float = 1e-4, examples: int = 64) -> None:
+    def __init__(self, steps: int = 250, learning_rate: float = 3e-4, examples: int = 64) -> None:
         self.steps, self.learning_rate = steps_of("steps", steps), rate_of("learning_rate", learning_rate)
         self.examples = at_least_one("examples", examples)
 
