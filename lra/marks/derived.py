@@ -15,7 +15,7 @@ COLUMNS = (
     "run_id", "parent", "option", "status", "reason", "row", "model", "budget", "seed", "machine", "device", "dtype",
     "accuracy", "flipped", "difference", "low", "high", "p", "loss", "loss_low", "loss_high", "executed", "batch",
     "rate", "rate_low", "rate_high", "peak", "rate_one", "rate_one_low", "rate_one_high", "peak_one", "speed",
-    "peak_bytes", "parent_speed", "parent_peak_bytes", "parameters", "edited",
+    "peak_bytes", "parent_speed", "parent_peak_bytes", "parameters", "flops", "edited",
 )  # fmt: skip
 PLACED = (
     "id", "parent", "row", "budget", "machine", "dtype", "model", "name", "accuracy", "speed", "peak_bytes",
@@ -36,7 +36,8 @@ def row(r: Record, edited: bool) -> tuple[Any, ...]:
         _of(said.get("facts"), "executed"), run.get("batch_size"),
         *_ends(run.get("ratio")), run.get("peak_ratio"), *_ends(one.get("ratio")), one.get("peak_ratio"),
         _of(run.get("child"), "examples_per_second"), _of(run.get("child"), "peak_bytes"),
-        _of(run.get("parent"), "examples_per_second"), _of(run.get("parent"), "peak_bytes"), r.parameters, edited,
+        _of(run.get("parent"), "examples_per_second"), _of(run.get("parent"), "peak_bytes"), r.parameters,
+        _of(said.get("facts"), "flops"), edited,
     )  # fmt: skip
 
 

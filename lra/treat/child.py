@@ -70,18 +70,19 @@ def rebuilt(work: Work, settings: Settings, exam: Any, acc: Any) -> Trainee:
     checkpoint.load(work.weights, model, exam.vocabulary)
     trainee = Trainee(model.to(acc.device), exam, settings.train, acc, False, settings.seed)
     for node, kept in work.steps:
-        trainee, _ = treated(trainee, node)
+        trainee, _ = treated(trainee, node, kept is not None)
         if kept is not None:
             checkpoint.load(kept, trainee.model, exam.vocabulary)
     trainee.model.eval()
     return trainee
 
 
-def treated(trainee: Trainee, node: dict[str, Any]) -> tuple[Trainee, dict[str, Any]]:
-    """After the treatment, and what that says of itself. The same again whenever it is called."""
+def treated(trainee: Trainee, node: dict[str, Any], kept: bool = False) -> tuple[Trainee, dict[str, Any]]:
+    """After the treatment, and what that says of itself. The same again whenever it is called. kept: its weights are
+    there, to be laid over what is left."""
     treatment = build.instantiate(node, "treatment")
     with own_randomness(trainee.seed):
-        trainee = treatments.after(treatment, trainee)
+        trainee = (treatments.shaped if kept else treatments.after)(treatment, trainee)
     return trainee, treatments.facts(treatment)
 
 

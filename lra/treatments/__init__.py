@@ -20,11 +20,16 @@ One with `after` alone makes derived records too (`python -m lra.treat`, lra.tre
                        no rate or peak is measured, for they would be the imitation's. `weight_bytes`: what the weights
                        would take then
 
+    shaped(trainee)    if it has that: as `after`, but for the values of weights; called in its place where a chain has
+                       them kept, so that nothing is trained twice
+
 A value that a treatment's class does not allow is a ValueError of one line in its constructor. What it cannot do to a
 model is one too, in `after`: that is a row with a reason.
 
 examples     what a treatment learns from; which linear layers a model calls
 importance   what a head or a neuron does for the loss
+further      some steps of training behind the run's own
+prefix       smaller networks that are the beginning of a whole one
 ranges       the grids of a quantiser and what they are fitted by
 inputs       the inputs of an exam as an exam, for pretraining
 relations    what a student is to have in common with its teacher
@@ -70,6 +75,11 @@ def before(treatment: Any, trainee: Any, going: Going | None = None) -> Any:
 def after(treatment: Any, trainee: Any) -> Any:
     """The trainee as it is to be tested."""
     return treatment.after(trainee) if hasattr(treatment, "after") else trainee
+
+
+def shaped(treatment: Any, trainee: Any) -> Any:
+    """The trainee as `after` leaves it, whose weights are kept elsewhere and may have any values here."""
+    return treatment.shaped(trainee) if hasattr(treatment, "shaped") else after(treatment, trainee)
 
 
 def facts(treatment: Any) -> dict[str, Any]:

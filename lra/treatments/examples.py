@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -93,17 +93,26 @@ def linear_share(trainee: Any, layers: dict[str, nn.Linear]) -> float | None:
     def count(module: nn.Linear, given: tuple[Any, ...], _: Any) -> None:
         rows.append(2 * given[0].numel() * module.out_features)
 
+    def watched(twin: nn.Module) -> None:
+        for name in layers:
+            twin.get_submodule(name).register_forward_hook(count)
+
+    whole = flops(trainee, watched)
+    return sum(rows) / whole if whole else None
+
+
+def flops(trainee: Any, before: Callable[[nn.Module], Any] = lambda twin: None) -> int | None:
+    """Of one example of full length, counted as lra.measure does; null of a model that does not run on the meta device.
+    before: is given what is counted."""
     try:
         twin = copy.deepcopy(trainee.model).to("meta").eval()
         batch = trainee.exam.synthetic(1, torch.device("meta"))
-        for name in layers:
-            twin.get_submodule(name).register_forward_hook(count)
+        before(twin)
         with counter() as counted, torch.no_grad(), uncompiled():
             twin(batch.tokens, batch.mask)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
-    whole = counted.get_total_flops()
-    return sum(rows) / whole if whole else None
+    return counted.get_total_flops()
 
 
 def share_of(name: str, value: float) -> float:

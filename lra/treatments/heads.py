@@ -40,11 +40,10 @@ class Heads:
             if len(heads) == mixer.heads:
                 continue
             silent = silence(copy.deepcopy(mixer), heads)
-            smaller = sliced(mixer, heads)
-            if smaller is None or not alike(smaller, silent, given[name], trainee):
+            smaller = of_heads(mixer, heads, silent, given[name], trainee)
+            if smaller is None:
                 silenced.append(name)
-                smaller = silent
-            put(trainee.model, mixer, smaller)
+            put(trainee.model, mixer, silent if smaller is None else smaller)
         self.facts = {
             "executed": not silenced,
             "kept": {n: heads.tolist() for n, heads in keep.items()},
@@ -105,9 +104,21 @@ def silence(mixer: nn.Module, heads: Tensor) -> nn.Module:
     return mixer
 
 
-def sliced(mixer: nn.Module, heads: Tensor) -> nn.Module | None:
-    """A copy with these heads alone: of everything that has a row a head, or a row a channel, theirs. Null of a mixer
-    without the usual three projections."""
+def of_heads(
+    mixer: nn.Module, heads: Tensor, silent: nn.Module, inputs: tuple[Any, ...], trainee: Any
+) -> nn.Module | None:
+    """The mixer with these heads alone, in their order, if that gives what `silent` gives; else null."""
+    # Of a Performer with as many features as channels the second: what it draws has no row a channel.
+    for buffers in (True, False):
+        made = sliced(mixer, heads, buffers)
+        if made is not None and alike(made, silent, inputs, trainee):
+            return made
+    return None
+
+
+def sliced(mixer: nn.Module, heads: Tensor, buffers: bool = True) -> nn.Module | None:
+    """A copy with these heads alone, in their order: of every parameter, and buffer where it is said, that has a row a
+    head, or a row a channel, theirs. Null of a mixer without the usual three projections."""
     made, number, width = copy.deepcopy(mixer), mixer.heads, mixer.head_dim
     own = channels(heads, width)
     names = ("query", "key", "value")
@@ -120,7 +131,7 @@ def sliced(mixer: nn.Module, heads: Tensor) -> nn.Module | None:
     made.out = columns_of(made.out, own)
     done = {id(p) for n in (*names, "out") for p in getattr(made, n).parameters()}
     for module in made.modules():
-        for store in (module._parameters, module._buffers):
+        for store in (module._parameters, module._buffers) if buffers else (module._parameters,):
             for key, value in store.items():
                 if value is None or id(value) in done or value.dim() == 0:
                     continue

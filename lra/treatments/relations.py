@@ -51,6 +51,7 @@ def rows_of(chance: Chance, mask: Tensor, most: int) -> Tensor:
 
 def soft(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)) of each answer (Hinton et al. 2015, arXiv 1503.02531,
-    section 2): logits (n, C) each -> (n,)."""
-    told, ours = ((x.float() / temperature).log_softmax(-1) for x in (teacher, student))
+    section 2): logits (n, C) each -> (n,), in float32 at least."""
+    least = torch.promote_types(student.dtype, torch.float32)
+    told, ours = ((x.to(least) / temperature).log_softmax(-1) for x in (teacher, student))
     return temperature**2 * F.kl_div(ours, told, reduction="none", log_target=True).sum(-1)

@@ -82,6 +82,28 @@ def test_a_chain_starts_from_the_kept_weights(made: tuple[Path, Any, Any], monke
     assert row.chain == "identity > fake_quant bits=24" and row.option == "fake_quant bits=24"
 
 
+def test_sizes_are_cut_out_of_what_is_kept_and_nothing_is_trained_twice(
+    made: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a derived record with its own size and cost."""
+    from lra.treatments import elastic
+
+    folder, parent, _ = made
+    words = ["treatment=elastic", "treatment.steps=1", "treatment.examples=4"]
+    whole = treated.treat(monkeypatch, folder, parent.run_id, *words, "keep=best")
+    assert whole.status == "ok" and whole.kept and whole.parameters == parent.parameters
+    monkeypatch.setattr(elastic, "trained", lambda *_: 1 / 0)
+    small = ["treatment=cut", "treatment.width=0.5", "treatment.depth=0.5"]
+    found = treated.treat(monkeypatch, folder, whole.run_id, *small)
+    assert (found.status, found.parent, found.derived["parent_differs"]) == ("ok", whole.run_id, 0)
+    said = found.derived["facts"]
+    assert said["heads"] == [2] and said["neurons"] == [32] and said["layers"] == [0] and 0 < said["of_flops"] < 0.5
+    assert found.parameters < parent.parameters and len(found.derived["inference"]) == 2
+    assert said["weight_bytes"] == 4 * found.parameters
+    row = lra.load(folder / "results").derived.set_index("run_id").loc[found.run_id]
+    assert row.chain.endswith("examples=4 > cut width=0.5 depth=0.5") and row.flops == said["flops"] > 0
+
+
 def test_no_board_shows_them_and_a_table_does(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
     folder, parent, _ = made
     shutil.copytree(folder / "results" / "runs", tmp_path / "runs")
