@@ -1,0 +1,95 @@
+"""What one inference step is made of, counted without doing it: the features that a time is predicted from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from lra.settings import build
+from lra.settings.schema import Settings
+from lra.uncompiled import uncompiled
+
+COUNTED = ("flops", "written", "ops", "stack_parameters", "resident")
+
+
+def counts(settings: Settings, exam: Any) -> dict[str, int | None]:
+    """Of a batch of one example of full length, on the meta device: `flops` (torch's FlopCounterMode: matrix products,
+    convolutions, attention as its plain formula), `written` (bytes of what operations put out, views apart), `ops` (how
+    many there are), `stack_parameters` (of the layers: without embedding, positions and head) and `resident` (bytes of
+    weights and batch). null where the model cannot run there."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    meta = torch.device("meta")
+    try:
+        with meta, uncompiled():
+            model = build.model(settings, exam).eval()
+        batch = exam.synthetic(1, meta)
+        with torch.no_grad(), uncompiled(), Ops() as seen, FlopCounterMode(display=False) as counter:
+            model(batch.tokens, batch.mask)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
+        return dict.fromkeys(COUNTED)
+    found = {"flops": counter.get_total_flops(), "written": seen.written, "ops": seen.ops}
+    held = [*model.parameters(), *model.buffers(), *batch]
+    return found | {
+        "stack_parameters": sum(p.numel() for p in getattr(model, "stack", model).parameters()),
+        "resident": sum(t.numel() * t.element_size() for t in held),
+    }
+
+
+class Ops:
+    """Counts operations, and the bytes that they put out, while it is open. Attention that a device does in one kernel
+    is one operation, though the meta device takes it apart."""
+
+    def __init__(self) -> None:
+        self.ops = self.written = 0
+
+    def __enter__(self) -> Ops:
+        self.modes = ExitStack()
+        for mode in _modes(self):
+            self.modes.enter_context(mode)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.modes.close()
+
+    def add(self, out: Any) -> None:
+        from torch import Tensor
+        from torch.utils._pytree import tree_leaves
+
+        self.ops += 1
+        self.written += sum(t.numel() * t.element_size() for t in tree_leaves(out) if isinstance(t, Tensor))
+
+
+def _modes(seen: Ops) -> tuple[Any, Any]:
+    """Made where torch is there anyway."""
+    import torch.nn.functional as F
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    inside = []
+
+    class Dispatched(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = function(*args, **(kwargs or {}))
+            if not (inside or function.is_view):
+                seen.add(out)
+            return out
+
+    class Called(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is not F.scaled_dot_product_attention:
+                return function(*args, **(kwargs or {}))
+            inside.append(function)
+            out = function(*args, **(kwargs or {}))
+            inside.pop()
+            seen.add(out)
+            return out
+
+    return Dispatched(), Called()
+
+
+def deeper(one: Mapping[str, int], two: Mapping[str, int], depth: int) -> dict[str, int]:
+    """Of so many layers, from those of one and of two, which are alike."""
+    return {key: one[key] + (depth - 1) * (two[key] - one[key]) for key in one}

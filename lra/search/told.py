@@ -1,0 +1,93 @@
+"""What a search says: how good its predictor is, what it found, and how that is trained."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lra import console
+from lra.search.asked import Asked, Bounds
+from lra.search.found import Candidate, Cost
+from lra.search.scored import BOUNDS, TRIES, Score
+from lra.search.space import words
+
+SCORED = ("held out", "tokens", "points", "rank", "error", "FLOPs: rank", "error")
+FOUND = ("model", "depth", "dim", "heads", "of layers", "predicted", "measured", "predicted", "measured")
+BENEATH = (
+    "rank: Spearman's correlation of predicted and measured latency within the length; error: the 90th percentile of",
+    "|predicted / measured - 1|. FLOPs: those times one rate, held out likewise.",
+)
+
+
+def scored(scores: Sequence[Score]) -> str:
+    rows = [
+        [s.held_out, f"{s.length:,}", str(s.points), short(s.rank), part(s.error), short(s.flops_rank),
+         part(s.flops_error)]
+        for s in scores
+    ]  # fmt: skip
+    return "\n".join([console.table(rows, SCORED), *BENEATH])
+
+
+def regret(found: np.ndarray) -> str:
+    """In a line or two."""
+    if not len(found):
+        return "regret: too few shapes to tell"
+    return (
+        f"regret against all measured shapes, {len(found)} choices of a mixer at a length within bounds that"
+        f" {console.percent(BOUNDS[0])} to {console.percent(BOUNDS[-1])} of them meet,\nby shapes held out, of up to"
+        f" {TRIES} measured: {console.percent(float(found.mean()))} of the parameters in the mean,"
+        f" {console.percent(float(found.max()))} at worst"
+    )
+
+
+def found(what: Asked, best: Mapping[str, Candidate | None]) -> str:
+    """The shapes and their commands; of a mixer without one, that."""
+    rows = []
+    for model, c in best.items():
+        if c is None:
+            rows.append([model, *["-"] * (len(FOUND) - 1)])
+            continue
+        costs = [text for kind in (latency, memory) for text in (kind(c.predicted), kind(c.measured))]
+        rows.append([model, *map(str, c.shape.sizes), f"{c.parameters:,}", *costs])
+    head = f"within {bounds(what.bounds)} at {what.lengths[-1]:,} tokens, of each mixer the most parameters:"
+    lines = [head, console.table(rows, FOUND)]
+    none = [model for model, c in best.items() if c is None]
+    if none:
+        lines.append(f"no shape of {', '.join(none)} was found within the bounds")
+    commands = [command(what, c) for c in best.values() if c is not None]
+    if commands:
+        lines += ["", "Which of them learns most is not predicted. To train them:", *commands]
+    return "\n".join(lines)
+
+
+def command(what: Asked, c: Candidate) -> str:
+    own = ["--config-dir", what.config_dir] if what.config_dir else []
+    sizes = words(c.shape.sizes, what.space.mlp)
+    return shlex.join(["python", "-m", "lra", *own, *what.words, f"model={c.shape.model}", *sizes])
+
+
+def bounds(of: Bounds) -> str:
+    said = [
+        *([f"{1e3 * of.latency:g} ms"] if of.latency is not None else []),
+        *([console.size(of.memory)] if of.memory is not None else []),
+    ]
+    return " and ".join(said)
+
+
+def latency(cost: Cost | None) -> str:
+    return "-" if cost is None else f"{1e3 * cost.latency:.3g} ms"
+
+
+def memory(cost: Cost | None) -> str:
+    return "-" if cost is None else console.size(cost.memory)
+
+
+def short(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def part(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.0f} %"

@@ -1,0 +1,434 @@
+"""`python -m lra.search`: a law in the place of the machine, so that what is right is known."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lra.errors import UserError
+from lra.measure.cost import failure
+from lra.search import __main__ as door
+from lra.search import bench, run, scored, shelf
+from lra.search.asked import Asked, Bounds, asked
+from lra.search.counts import counts
+from lra.search.evolve import evolved
+from lra.search.found import Counted
+from lra.search.frame import frame
+from lra.search.predict import fitted
+from lra.search.space import Point, Shape, Space, exam_at, grid
+from lra.settings import compose
+
+SMALL = [
+    "task=listops", "task.max_len=64", "task.min_length=3", "model=transformer,linear", "size.depth=1,2,3",
+    "size.dim=16,24,32,48", "size.heads=1,2", "lengths=32", "shapes=10", "threads=1", "seconds=0.1",
+]  # fmt: skip
+FACTORS = {"transformer": 1.0, "linear": 1.7}
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[Point, dict[str, Any]]:
+    """Counts that were made before."""
+    return {}
+
+
+class Law:
+    """In the place of a process that measures: time is FLOPs and operations at a rate, times a factor a mixer. bad:
+    points that cannot be measured. surprise: how much more a shape takes than the law has it."""
+
+    def __init__(self, known: dict[Point, dict[str, Any]], bad: Any = None, surprise: Any = None) -> None:
+        self.known, self.asked = known, []
+        self.bad, self.surprise = bad or (lambda p: False), surprise or (lambda p: 1.0)
+
+    def made(self, p: Point, space: Space) -> dict[str, Any]:
+        if p not in self.known:
+            settings = space.settings(p.shape)
+            self.known[p] = counts(settings, exam_at(settings, p.length))
+        return self.known[p]
+
+    def seconds(self, p: Point, space: Space) -> float:
+        made = self.made(p, space)
+        return (1e-9 * made["flops"] + 2e-5 * made["ops"]) * FACTORS[p.shape.model] * self.surprise(p)
+
+    def __call__(self, points: Sequence[Point], space: Space, seconds: float) -> dict[str, Any]:
+        self.asked += points
+        rows = []
+        for p in points:
+            if self.bad(p):
+                rows.append({"status": "oom", "reason": "it is said to"})
+                continue
+            made = self.made(p, space)
+            times = {"seconds": [self.seconds(p, space)] * 3, "paces": [100, 100, 100]}
+            size = {"parameters": 1, "peak_bytes": 40 * p.length * p.shape.dim, "resident_bytes": made["resident"]}
+            rows.append({"status": "ok", "reason": None, **made, **size, **times})
+        return {"points": rows, "conditions": {}}
+
+
+@cache
+def small(*words: str) -> Asked:
+    """Composed once."""
+    return asked([*SMALL, "latency=6ms", *words])
+
+
+def searching(
+    folder: Path, law: Any, latency: float | None = 6e-3, memory: float | None = None, rerun: str = "no"
+) -> run.Run:
+    what = small()
+    models = {m: replace(s, results_dir=str(folder), rerun=rerun) for m, s in what.space.models.items()}
+    return run.Run(replace(what, bounds=Bounds(latency, memory), space=replace(what.space, models=models)), law)
+
+
+def told(capsys: pytest.CaptureFixture[str], searching: run.Run) -> tuple[int, list[list[str]]]:
+    """The exit code, and the words of each command that is named."""
+    code = searching.done()
+    lines = capsys.readouterr().out.splitlines()
+    return code, [shlex.split(text)[3:] for text in lines if text.startswith("python -m lra ")]
+
+
+def test_what_is_found_is_the_largest_within_the_bounds(
+    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As enumeration has it, of each mixer; the commands are of runs that have the shape; what is measured is kept."""
+    law = Law(known)
+    made = searching(tmp_path, law)
+    space = made.what.space
+    code, commands = told(capsys, made)
+    assert code == 0 and len(commands) == 2
+    for words in commands:
+        settings = compose.config(words)
+        shape = Shape(settings.choices.model, *(settings.model[k] for k in ("depth", "dim", "heads")))
+        assert space.settings(shape).model == settings.model and settings.budget == "race"
+        assert settings.model["mlp_dim"] == 2 * settings.model["dim"] and settings.task["max_len"] == 64
+        points = [Point(s, 64) for s in space.shapes if s.model == shape.model]
+        within = [p for p in points if law.seconds(p, space) <= 6e-3]
+        assert 3 < len(within) < len(points), "the bound must divide them"
+        best = max(law.made(p, space)["stack_parameters"] for p in within)
+        assert law.made(Point(shape, 64), space)["stack_parameters"] == best
+        assert Point(shape, 64) in law.asked, "what is named was measured"
+    again = Law(known)
+    assert told(capsys, searching(tmp_path, again)) == (0, commands) and again.asked == []
+
+
+def test_a_stopped_search_goes_on(tmp_path: Path, known: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished blocks are kept, others asked for again."""
+    monkeypatch.setattr(run, "blocks", lambda points: bench.blocks(points, 15))
+    law = Law(known)
+
+    def stopping(points: Sequence[Point], space: Space, seconds: float) -> dict[str, Any]:
+        if law.asked:
+            raise KeyboardInterrupt
+        return law(points, space, seconds)
+
+    with pytest.raises(KeyboardInterrupt):
+        searching(tmp_path, stopping, None, 2.0**30).done()
+    (kept,) = (tmp_path / "search" / "listops").glob("*.json")
+    before = kept.read_bytes()
+    left = searching(tmp_path, law, None, 2.0**30).todo
+    assert len(left) == 25 and not set(left) & set(law.asked) and kept.read_bytes() == before
+
+
+def test_a_shape_that_takes_more_than_predicted_gives_way(
+    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of those that are not in the grid each takes twice as long as the law has it: none is named that does not meet
+    the bound as measured."""
+    grid = {p.shape for p in searching(tmp_path, Law(known)).grid}
+    law = Law(known, surprise=lambda p: 1.0 if p.shape in grid else 2.0)
+    made = searching(tmp_path, law)
+    code, commands = told(capsys, made)
+    assert code == 0 and commands and set(law.asked) - set(made.grid), "some were tried"
+    for words in commands:
+        settings = compose.config(words)
+        shape = Shape(settings.choices.model, *(settings.model[k] for k in ("depth", "dim", "heads")))
+        assert law.seconds(Point(shape, 64), made.what.space) <= 6e-3
+
+
+def test_memory_is_weights_and_what_a_step_holds(
+    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = searching(tmp_path, law := Law(known), None, 200 * 2.0**10)
+    _, commands = told(capsys, made)
+    for words in commands:
+        settings = compose.config(words)
+        shape = Shape(settings.choices.model, *(settings.model[k] for k in ("depth", "dim", "heads")))
+        bytes_of = {
+            s: 40 * 64 * s.dim + law.made(Point(s, 64), made.what.space)["resident"]
+            for s in made.what.space.shapes
+            if s.model == shape.model
+        }
+        assert bytes_of[shape] <= 200 * 2**10 < max(bytes_of.values())
+        size = {s: law.made(Point(s, 64), made.what.space)["stack_parameters"] for s in bytes_of}
+        assert size[shape] == max(size[s] for s, b in bytes_of.items() if b <= 200 * 2**10)
+
+
+def test_bounds_that_nothing_meets_and_points_that_fail(
+    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    law = Law(known, bad=lambda p: p.shape.dim == 48)
+    made = searching(tmp_path, law, 1e-6)
+    assert made.done() == 1
+    out = capsys.readouterr()
+    assert "no shape of transformer, linear was found within the bounds" in out.out and "python -m lra" not in out.out
+    assert "48 wide" in out.err and "oom: it is said to" in out.err
+    again = searching(tmp_path, Law(known), 1e-6)
+    assert again.todo == [], "a failure is a row, and no gap"
+    failed = searching(tmp_path, Law(known), 1e-6, rerun="failed").todo
+    assert failed and all(p.shape.dim == 48 for p in failed)
+    with pytest.raises(UserError, match="which is too few to predict from"):
+        searching(tmp_path / "none", Law(known, bad=lambda p: True), 1e-3).done()
+
+
+def test_a_slow_hour_is_no_slow_shape(tmp_path: Path, known: dict) -> None:
+    what = searching(tmp_path, law := Law(known))
+    points = what.grid[:6]
+    found = law(points, what.what.space, 1.0)["points"]
+    rows = [
+        {"key": str(i), **p.shape._asdict(), "length": p.length, **r}
+        for i, (p, r) in enumerate(zip(points, found, strict=True))
+    ]
+    even = frame(rows).latency.tolist()
+    rows[2] = rows[2] | {"seconds": [2 * s for s in rows[2]["seconds"]], "paces": [50, 50, 50]}
+    assert frame(rows).latency.tolist() == pytest.approx(even)
+    assert even == pytest.approx([law.seconds(p, what.what.space) for p in points])
+
+
+def test_the_predictor_knows_a_law_from_few(known: dict) -> None:
+    """Shapes of mixers that it has seen, each with a factor of its own; one that it has not by counts alone; and a row
+    is predicted the same in any company."""
+    draw = np.random.default_rng(0)
+    sizes = pd.DataFrame(
+        {k: draw.choice(v, 160) for k, v in {"depth": range(1, 7), "dim": range(32, 257, 32), "heads": (1, 2, 4),
+                                             "length": (256, 512, 1024)}.items()}
+    )  # fmt: skip
+    table = sizes.assign(
+        model=draw.choice(["a", "b"], 160),
+        flops=2.0 * sizes.depth * sizes.length * sizes.dim**2,
+        written=4.0 * sizes.depth * sizes.length * sizes.dim,
+        ops=30.0 * sizes.depth + 5,
+    )
+    plain = 3e-11 * table.flops + 1e-10 * table.written + 1e-5 * table.ops
+    target = (plain * table.model.map({"a": 1.0, "b": 3.0})).to_numpy()
+    seen, new = table[:100], table[100:]
+    predictor = fitted(seen, target[:100])
+    guessed = predictor(new)
+    assert scored.far(guessed, target[100:]) < 0.1 and scored.ranked(guessed, target[100:]) > 0.99
+    assert np.allclose([predictor(new[i : i + 1])[0] for i in range(9)], guessed[:9])
+    other = fitted(table[table.model == "a"], target[table.model == "a"])(table[table.model == "b"])
+    assert scored.far(3 * other, target[table.model == "b"]) < 0.1, "of an unknown mixer nothing is made up"
+
+
+def test_what_is_held_out_is_not_seen() -> None:
+    """Sizes with all their mixers and lengths, and whole mixers; the scores are those of numpy and scipy."""
+    draw = np.random.default_rng(1)
+    table = pd.DataFrame(
+        [(m, d, w, 1, n) for m in "abc" for d in (1, 2, 3) for w in (8, 16, 32) for n in (64, 128)],
+        columns=["model", "depth", "dim", "heads", "length"],
+    )
+    table["flops"], target = table.depth * table.dim * table.length * 1.0, draw.uniform(1, 2, len(table))
+    seen: list[tuple[set, set]] = []
+
+    def spy(part: pd.DataFrame, y: np.ndarray) -> Any:
+        assert len(part) == len(y)
+
+        def predict(rest: pd.DataFrame) -> np.ndarray:
+            seen.append((set(part.itertuples(index=False)), set(rest.itertuples(index=False))))
+            return np.arange(len(rest)) + 1.0
+
+        return predict
+
+    for masks, own in ((scored.by_shape(table), lambda r: r[1:4]), (scored.by_mixer(table), lambda r: r[0])):
+        assert np.sum(masks, axis=0).tolist() == [1] * len(table)
+        seen.clear()
+        out = scored.held_out(table, target, masks, spy)
+        assert not np.isnan(out).any() and len(seen) == len(masks) > 2
+        for fitted_to, asked_for in seen:
+            assert not {own(r) for r in fitted_to} & {own(r) for r in asked_for}
+    found = scored.scores(table, target, spy)
+    assert [(s.held_out, s.length, s.points) for s in found] == [
+        (kind, n, 27) for kind in ("shapes", "a mixer") for n in (64, 128)
+    ]
+    flops = scored.held_out(table, target, scored.by_mixer(table), scored.of_flops)
+    here = (table.length == 128).to_numpy()
+    ranks = [pd.Series(v[here]).rank() for v in (flops, target)]
+    assert found[3].flops_rank == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert found[3].flops_error == pytest.approx(np.quantile(np.abs(flops[here] - target[here]) / target[here], 0.9))
+
+
+def test_regret_is_what_choosing_by_the_prediction_costs() -> None:
+    worth = np.array([5.0, 4, 3, 2, 1])
+    cost = np.array([5.0, 4, 3, 2, 1])[:, None]
+    assert scored.chosen(worth, cost, cost, 3.5) == 3
+    assert scored.chosen(worth, cost * 0.8, cost, 3.5) == 3, "one too large was measured, and passed over"
+    assert scored.chosen(worth, cost * 1.4, cost, 3.5) == 2, "one that would do was not tried"
+    assert scored.chosen(worth, cost * 0, cost, 0.5) == 0 == scored.chosen(worth, cost * 9, cost, 3.5)
+    both = np.hstack([cost, cost[::-1]])
+    assert scored.chosen(worth, both, both, np.array([4.5, 3.5])) == 4, "each quantity has its bound"
+    table = pd.DataFrame({"model": ["a"] * 5, "length": [8] * 5})
+    best = [max(w for w, c in zip(worth, cost[:, 0], strict=True) if c <= np.quantile(cost, q)) for q in scored.BOUNDS]
+    assert scored.regrets(table, worth, cost, cost).tolist() == [0.0] * len(best)
+    off = scored.regrets(table, worth, cost * 1.4, cost)
+    tried = [max((w for w in worth if 1.4 * w <= np.quantile(cost, q)), default=0) for q in scored.BOUNDS]
+    assert off.tolist() == pytest.approx([1 - t / b for t, b in zip(tried, best, strict=True)]) and off.max() > 0
+
+
+@pytest.mark.parametrize("most", [40, 300, 2000])
+def test_evolution_finds_what_enumeration_finds(most: int) -> None:
+    choices = (range(1, 13), range(16, 513, 8), (1, 2, 4, 8))
+    asked: list[tuple] = []
+
+    def fits(s: tuple) -> bool:
+        return s[1] % (4 * s[2]) == 0
+
+    def worth(s: tuple) -> float:
+        asked.append(s)
+        cost = s[0] * (s[1] / 16) ** 1.5 + 3 * s[2]
+        return float(s[0] * s[1] ** 2) if cost <= most else -cost / most
+
+    found = evolved(choices, fits, worth, 0)
+    looked = len(asked)
+    whole = [s for d in choices[0] for w in choices[1] for h in choices[2] if fits(s := (d, w, h))]
+    best = max(map(worth, whole))
+    assert found[0][1] >= 0.95 * best > 0 and looked == len(found) == len(set(asked[:looked])) < len(whole) / 2
+    assert all(fits(s) for s, _ in found) and [v for _, v in found] == sorted((v for _, v in found), reverse=True)
+    assert evolved(choices, fits, worth, 0) == found
+
+
+@pytest.mark.parametrize("model", ["transformer", "linear"])
+def test_layers_are_alike_and_attention_is_one_operation(model: str) -> None:
+    counted = [Counted(small().space, n) for n in (64, 256)]
+    shape = Shape(model, 5, 32, 2)
+    assert counted[0](shape) == counted[0].of(shape) and all(v > 0 for v in counted[0](shape).values())
+    short, long = (c(shape._replace(depth=1)) for c in counted)
+    assert long["written"] < 5 * short["written"] and long["ops"] == short["ops"]
+    assert (long["flops"] > 5 * short["flops"]) == (model == "transformer")
+
+
+def test_the_grid_is_the_same_of_each_mixer_and_even(tmp_path: Path) -> None:
+    space = small().space
+    points = grid(space, (32, 64), 10, 0)
+    assert points == grid(space, (32, 64), 10, 0) and len(points) == len(set(points)) == 40
+    sizes = {p.shape.sizes for p in points}
+    assert {(p.shape.model, p.shape.sizes, p.length) for p in points} == {
+        (m, s, n) for m in space.models for s in sizes for n in (32, 64)
+    }
+    assert sizes <= set(space.sizes) and points != sorted(points)
+    for i, values in enumerate((space.depth, space.dim, space.heads)):
+        seen = [sum(s[i] == v for s in sizes) for v in values]
+        assert max(seen) - min(seen) <= 3 and min(seen) > 0
+    assert not space.fits((1, 24, 8)) and not space.fits((1, 16, 4)) and not space.fits((9, 16, 1))
+    assert len(grid(space, (64,), 10_000, 0)) == len(space.shapes)
+
+
+def test_what_is_kept_is_read_and_what_was_changed_is_not(tmp_path: Path, known: dict) -> None:
+    what = searching(tmp_path, law := Law(known))
+    points = what.grid[:3]
+    found = {"machine": what.machine, "dtype": "float32"} | law(points, what.what.space, 1.0)
+    keys = [what.keys[p] for p in points]
+    paths = [shelf.write(tmp_path, "listops", keys, points, found) for _ in range(3)]
+    said: list[str] = []
+    rows = shelf.read(tmp_path, "listops", said.append)
+    assert len(rows) == 9 and said == [] and rows[0]["seconds"] == found["points"][0]["seconds"]
+    assert len(shelf.here(rows, what.machine, "float32")) == 9
+    assert shelf.here(rows, what.machine, "bf16") == shelf.here(rows, what.machine | {"threads": 3}, "float32") == []
+    paths[0].write_text(paths[0].read_text().replace('"depth": ', '"depth": 1'))
+    paths[1].write_bytes(paths[1].read_bytes()[:-200])
+    (paths[0].parent / "other.json").write_text('{"points": 3}')
+    assert len(shelf.read(tmp_path, "listops", said.append)) == 3 and len(said) == 3
+    assert [k for k in said if "was changed after it was written" in k]
+    assert len(set(keys)) == 3 and set(shelf.keys(what.what.space, (64,)).values()).isdisjoint(
+        shelf.keys(what.what.space, (65,)).values()
+    )
+
+
+def test_a_process_that_is_lost_costs_its_own_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [Point(Shape("linear", 1, 16, 1), n) for n in (32, 48, 64)]
+    space = small().space
+
+    def child(configs: list[dict], seconds: float, most: float) -> Any:
+        lengths = [c["length"] for c in configs]
+        return (
+            failure("oom", "gone") if 48 in lengths else {"points": [{"status": "ok", "n": lengths[0]}], "machine": {}}
+        )
+
+    monkeypatch.setattr(bench, "together", child)
+    found = bench.block(points, space, 1.0)
+    assert found["points"] == [
+        {"status": "ok", "n": 32},
+        {"status": "oom", "reason": "gone"},
+        {"status": "ok", "n": 64},
+    ]
+    assert found["machine"] == {}
+
+
+def test_a_block_is_measured(warm: None) -> None:
+    """In a real process: two that can be, and one that cannot."""
+    space = small().space
+    little, large = Point(Shape("linear", 1, 16, 1), 32), Point(Shape("transformer", 3, 48, 2), 512)
+    bad = Point(Shape("linear", 1, 16, 3), 32)
+    found = bench.block([little, bad, large], space, 0.05)
+    one, failed, other = found["points"]
+    assert failed["status"] == "failed" and "size.heads: 3 does not divide qkv_dim 16" in failed["reason"]
+    for row in (one, other):
+        assert row["status"] == "ok" and len(row["seconds"]) == len(row["paces"]) >= bench.ROUNDS
+    assert np.median(other["seconds"]) > np.median(one["seconds"]) and other["peak_bytes"] > one["peak_bytes"]
+    assert other["resident_bytes"] == other["resident"] and other["parameters"] > other["stack_parameters"]
+    assert found["machine"]["threads"] == 1 and found["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("latency=20", "latency: '20' is not a number above 0 with a unit, us, ms, s, as latency=20ms"),
+        ("latency=0ms", "latency: '0ms' is not a number above 0"),
+        ("latency=-1s", "latency: '-1s' is not"),
+        ("latency=20MiB", "latency: '20MiB' is not"),
+        ("memory=64MB", "memory: '64MB' is not a number above 0 with a unit, KiB, MiB, GiB"),
+        ("memory=much", "memory: 'much' is not"),
+        ("size.dim=0,16", "size.dim: '0,16' is not a list of whole numbers of at least 1"),
+        ("size.depth=", "size.depth: '' is not a list"),
+        ("size.heads=64", "size.heads: 64 leave none of the widths"),
+        ("shapes=3", "shapes: '3' is not a whole number from 4 to 10000"),
+        ("shapes=4.5", "shapes: '4.5' is not a whole number"),
+        ("seconds=0", "seconds: '0' is not a number from 0.01 to 600"),
+        ("lengths=65", "lengths: 65 is above the 64 tokens of the task"),
+        ("model=linaer", "model: 'linaer'"),
+        ("model=linear,swin", "model: swin reads rows and columns"),
+        ("sweep=all", "sweep: is nothing that a search is told"),
+        ("size.mlp_dim=3", "size.mlp_dim: is nothing that a search is told"),
+        ("latnecy", "'latnecy' is not an option; write key=value, as latency=20ms Did you mean latency?"),
+        ("train.stps=3", "train.stps"),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_gets_one_line(word: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        asked([*SMALL, "latency=1s", word])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_bounds_and_task_have_to_be_said() -> None:
+    with pytest.raises(UserError, match="latency, memory: neither is said"):
+        asked(SMALL)
+    with pytest.raises(UserError, match="task: is not said"):
+        asked([*SMALL[1:], "latency=1s"])
+    what = asked([*(w for w in SMALL if not w.startswith("lengths")), "latency=2.5ms", "memory=64MiB", "model=linear"])
+    assert (what.bounds.latency, what.bounds.memory) == (0.0025, 64 * 2**20)
+    assert what.lengths == (16, 32, 64) and small().lengths == (32, 64)
+
+
+def test_it_says_what_it_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "memory=64MiB", f"results_dir={tmp_path}", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["lra.search", *words])
+    assert door.main() == 0
+    out = capsys.readouterr().out
+    assert "2 mixers x 10 shapes x 2 lengths (32, 64 tokens): 40 points to measure, 0 recorded; about" in out
+    assert "within 64.0 MiB; nothing was run" in out and not list(tmp_path.iterdir())
