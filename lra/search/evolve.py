@@ -56,7 +56,7 @@ def evolved(choices: Sequence[Sequence[int]], fits: Callable[[Sizes], bool], wor
         population += made(fresh)
     for _ in range(ROUNDS):
         parents = sorted(set(population), key=lambda s: (-known[s], s))[:PARENTS]
-        if not parents:
+        if len(population) == len(parents) < POPULATION:  # nothing new is left
             break
         population = list(parents)
         for i in range(POPULATION):

@@ -73,7 +73,8 @@ class Run:
         lengths = ", ".join(f"{n:,}" for n in self.what.lengths)
         return (
             f"{models} mixers x {sizes} shapes x {len(self.what.lengths)} lengths ({lengths} tokens):"
-            f" {len(todo)} points to measure, {len(self.grid) - len(todo)} recorded; about {console.duration(seconds)}\n"
+            f" {len(todo)} points to measure, {len(self.grid) - len(todo)} recorded;"
+            f" about {console.duration(seconds)}\n"
             f"then a search among {len(self.what.space.shapes):,} shapes within {told.bounds(self.what.bounds)};"
             f" nothing was run: results in {shelf.folder(self.what.results, self.what.settings.choices.task)}"
         )

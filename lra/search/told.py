@@ -66,7 +66,7 @@ def found(what: Asked, best: Mapping[str, Candidate | None]) -> str:
 def command(what: Asked, c: Candidate) -> str:
     own = ["--config-dir", what.config_dir] if what.config_dir else []
     sizes = words(c.shape.sizes, what.space.mlp)
-    return shlex.join(["python", "-m", "lra", *own, *what.words, f"model={c.shape.model}", *sizes])
+    return f"python -m lra {shlex.join([*own, *what.words, f'model={c.shape.model}', *sizes])}"
 
 
 def bounds(of: Bounds) -> str:

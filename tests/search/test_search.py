@@ -19,12 +19,11 @@ from lra.measure.cost import failure
 from lra.search import __main__ as door
 from lra.search import bench, run, scored, shelf
 from lra.search.asked import Asked, Bounds, asked
-from lra.search.counts import counts
 from lra.search.evolve import evolved
 from lra.search.found import Counted
 from lra.search.frame import frame
 from lra.search.predict import fitted
-from lra.search.space import Point, Shape, Space, exam_at, grid
+from lra.search.space import Point, Shape, Space, grid
 from lra.settings import compose
 
 SMALL = [
@@ -34,29 +33,39 @@ SMALL = [
 FACTORS = {"transformer": 1.0, "linear": 1.7}
 
 
-@pytest.fixture(scope="module")
-def known() -> dict[Point, dict[str, Any]]:
-    """Counts that were made before."""
-    return {}
+def made(shape: Shape, length: int) -> dict[str, int]:
+    """What a step is made of, of layers that are alike."""
+    pairs = length if shape.model == "transformer" else shape.dim // shape.heads
+    parameters = shape.depth * (8 * shape.dim**2 + 9 * shape.dim) + 2 * shape.dim
+    return {
+        "flops": 2 * length * shape.depth * (8 * shape.dim**2 + 2 * shape.dim * pairs),
+        "written": 40 * length * shape.depth * shape.dim,
+        "ops": 10 + (30 if shape.model == "transformer" else 45) * shape.depth,
+        "stack_parameters": parameters,
+        "resident": 4 * (parameters + 80 * shape.dim),
+    }
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the law, but for a test that undoes it."""
+    monkeypatch.setattr(Counted, "of", lambda self, shape: made(shape, self.length))
 
 
 class Law:
     """In the place of a process that measures: time is FLOPs and operations at a rate, times a factor a mixer. bad:
     points that cannot be measured. surprise: how much more a shape takes than the law has it."""
 
-    def __init__(self, known: dict[Point, dict[str, Any]], bad: Any = None, surprise: Any = None) -> None:
-        self.known, self.asked = known, []
+    def __init__(self, bad: Any = None, surprise: Any = None) -> None:
+        self.asked: list[Point] = []
         self.bad, self.surprise = bad or (lambda p: False), surprise or (lambda p: 1.0)
 
-    def made(self, p: Point, space: Space) -> dict[str, Any]:
-        if p not in self.known:
-            settings = space.settings(p.shape)
-            self.known[p] = counts(settings, exam_at(settings, p.length))
-        return self.known[p]
+    def seconds(self, p: Point) -> float:
+        has = made(*p)
+        return (1e-9 * has["flops"] + 2e-5 * has["ops"]) * FACTORS[p.shape.model] * self.surprise(p)
 
-    def seconds(self, p: Point, space: Space) -> float:
-        made = self.made(p, space)
-        return (1e-9 * made["flops"] + 2e-5 * made["ops"]) * FACTORS[p.shape.model] * self.surprise(p)
+    def memory(self, p: Point) -> int:
+        return 40 * p.length * p.shape.dim + made(*p)["resident"]
 
     def __call__(self, points: Sequence[Point], space: Space, seconds: float) -> dict[str, Any]:
         self.asked += points
@@ -65,11 +74,20 @@ class Law:
             if self.bad(p):
                 rows.append({"status": "oom", "reason": "it is said to"})
                 continue
-            made = self.made(p, space)
-            times = {"seconds": [self.seconds(p, space)] * 3, "paces": [100, 100, 100]}
-            size = {"parameters": 1, "peak_bytes": 40 * p.length * p.shape.dim, "resident_bytes": made["resident"]}
-            rows.append({"status": "ok", "reason": None, **made, **size, **times})
+            has = made(*p)
+            times = {"seconds": [self.seconds(p)] * 3, "paces": [100, 100, 100]}
+            size = {"parameters": 1, "peak_bytes": 40 * p.length * p.shape.dim, "resident_bytes": has["resident"]}
+            rows.append({"status": "ok", "reason": None, **has, **size, **times})
         return {"points": rows, "conditions": {}}
+
+
+def within(shape: Shape, bound: float, cost: Any) -> None:
+    """Is it the largest of its mixer within a bound, which others keep, and others not?"""
+    points = [Point(s, 64) for s in small().space.shapes if s.model == shape.model]
+    good = [p for p in points if cost(p) <= bound]
+    assert 3 < len(good) < len(points)
+    assert made(shape, 64)["stack_parameters"] == max(made(*p)["stack_parameters"] for p in good)
+    assert cost(Point(shape, 64)) <= bound
 
 
 @cache
@@ -86,41 +104,34 @@ def searching(
     return run.Run(replace(what, bounds=Bounds(latency, memory), space=replace(what.space, models=models)), law)
 
 
-def told(capsys: pytest.CaptureFixture[str], searching: run.Run) -> tuple[int, list[list[str]]]:
-    """The exit code, and the words of each command that is named."""
+def told(capsys: pytest.CaptureFixture[str], searching: run.Run) -> tuple[int, list[Shape], list[list[str]]]:
+    """The exit code, and of each command that is named the shape and its words."""
     code = searching.done()
     lines = capsys.readouterr().out.splitlines()
-    return code, [shlex.split(text)[3:] for text in lines if text.startswith("python -m lra ")]
+    commands = [shlex.split(text)[3:] for text in lines if text.startswith("python -m lra ")]
+    said = [dict(word.split("=", 1) for word in words) for words in commands]
+    return code, [Shape(w["model"], *(int(w[f"size.{k}"]) for k in ("depth", "dim", "heads"))) for w in said], commands
 
 
-def test_what_is_found_is_the_largest_within_the_bounds(
-    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As enumeration has it, of each mixer; the commands are of runs that have the shape; what is measured is kept."""
-    law = Law(known)
-    made = searching(tmp_path, law)
-    space = made.what.space
-    code, commands = told(capsys, made)
-    assert code == 0 and len(commands) == 2
-    for words in commands:
-        settings = compose.config(words)
-        shape = Shape(settings.choices.model, *(settings.model[k] for k in ("depth", "dim", "heads")))
-        assert space.settings(shape).model == settings.model and settings.budget == "race"
-        assert settings.model["mlp_dim"] == 2 * settings.model["dim"] and settings.task["max_len"] == 64
-        points = [Point(s, 64) for s in space.shapes if s.model == shape.model]
-        within = [p for p in points if law.seconds(p, space) <= 6e-3]
-        assert 3 < len(within) < len(points), "the bound must divide them"
-        best = max(law.made(p, space)["stack_parameters"] for p in within)
-        assert law.made(Point(shape, 64), space)["stack_parameters"] == best
+def test_what_is_found_is_the_largest_within_the_bounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As enumeration has it, of each mixer; the command is of a run that has the shape; what is measured is kept."""
+    law = Law()
+    code, shapes, commands = told(capsys, searching(tmp_path, law))
+    assert code == 0 and [s.model for s in shapes] == ["transformer", "linear"]
+    for shape in shapes:
+        within(shape, 6e-3, law.seconds)
         assert Point(shape, 64) in law.asked, "what is named was measured"
-    again = Law(known)
-    assert told(capsys, searching(tmp_path, again)) == (0, commands) and again.asked == []
+    settings = compose.config(commands[1])
+    assert settings.model == small().space.settings(shapes[1]).model and settings.budget == "race"
+    assert settings.model["mlp_dim"] == 2 * settings.model["dim"] == 2 * shapes[1].dim
+    again = Law()
+    assert told(capsys, searching(tmp_path, again)) == (0, shapes, commands) and again.asked == []
 
 
-def test_a_stopped_search_goes_on(tmp_path: Path, known: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finished blocks are kept, others asked for again."""
     monkeypatch.setattr(run, "blocks", lambda points: bench.blocks(points, 15))
-    law = Law(known)
+    law = Law()
 
     def stopping(points: Sequence[Point], space: Space, seconds: float) -> dict[str, Any]:
         if law.asked:
@@ -135,59 +146,42 @@ def test_a_stopped_search_goes_on(tmp_path: Path, known: dict, monkeypatch: pyte
     assert len(left) == 25 and not set(left) & set(law.asked) and kept.read_bytes() == before
 
 
-def test_a_shape_that_takes_more_than_predicted_gives_way(
-    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of those that are not in the grid each takes twice as long as the law has it: none is named that does not meet
+def test_a_shape_that_takes_more_than_predicted_gives_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of those that are not in the grid each takes twice as long as the law has it: none is named that does not keep
     the bound as measured."""
-    grid = {p.shape for p in searching(tmp_path, Law(known)).grid}
-    law = Law(known, surprise=lambda p: 1.0 if p.shape in grid else 2.0)
-    made = searching(tmp_path, law)
-    code, commands = told(capsys, made)
-    assert code == 0 and commands and set(law.asked) - set(made.grid), "some were tried"
-    for words in commands:
-        settings = compose.config(words)
-        shape = Shape(settings.choices.model, *(settings.model[k] for k in ("depth", "dim", "heads")))
-        assert law.seconds(Point(shape, 64), made.what.space) <= 6e-3
+    grid = {p.shape for p in searching(tmp_path, Law()).grid}
+    law = Law(surprise=lambda p: 1.0 if p.shape in grid else 2.0)
+    what = searching(tmp_path, law)
+    code, shapes, _ = told(capsys, what)
+    assert code == 0 and shapes and set(law.asked) - set(what.grid), "some were tried"
+    assert all(law.seconds(Point(shape, 64)) <= 6e-3 for shape in shapes)
 
 
-def test_memory_is_weights_and_what_a_step_holds(
-    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = searching(tmp_path, law := Law(known), None, 200 * 2.0**10)
-    _, commands = told(capsys, made)
-    for words in commands:
-        settings = compose.config(words)
-        shape = Shape(settings.choices.model, *(settings.model[k] for k in ("depth", "dim", "heads")))
-        bytes_of = {
-            s: 40 * 64 * s.dim + law.made(Point(s, 64), made.what.space)["resident"]
-            for s in made.what.space.shapes
-            if s.model == shape.model
-        }
-        assert bytes_of[shape] <= 200 * 2**10 < max(bytes_of.values())
-        size = {s: law.made(Point(s, 64), made.what.space)["stack_parameters"] for s in bytes_of}
-        assert size[shape] == max(size[s] for s, b in bytes_of.items() if b <= 200 * 2**10)
+def test_memory_is_weights_and_what_a_step_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    law = Law()
+    _, shapes, _ = told(capsys, searching(tmp_path, law, None, 250 * 2.0**10))
+    assert len(shapes) == 2
+    for shape in shapes:
+        within(shape, 250 * 2**10, law.memory)
 
 
-def test_bounds_that_nothing_meets_and_points_that_fail(
-    tmp_path: Path, known: dict, capsys: pytest.CaptureFixture[str]
-) -> None:
-    law = Law(known, bad=lambda p: p.shape.dim == 48)
+def test_bounds_that_nothing_meets_and_points_that_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    law = Law(bad=lambda p: p.shape.dim == 48)
     made = searching(tmp_path, law, 1e-6)
     assert made.done() == 1
     out = capsys.readouterr()
     assert "no shape of transformer, linear was found within the bounds" in out.out and "python -m lra" not in out.out
     assert "48 wide" in out.err and "oom: it is said to" in out.err
-    again = searching(tmp_path, Law(known), 1e-6)
+    again = searching(tmp_path, Law(), 1e-6)
     assert again.todo == [], "a failure is a row, and no gap"
-    failed = searching(tmp_path, Law(known), 1e-6, rerun="failed").todo
+    failed = searching(tmp_path, Law(), 1e-6, rerun="failed").todo
     assert failed and all(p.shape.dim == 48 for p in failed)
     with pytest.raises(UserError, match="which is too few to predict from"):
-        searching(tmp_path / "none", Law(known, bad=lambda p: True), 1e-3).done()
+        searching(tmp_path / "none", Law(bad=lambda p: True), 1e-3).done()
 
 
-def test_a_slow_hour_is_no_slow_shape(tmp_path: Path, known: dict) -> None:
-    what = searching(tmp_path, law := Law(known))
+def test_a_slow_hour_is_no_slow_shape(tmp_path: Path) -> None:
+    what = searching(tmp_path, law := Law())
     points = what.grid[:6]
     found = law(points, what.what.space, 1.0)["points"]
     rows = [
@@ -197,10 +191,10 @@ def test_a_slow_hour_is_no_slow_shape(tmp_path: Path, known: dict) -> None:
     even = frame(rows).latency.tolist()
     rows[2] = rows[2] | {"seconds": [2 * s for s in rows[2]["seconds"]], "paces": [50, 50, 50]}
     assert frame(rows).latency.tolist() == pytest.approx(even)
-    assert even == pytest.approx([law.seconds(p, what.what.space) for p in points])
+    assert even == pytest.approx([law.seconds(p) for p in points])
 
 
-def test_the_predictor_knows_a_law_from_few(known: dict) -> None:
+def test_the_predictor_knows_a_law_from_few() -> None:
     """Shapes of mixers that it has seen, each with a factor of its own; one that it has not by counts alone; and a row
     is predicted the same in any company."""
     draw = np.random.default_rng(0)
@@ -302,7 +296,8 @@ def test_evolution_finds_what_enumeration_finds(most: int) -> None:
 
 
 @pytest.mark.parametrize("model", ["transformer", "linear"])
-def test_layers_are_alike_and_attention_is_one_operation(model: str) -> None:
+def test_layers_are_alike_and_attention_is_one_operation(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the law
     counted = [Counted(small().space, n) for n in (64, 256)]
     shape = Shape(model, 5, 32, 2)
     assert counted[0](shape) == counted[0].of(shape) and all(v > 0 for v in counted[0](shape).values())
@@ -327,8 +322,8 @@ def test_the_grid_is_the_same_of_each_mixer_and_even(tmp_path: Path) -> None:
     assert len(grid(space, (64,), 10_000, 0)) == len(space.shapes)
 
 
-def test_what_is_kept_is_read_and_what_was_changed_is_not(tmp_path: Path, known: dict) -> None:
-    what = searching(tmp_path, law := Law(known))
+def test_what_is_kept_is_read_and_what_was_changed_is_not(tmp_path: Path) -> None:
+    what = searching(tmp_path, law := Law())
     points = what.grid[:3]
     found = {"machine": what.machine, "dtype": "float32"} | law(points, what.what.space, 1.0)
     keys = [what.keys[p] for p in points]
@@ -409,7 +404,7 @@ def test_a_block_is_measured(warm: None) -> None:
 )  # fmt: skip
 def test_a_wrong_word_gets_one_line(word: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        asked([*SMALL, "latency=1s", word])
+        asked([*SMALL, "model=linear", "latency=1s", word])
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
