@@ -108,12 +108,6 @@ def of_groups(table: pd.DataFrame) -> Iterator[str]:
     able = table.ability.astype(bool)
     for group, row, part in _columns(table[~able], runs.JOINED):
         yield from _data(group, row, part)
-    for group, row, part in _columns(table[~able], runs.CELL):
-        timed = part[part.train_examples_per_second.notna()]
-        threads = sorted(int(n) for n in timed.threads.dropna().unique())
-        if len(threads) > 1:
-            counts = " and ".join(map(str, threads))
-            yield f"{group}, {row}: speeds with {counts} threads would share an axis"
     for group, row, part in _columns(table[able], CELL):
         yield from _data(group, row, part)
 

@@ -59,7 +59,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         r.seed,
         identity.identity(r.config) if r.kind == "model" else r.config_hash,  # one rule for records of all ages
         r.data.get("fingerprint"),
-        r.machine.get("name"),
+        place(r),
         r.machine.get("device"),
         r.machine.get("threads"),
         r.dtype,
@@ -84,9 +84,17 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         60 * r.minutes["used"] if r.minutes.get("used") else r.training.get("core_seconds"),
         ", ".join(r.pretraining[key] for key in ("objective", "use")) if r.pretraining else None,
         r.pretraining.get("core_seconds"),
-        (r.machine.get("name") or "unknown") if r.minutes or _by_minutes(r.config) else "",
+        (place(r) or "unknown") if r.minutes or _by_minutes(r.config) else "",
         searched(r.config),
     )
+
+
+def place(r: Record) -> str | None:
+    """The machine as tables name it. Of a processor two numbers of threads are two machines, since no time on one
+    compares with a time on the other; one thread, which the boards are made with, is not told."""
+    name, threads = r.machine.get("name"), r.machine.get("threads")
+    told = isinstance(name, str) and r.machine.get("device") == "cpu" and isinstance(threads, int) and threads != 1
+    return f"{name}, {threads} threads" if told else name
 
 
 def searched(config: Mapping[str, Any]) -> str | None:

@@ -15,10 +15,11 @@ from lra.record.record import Record
 from lra.repeat.older import worked_out
 from lra.runner.elsewhere import refused, spoken
 from lra.settings.again import key_of
+from lra.settings.identity import PLACES
 from lra.settings.words import split
 
 OWN = {"results_dir": "results", "out": "repeats"}
-PLACES = ("data_dir", "task.data_dir", "task.path", "checkpoint")
+HERE = ("data_dir", *PLACES, "checkpoint")  # where things lie on this machine
 FLAGS = ("--at-commit", "--dry-run")
 SHORTEST = 8  # characters that an id is known by
 
@@ -50,10 +51,10 @@ def of(arguments: Sequence[str]) -> Wanted:
             names.append(word)
         elif key in OWN:
             given[key] = value
-        elif key in PLACES:
+        elif key in HERE:
             places.append(word)
         else:
-            known = (*OWN, *PLACES)
+            known = (*OWN, *HERE)
             raise UserError(f"{key}: would make another run of it; allowed {', '.join(known)}.{nearest(key, known)}")
     if len(names) != 1:
         raise UserError(f"{' '.join(names) or 'nothing'} is not one record; name its id or its file")

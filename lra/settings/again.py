@@ -12,7 +12,7 @@ from lra.settings.schema import INCIDENTAL, Settings, kind_of
 
 CHOSEN = ("task", "model", "budget")  # named even where the default was meant
 KEPT = ("name", "sweep")  # of what is incidental; and all bounds of a run, which may end it
-PLACES = ("task.path", "checkpoint")  # whose last part is what is known of them
+NAMED = ("task.path", "checkpoint")  # places whose last part is what is known of them
 
 HANDED = f"--config-dir={MADE}"
 
@@ -45,7 +45,7 @@ def _counts(key: str) -> bool:
 
 def _portable(word: str) -> str:
     key, equals, value = word.partition("=")
-    return f"{key}{equals}{Path(value.strip(chr(39))).name}" if key.lstrip("+") in PLACES else word
+    return f"{key}{equals}{Path(value.strip(chr(39))).name}" if key.lstrip("+") in NAMED else word
 
 
 def _shown(folder: str) -> str:

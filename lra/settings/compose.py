@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from lra.settings.typed import register, typed
 from lra.settings.words import GROUPS, OPTIONAL, as_typed, choices, quoted
 
 ONE_AT_A_TIME = threading.RLock()  # Hydra composes for a whole process
+VARIABLES = ("LRA_DATA", "LRA_RESULTS", "HOME")  # on which settings depend
 STANDARD = ("task", "model", "budget", "sweep")  # groups whose choice is no departure from the budget
 
 
@@ -28,11 +31,24 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
 
     Raises UserError, in one line, for an unknown option, key or value.
     """
-    if config_dir is not None and not Path(config_dir).is_dir():
+    if config_dir is None:
+        with ONE_AT_A_TIME:
+            found = copy.deepcopy(_of_words(tuple(words), tuple(map(os.environ.get, VARIABLES))))
+        # A notebook may have loaded an edited mixer meanwhile.
+        return replace(found, sources=sources(found.task, found.model, found.treatment))
+    if not Path(config_dir).is_dir():
         raise UserError(f"--config-dir: {config_dir} is not a folder")
-    folders = [str(Path(config_dir).resolve())] if config_dir is not None else []
+    folders = [str(Path(config_dir).resolve())]
     with ONE_AT_A_TIME, explained(config_dir):
         return settled(_hydra(words, folders), folders)
+
+
+@functools.lru_cache(maxsize=256)
+def _of_words(words: tuple[str, ...], _: tuple[str | None, ...]) -> Settings:
+    """Composed once for all in a process who ask for a run: who plans it, who does it, who looks for its record. Other
+    folders' files may be edited meanwhile."""
+    with explained(None):
+        return settled(_hydra(words, []))
 
 
 def settled(cfg: Any, folders: Sequence[str] = (), words: Sequence[str] | None = None) -> Settings:
@@ -149,8 +165,7 @@ def _of_budget(words: Sequence[str], folders: Sequence[str]) -> dict[str, Any]:
 
 @functools.cache
 def _standard(*words: str) -> dict[str, Any]:
-    """To be read only: composed once for the many runs of a process that depart from it. Other folders' files may be
-    edited meanwhile."""
+    """To be read only: composed once for the many runs of a process that depart from it."""
     return _of_budget(words, [])
 
 

@@ -23,14 +23,18 @@ import logging
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,6 +46,7 @@ IMPORTED = (
     "safetensors.torch", "PIL.Image", "matplotlib", "seaborn",
 )  # fmt: skip
 ABOVE = 512  # descriptors are moved there while they change places
+THEIRS: set[str] = set()  # modules of packages, which a fork keeps
 KEPT: list[Any] = []  # what would close or write to somebody else's descriptor if it were collected
 START = subprocess.Popen  # whatever a test puts in its place
 SIGNATURE = inspect.signature(START._execute_child)
@@ -92,7 +97,7 @@ def become(words: Sequence[str], descriptors: Mapping[int, int], cwd: str, env: 
         sys.stderr = open(2, "w", 1, encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
         logging.root.handlers.clear()
-        for name in [name for name in sys.modules if ours(name)]:
+        for name in [name for name in sys.modules if name not in THEIRS and ours(name)]:
             del sys.modules[name]
         importlib.invalidate_caches()
         killed.armed()  # what `sitecustomize` does where a Python is started
@@ -242,9 +247,29 @@ def serve(link: socket.socket) -> None:
                 os.close(at)
 
 
+def bytecode_kept() -> None:
+    """Of our modules, which each fork reads anew: in a folder of the session's, as the tree may be one that nothing may
+    be written to. Of a test's own files none, which it may edit twice within the second that Python tells files by."""
+    folder, own, write = tempfile.mkdtemp(prefix="lra-warm-"), os.getpid(), SourceFileLoader.set_data
+    sys.pycache_prefix, sys.dont_write_bytecode = folder, False
+    place = f"{folder}{Path(__file__).resolve().parents[2]}{os.sep}"
+
+    def written(self: SourceFileLoader, path: str, *data: Any, **more: Any) -> None:
+        if path.startswith(place):
+            write(self, path, *data, **more)
+
+    SourceFileLoader.set_data = written
+    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == own else None)
+
+
 def main() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
+    THEIRS.update(name for name in sys.modules if not ours(name))
+    for known in gc.get_objects():
+        if type(known) is weakref.finalize:
+            known.atexit = False  # of torch's operators; a fork would take 0.1 s to take each away
+    bytecode_kept()
     subprocess.Popen = Popen
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background job does not hear it
     gc.collect()

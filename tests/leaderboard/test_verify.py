@@ -104,7 +104,6 @@ def test_predictions_must_be_those_of_the_record(tmp_path: Path, harm: str) -> N
     ("values", "said"),
     [
         ({"machine": answered.MACHINE | {"device": "cuda"}}, "devices cpu and cuda"),
-        ({"machine": answered.MACHINE | {"threads": 2}}, "1 and 2 threads"),
         ({"dtype": None}, "dtype is null"),
         ({"machine": {}}, "machine is null"),
         ({"data": {"fingerprint": "changed"}}, "different data"),
@@ -123,6 +122,22 @@ def test_budgets_devices_and_dtypes_apart_are_no_problem(tmp_path: Path) -> None
     answered.run(tmp_path, "transformer", 0.4, dtype="bfloat16")
     answered.run(tmp_path, "transformer", 0.4, machine={"name": "Example GPU", "device": "cuda", "threads": 4})
     assert problems(tmp_path) == []
+
+
+def test_numbers_of_threads_apart_are_two_machines_of_one_accuracy(tmp_path: Path) -> None:
+    """A reader's run with all of his cores, on a processor that the board's records name too."""
+    speed = {"cost": {"status": "ok", "train": {"examples_per_second": 10.0}, "step_peak_bytes": 1}}
+    answered.run(tmp_path, "transformer", 0.4, **speed)
+    answered.run(tmp_path, "linear", 0.3, machine=answered.MACHINE | {"threads": 2}, **speed)
+    assert problems(tmp_path) == []
+    found = load(tmp_path)
+    name = answered.MACHINE["name"]
+    assert dict(zip(found.timed.model, found.timed.machine, strict=True)) == {
+        "transformer": name,
+        "linear": f"{name}, 2 threads",
+    }
+    assert set(found.cells.model) == {"transformer", "linear"} and found.cells.accuracy.notna().all()
+    assert set(found.cells.timed) == {name}
 
 
 @pytest.fixture(scope="module")

@@ -260,6 +260,21 @@ def test_settings_are_frozen() -> None:
         settings.train.stpes  # noqa: B018
 
 
+def test_who_asks_again_gets_his_own_of_the_files_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process composes words once; what is done to the settings, the variables and a class of one's own count."""
+    (tmp_path / "remembered.py").write_text("from lra.models.identity import Identity as Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["task=listops", "model.mixer._target_=remembered.Mine"]
+    first = compose.config(words)
+    first.model["mixer"]["_target_"] = "another"
+    second = compose.config(words)
+    assert second.model["mixer"]["_target_"] == "remembered.Mine" and second.sources.keys() == {"remembered.Mine"}
+    (tmp_path / "remembered.py").write_text("from lra.models.window5 import Window5 as Mine\n")
+    assert compose.config(words).sources != second.sources
+    monkeypatch.setenv("LRA_RESULTS", str(tmp_path))
+    assert compose.config(words).results_dir == str(tmp_path) != second.results_dir
+
+
 def test_a_home_folder_is_what_a_shell_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     settings = compose.config(["task=listops", "results_dir='~/x'", "data_dir='~/y'"])

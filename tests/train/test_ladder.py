@@ -13,6 +13,7 @@ import torch
 
 from lra.errors import UserError
 from lra.machine.device import accelerator, seed_everything
+from lra.machine.pace import Pace
 from lra.settings import build, compose
 from lra.settings.schema import Train
 from lra.train import ladder as module
@@ -30,6 +31,13 @@ SMALL = (
 )  # fmt: skip
 LADDER = ("train.steps=14", "train.rates=[1e-4,1e-3,1e-2]", "train.halve_at=[4,8]", "train.stop_at=null")
 TIMES = ("seconds", "core_seconds")
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pace of the machine by one product a look: there are as many looks here as steps."""
+    monkeypatch.setattr(Pace, "LEAST", 0.0)
+    monkeypatch.setattr(Pace, "SHARE", 0.0)
 
 
 def settings(*words: str) -> Any:
