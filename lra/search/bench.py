@@ -13,6 +13,7 @@ from lra.settings.typed import plain
 BLOCK = 24  # points: few enough that a stop costs a minute, many enough that starting a process does not count
 ROUNDS = 5
 STEPS = 4  # of a turn, at most
+HANGING = 600.0  # seconds that a block may take besides its timing: on a machine full of others' work a start is long
 PATIENT = 20.0  # times the seconds of a point that building, warming and timing it may take
 
 
@@ -40,7 +41,7 @@ def block(points: Sequence[Point], space: Space, seconds: float) -> dict[str, An
 
 def together(configs: Sequence[dict[str, Any]], seconds: float, most: float) -> Any:
     """The child's answer, or a failure."""
-    with Measuring({"points": configs, "most": most}, 60.0 + PATIENT * seconds * len(configs)) as session:
+    with Measuring({"points": configs, "most": most}, HANGING + PATIENT * seconds * len(configs)) as session:
         if session.prepare():
             with quiet(configs[0]["settings"]):
                 for _ in range(ROUNDS):

@@ -37,7 +37,7 @@ def regret(found: np.ndarray) -> str:
         return "regret: too few shapes to tell"
     return (
         f"regret against all measured shapes, {len(found)} choices of a mixer at a length within bounds that"
-        f" {console.percent(BOUNDS[0])} to {console.percent(BOUNDS[-1])} of them meet,\nby shapes held out, of up to"
+        f" {100 * BOUNDS[0]:.0f} to {100 * BOUNDS[-1]:.0f} % of them meet,\nby shapes held out, of up to"
         f" {TRIES} measured: {console.percent(float(found.mean()))} of the parameters in the mean,"
         f" {console.percent(float(found.max()))} at worst"
     )
