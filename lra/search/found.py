@@ -13,7 +13,7 @@ from lra.search.counts import counts, deeper
 from lra.search.evolve import evolved
 from lra.search.frame import frame, shape
 from lra.search.predict import fitted, parts_of_bytes
-from lra.search.scored import TRIES
+from lra.search.scored import MARGIN, TRIES
 from lra.search.space import Point, Shape, Space, exam_at
 
 
@@ -100,12 +100,14 @@ class Search:
         return Candidate(found.shape, found.parameters, found.predicted, self.costs.get(shape))
 
     def worth(self, shape: Shape) -> float:
-        """Parameters of the layers of a shape within the bounds, by measurement where there is one; of another one how
-        far it is from them, below 0."""
+        """Parameters of the layers of a shape within the bounds, by measurement where there is one, else by a
+        prediction with its margin; of another one how far it is from them, below 0."""
         found = self.candidate(shape)
         if found is None or (shape in self.costs and self.costs[shape] is None):
             return float("-inf")
-        over = (found.measured or found.predicted).over(self.what.bounds)
+        over = found.predicted.over(self.what.bounds) / MARGIN
+        if found.measured is not None:
+            over = found.measured.over(self.what.bounds)
         return float(found.parameters) if over <= 1 else -over
 
     def ranking(self, model: str) -> list[Shape]:
@@ -118,8 +120,8 @@ class Search:
         return [Shape(model, *sizes) for sizes, worth in found if worth > 0]
 
     def done(self) -> dict[str, Candidate | None]:
-        """Of each mixer the largest shape that was measured to be within the bounds; null where TRIES were not enough,
-        or none seems to be."""
+        """Of each mixer the largest shape that was measured to be within the bounds, after up to TRIES that seemed to
+        be; null where there is none."""
         out: dict[str, Candidate | None] = dict.fromkeys(self.what.space.models)
         ranked = {model: self.ranking(model) for model in out}
         for left in reversed(range(TRIES + 1)):
@@ -136,7 +138,12 @@ class Search:
                 break
             points = [Point(s, self.what.lengths[-1]) for s in asked]
             self.costs = dict.fromkeys(asked) | costs(self.measure(points), self.what.lengths[-1])
-        return out
+        return {model: found or self.measured(model) for model, found in out.items()}
+
+    def measured(self, model: str) -> Candidate | None:
+        """Of a mixer the largest of those that were measured within the bounds."""
+        good = [s for s, cost in self.costs.items() if s.model == model and cost is not None and self.worth(s) > 0]
+        return self.candidate(max(good, key=lambda s: (self.worth(s), s))) if good else None
 
 
 def costs(rows: Sequence[Mapping[str, Any]], length: int) -> dict[Shape, Cost | None]:

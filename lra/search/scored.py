@@ -14,7 +14,8 @@ from lra.search.predict import fitted, parts_of_flops
 
 FOLDS = 6
 BOUNDS = (0.2, 0.35, 0.5, 0.65, 0.8)  # shares of a mixer's shapes within a bound
-TRIES = 3  # candidates of a mixer that are measured until one is within the bounds
+TRIES = 5  # candidates of a mixer that are measured until one is within the bounds
+MARGIN = 1.3  # times a bound that a prediction may be: what is measured anyway may be hoped for
 
 Fit = Callable[[pd.DataFrame, np.ndarray], Callable[[pd.DataFrame], np.ndarray]]
 
@@ -85,9 +86,10 @@ def far(predicted: np.ndarray, measured: np.ndarray) -> float:
 
 
 def chosen(worth: np.ndarray, predicted: np.ndarray, measured: np.ndarray, bound: np.ndarray | float) -> float:
-    """What the search would find: of the first TRIES by worth among those predicted to be within the bound, which are
-    then measured, the first that is; 0 where none is. predicted, measured: (N,) or (N, quantities)."""
-    inside = np.flatnonzero(np.all(np.atleast_2d((predicted <= bound).T), axis=0))
+    """What the search would find: of the first TRIES by worth among those predicted to be within MARGIN of the bound,
+    which are then measured, the first that is within it; 0 where none is. predicted, measured: (N,) or (N, quantities).
+    """
+    inside = np.flatnonzero(np.all(np.atleast_2d((predicted <= MARGIN * bound).T), axis=0))
     tried = inside[np.argsort(-worth[inside], kind="stable")][:TRIES]
     good = [worth[i] for i in tried if np.all(measured[i] <= bound)]
     return float(good[0]) if good else 0.0

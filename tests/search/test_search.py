@@ -261,15 +261,15 @@ def test_regret_is_what_choosing_by_the_prediction_costs() -> None:
     cost = np.array([5.0, 4, 3, 2, 1])[:, None]
     assert scored.chosen(worth, cost, cost, 3.5) == 3
     assert scored.chosen(worth, cost * 0.8, cost, 3.5) == 3, "one too large was measured, and passed over"
-    assert scored.chosen(worth, cost * 1.4, cost, 3.5) == 2, "one that would do was not tried"
+    assert scored.chosen(worth, cost * 2, cost, 3.5) == 2, "one that would do was not tried"
     assert scored.chosen(worth, cost * 0, cost, 0.5) == 0 == scored.chosen(worth, cost * 9, cost, 3.5)
     both = np.hstack([cost, cost[::-1]])
     assert scored.chosen(worth, both, both, np.array([4.5, 3.5])) == 4, "each quantity has its bound"
     table = pd.DataFrame({"model": ["a"] * 5, "length": [8] * 5})
     best = [max(w for w, c in zip(worth, cost[:, 0], strict=True) if c <= np.quantile(cost, q)) for q in scored.BOUNDS]
     assert scored.regrets(table, worth, cost, cost).tolist() == [0.0] * len(best)
-    off = scored.regrets(table, worth, cost * 1.4, cost)
-    tried = [max((w for w in worth if 1.4 * w <= np.quantile(cost, q)), default=0) for q in scored.BOUNDS]
+    off = scored.regrets(table, worth, cost * 2, cost)
+    tried = [max((w for w in worth if 2 * w <= scored.MARGIN * np.quantile(cost, q)), default=0) for q in scored.BOUNDS]
     assert off.tolist() == pytest.approx([1 - t / b for t, b in zip(tried, best, strict=True)]) and off.max() > 0
 
 
