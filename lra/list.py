@@ -34,8 +34,10 @@ def said(text: str) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# "))
-    # A full stop ends it before a capital, and not behind a single letter, as in "et al. 2020" and "S. Gu".
-    sentence = re.split(r"(?:(?<=[\w)]{2})|(?<= \d))[.;](?= [A-Z(]| *$)|:(?= |$)", " ".join(lines), maxsplit=1)[0]
+    # A full stop ends it before a capital or an option, and not behind a single letter: "et al. 2020", "S. Gu".
+    sentence = re.split(
+        r"(?:(?<=[\w)]{2})|(?<= \d))[.;](?= [A-Z(]| [a-z_.]+[:=]| *$)|:(?= |$)", " ".join(lines), maxsplit=1
+    )[0]
     return console.line(sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST - 1].rstrip()}…")
 
 

@@ -58,6 +58,11 @@ What a mixer may say of itself:
     attended(x, mask) -> (B, L)                the weight that each position gets, a mean over heads and real queries,
                                                0 at padding. By it the least attended ones can be left out
 
+What a stack may say of itself:
+
+    packs = False                              of a class: outside of its mixers each position is treated alone, and
+                                               where this is True of an object only real ones are (`parts.layers`)
+
 What is drawn in training is keyed by seed, optimizer step, module and example (`parts.chance`), so that the
 parts of a batch, their order and their padding do not move it: `parts.chance.Dropout` in place of nn.Dropout, and
 `MultiHead.drops` for attention weights. Whoever trains calls `parts.chance.tell` before each forward pass; where

@@ -9,11 +9,12 @@ norm is LayerNorm, or BatchNorm, which most of the published scores had and whic
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
-from lra.models.parts.layers import through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.norms import BatchNorm, normed, refuse_recomputed
 
 
@@ -24,10 +25,10 @@ class BareLayer(nn.Module):
         super().__init__()
         self.mixer_norm, self.mixer, self.dropout, self.prenorm = norm, mixer, dropout, prenorm
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask) -> Tensor:
         if self.prenorm:
-            return x + self.dropout(self.mixer(normed(self.mixer_norm, x, mask), mask))
-        return normed(self.mixer_norm, x + self.dropout(self.mixer(x, mask)), mask)
+            return x + self.dropout(mixed(self.mixer, normed(self.mixer_norm, x, mask), mask))
+        return normed(self.mixer_norm, x + self.dropout(mixed(self.mixer, x, mask)), mask)
 
 
 class BareStack(nn.Module):
@@ -36,6 +37,8 @@ class BareStack(nn.Module):
     tie_dropout: a channel is dropped at all positions or at none. `checkpoint` as in `models.stack.ResidualStack`, not
     possible with `batchnorm`: ValueError.
     """
+
+    packs = False
 
     def __init__(
         self,
@@ -63,5 +66,5 @@ class BareStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = through(self.layers, x, mask, self.checkpoint and self.training)
-        return x if self.norm is None else normed(self.norm, x, mask)
+        last = None if self.norm is None else partial(normed, self.norm, mask=mask)
+        return stacked(self, x, mask, last)

@@ -26,6 +26,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lra.models.parts.heads import led
 from lra.models.parts.pattern import Part, Rule, all_keys, open_to_all, within
 from lra.models.parts.patterned import Patterned
 from lra.models.stack import ResidualStack
@@ -147,5 +148,5 @@ class ExtraTokens(ResidualStack):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         count = len(self.extra)
         x = torch.cat((self.extra.to(x.dtype).expand(len(x), -1, -1), x), dim=1)
-        mask = torch.cat((mask.new_ones(len(mask), count), mask), dim=1)
+        mask = led(mask, count)
         return super().forward(x, mask)[:, count:]

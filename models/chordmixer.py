@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.models.parts.heads import all_real, real_first
-from lra.models.parts.layers import through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.norms import BatchNorm, normed, refuse_recomputed
 from lra.models.stack import FeedForward
 
@@ -71,8 +71,8 @@ class ChordLayer(nn.Module):
         )
         self.mlp, self.mixer = FeedForward(dim, mlp_dim, dropout), rotation
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return normed(self.norm, x + self.mixer(self.mlp(normed(self.mlp_norm, x, mask)), mask), mask)
+    def forward(self, x: Tensor, mask: Mask) -> Tensor:
+        return normed(self.norm, x + mixed(self.mixer, self.mlp(normed(self.mlp_norm, x, mask)), mask), mask)
 
 
 class ChordStack(nn.Module):
@@ -80,6 +80,8 @@ class ChordStack(nn.Module):
 
     batchnorm: of both norms, or `behind`, of norm' alone. Raises ValueError for another word, and with `checkpoint`.
     """
+
+    packs = False
 
     def __init__(
         self,
@@ -102,4 +104,4 @@ class ChordStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return through(self.layers, x, mask, self.checkpoint and self.training)
+        return stacked(self, x, mask)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
 from lra.models.parts.factory import build
+from lra.models.parts.heads import led, told
 from lra.models.parts.pma import AttentionPooling
 from lra.models.parts.queries import Queries
 from lra.models.parts.tiles import wide
@@ -207,7 +208,7 @@ class Classifier(nn.Module):
         x = self.embedding(tokens)
         if self.cls is not None:
             x = torch.cat((self.cls.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
-            mask = torch.cat((mask.new_ones(len(x), 1), mask), dim=1)
+            mask = led(mask, 1)
         if self.positions is not None:
             length = x.shape[1]
             if length > len(self.positions) and self.position == "learned":
@@ -229,10 +230,13 @@ class Classifier(nn.Module):
         return pool(x, mask, self.pooling) if self.pma is None else self.pma(x, mask)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        if self.documents == 2:
+            tokens, mask = tokens.flatten(0, 1), mask.flatten(0, 1)
+        mask = told(mask, mask.is_meta or bool(mask.all()))
         if self.queries is not None:
             x, mask = self.through(tokens, mask)
             return torch.cat((self.head(self.read(x, mask)), self.queries(x, mask)), -1)
         if self.documents == 1:
             return self.head(self.encode(tokens, mask))
-        u, v = self.encode(tokens.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)
+        u, v = self.encode(tokens, mask).unflatten(0, (-1, 2)).unbind(1)
         return self.head(torch.cat((u, v, u * v, u - v), dim=-1))

@@ -6,9 +6,8 @@
     FLASH:  out = W_o (u * (A v + q' (k'^T v) / n)),  A inside groups of `group` positions     (section 3.2)
 
 with q', k' from two more pairs of gamma and beta, and in groups the number of their real tokens in place of n. The bias
-is the paper's for long inputs, b_ij = R_i a . R_j c, with rotary matrices R and learned a and c: it joins the product
-as more columns of q and k. One head. Time O(L^2 D) for GAU, O(L (group + keys) D) for FLASH; memory O(L D). Padding has
-v = 0; n counts real tokens.
+is the paper's for long inputs, b_ij = R_i a . R_j c, with rotary matrices R and learned a and c. One head. Time
+O(L^2 D) for GAU, O(L (group + keys) D) for FLASH; memory O(L D). Padding has v = 0; n counts real tokens.
 
 Departures from the paper: its unit replaces the feed-forward layers too, which the common stack keeps.
 """
@@ -19,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.models.parts.heads import rotate, zeroed
-from lra.models.parts.squared import squared_attention
+from lra.models.parts.heads import all_real, rotate, zeroed
+from lra.models.parts.squared import gated
 from lra.models.parts.tiles import no_autocast, wide
 
 
@@ -49,28 +48,20 @@ class GAU(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = zeroed(x, mask)
-        u, v, z = (F.silu(layer(x)) for layer in (self.gate, self.value, self.base))
-        dtype = wide(x.dtype)
+        length, dtype = x.shape[1], wide(x.dtype)
+        group = min(self.group or length, length)
+        if missing := -length % group:
+            x, mask = F.pad(x, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+        hidden = (layer(x).unflatten(1, (-1, group)) for layer in (self.gate, self.value, self.base))
+        real = mask.view(len(mask), -1, group, 1)
         with no_autocast(x):
-            v, z = zeroed(v.to(dtype), mask), z.to(dtype)
-            q, k, *far = (
-                z * gamma + beta for gamma, beta in zip(self.gamma.to(dtype), self.beta.to(dtype), strict=True)
+            sizes, count = (
+                n.clamp(min=1).to(dtype) for n in (real.sum(2, keepdim=True), real.sum((1, 2)).unsqueeze(1))
             )
-            count = mask.sum(1).clamp(min=1).to(dtype)[:, None, None]
-            near = self._near(q, k, v, mask, count)
-            if far:
-                # Padding has no v, whatever its k is.
-                near = near + far[0] @ (far[1].mT @ v) / count
-        return self.out(u * near.to(u.dtype))
-
-    def _near(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-        length = q.shape[1]
-        turned = rotate(self.bias.to(q.dtype)[:, None].expand(-1, length, -1)).unsqueeze(1).expand(-1, len(q), -1, -1)
-        if self.group is None or self.group >= length:
-            return squared_attention(torch.cat((q / count, turned[0]), -1), torch.cat((k, turned[1]), -1), v)
-        missing = -length % self.group
-        size = F.pad(mask, (0, missing)).unflatten(1, (-1, self.group)).sum(2).clamp(min=1).to(q.dtype)
-        each = size.repeat_interleave(self.group, 1)[:, :length, None]
-        pieces = (torch.cat((q / each, turned[0]), -1), torch.cat((k, turned[1]), -1), v)
-        q, k, v = (F.pad(t, (0, 0, 0, missing)).unflatten(1, (-1, self.group)).flatten(0, 1) for t in pieces)
-        return squared_attention(q, k, v).unflatten(0, size.shape).flatten(1, 2)[:, :length]
+            # R_i a . R_j c = a . R_(j - i) c, for all groups the same.
+            apart = torch.arange(1 - group, group, device=x.device)
+            a, c = self.bias.to(dtype)
+            bias = rotate(c.expand(len(apart), -1), apart) @ a
+            gone = None if all_real(mask) else real
+            y = gated(*hidden, self.gamma.to(dtype), self.beta.to(dtype), bias, sizes, count, gone)
+        return self.out(y.flatten(1, 2)[:, :length])

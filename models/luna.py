@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from lra.models.parts.chance import Dropout
 from lra.models.parts.heads import all_real, zeroed
+from lra.models.parts.layers import Mask, packing, row, whole
 from lra.models.parts.softmax import attend
 from lra.models.stack import FeedForward
 
@@ -64,9 +65,9 @@ class LunaLayer(nn.Module):
         self.packed_norm = None if last else nn.LayerNorm(dim, eps=1e-6)
         self.dropout, self.packed_dropout = Dropout(dropout), Dropout(0.0 if last else dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        y, packed = self.mixer(x, mask, p)
-        x = self.norm(x + self.dropout(y))
+    def forward(self, x: Tensor, mask: Mask, p: Tensor) -> tuple[Tensor, Tensor]:
+        y, packed = self.mixer(*whole(x, mask), p)
+        x = self.norm(x + self.dropout(row(y, mask)))
         if self.packed_norm is not None:
             p = self.packed_norm(p + self.packed_dropout(packed))
         return self.mlp_norm(x + self.mlp(x)), p
@@ -74,6 +75,8 @@ class LunaLayer(nn.Module):
 
 class LunaStack(nn.Module):
     """`depth` layers over X and P: (B, L, D), (B, L) -> (B, L, D). Raises ValueError if `packed` is below 1."""
+
+    packs = False
 
     def __init__(
         self,
@@ -97,9 +100,11 @@ class LunaStack(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         p = self.packed.to(x.dtype).expand(len(x), -1, -1)
+        at = packing(mask, self.packs and not self.training)
+        x = row(x, at)
         for layer in self.layers:
             if self.checkpoint and self.training:
-                x, p = recompute(layer, x, mask, p, use_reentrant=False)
+                x, p = recompute(layer, x, at, p, use_reentrant=False)
             else:
-                x, p = layer(x, mask, p)
-        return x
+                x, p = layer(x, at, p)
+        return whole(x, at)[0]

@@ -11,12 +11,13 @@ BatchNorm, pre (the pixels), which sees other examples (parts.norms). Dropout ac
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
-from lra.models.parts.layers import through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.norms import BatchNorm, ScaleNorm, normed, refuse_recomputed
 
 NORMS = ("layer", "scale")
@@ -42,11 +43,11 @@ class MegaLayer(nn.Module):
         self.mixer_norm, self.mlp_norm, self.prenorm = norm(), norm(), prenorm
         self.inner_dropout, self.dropout = Dropout(dropout), Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask) -> Tensor:
         if self.prenorm:
-            y = x + self.mixer(normed(self.mixer_norm, x, mask), mask, residual=x)
+            y = x + mixed(self.mixer, normed(self.mixer_norm, x, mask), mask, residual=x)
             return y + self.fed(normed(self.mlp_norm, y, mask))
-        y = normed(self.mixer_norm, x + self.mixer(x, mask), mask)
+        y = normed(self.mixer_norm, x + mixed(self.mixer, x, mask), mask)
         return normed(self.mlp_norm, y + self.fed(y), mask)
 
     def fed(self, y: Tensor) -> Tensor:
@@ -59,6 +60,8 @@ class MegaStack(nn.Module):
     `batchnorm` takes the place of `norm`. Raises ValueError if `norm` is neither layer nor scale. `checkpoint` as in
     `ResidualStack`, not possible with `batchnorm`: ValueError.
     """
+
+    packs = False
 
     def __init__(
         self,
@@ -89,5 +92,5 @@ class MegaStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = through(self.layers, x, mask, self.checkpoint and self.training)
-        return x if self.norm is None else normed(self.norm, x, mask)
+        last = None if self.norm is None else partial(normed, self.norm, mask=mask)
+        return stacked(self, x, mask, last)

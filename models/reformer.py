@@ -52,6 +52,7 @@ from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
 from lra.models.parts.heads import MultiHead, all_real, rotate
+from lra.models.parts.layers import Mask, mixed, packing, row, whole
 from lra.models.parts.redrawn import Redrawn
 from lra.models.parts.tiles import blocks, heads_first, no_autocast, tiles, wide
 from lra.models.stack import FeedForward
@@ -349,8 +350,8 @@ class ReversibleLayer(nn.Module):
         self.mixer, self.mlp = mixer, FeedForward(dim, mlp_dim, dropout)
         self.dropout = Dropout(dropout)
 
-    def mix(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.dropout(self.mixer(self.mixer_norm(x), mask))
+    def mix(self, x: Tensor, mask: Mask) -> Tensor:
+        return self.dropout(mixed(self.mixer, self.mixer_norm(x), mask))
 
     def feed(self, x: Tensor, first: int) -> Tensor:
         """Of a part of the length that starts at position `first`."""
@@ -444,6 +445,8 @@ class ReversibleStack(nn.Module):
     Raises ValueError for `feed_forward_chunks` below 1.
     """
 
+    packs = False
+
     def __init__(
         self,
         mixer: Callable[..., nn.Module],
@@ -471,7 +474,7 @@ class ReversibleStack(nn.Module):
         """At which position each part of `cut` starts."""
         return list(accumulate((part.shape[1] for part in self.cut(x)[:-1]), initial=0))
 
-    def run(self, x: Tensor, mask: Tensor, setting: _Setting) -> Tensor:
+    def run(self, x: Tensor, mask: Mask, setting: _Setting) -> Tensor:
         """The same map with everything kept: what the backward pass must agree with."""
 
         def through(f: Tensor) -> Tensor:
@@ -489,6 +492,7 @@ class ReversibleStack(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         setting = _Setting(x)
         if not torch.is_grad_enabled():
-            return self.norm(self.run(x, mask, setting))
+            at = packing(mask, self.packs and not self.training)
+            return whole(self.norm(self.run(row(x, at), at, setting)), at)[0]
         parameters = [p for p in self.layers.parameters() if p.requires_grad]
         return self.norm(_Recomputed.apply(x, mask, self, setting, *parameters))

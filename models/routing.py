@@ -95,11 +95,12 @@ class Routing(MultiHead, Redrawn):
     def routed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         batch, heads, length, width = q.shape
         dtype = wide(q.dtype)
-        q, k = (F.layer_norm(t.to(dtype), (width,)).masked_fill(~mask[:, None, :, None], 0) for t in (q, k))
+        # Padding is 0, and stays so.
+        q, k = (F.layer_norm(t.to(dtype), (width,)) for t in (q, k))
         centroids = self.centroids.to(dtype)
         with no_autocast(q):
             if self.training:
-                self._follow(q, k, centroids, mask)
+                self.seen, self.extra_loss = torch.zeros_like(centroids), q.new_zeros(())
             of_queries, of_keys = (self._members(t, centroids, mask) for t in (q, k))
             there = [mask[:, None, None].expand(-1, heads, 1, -1).gather(3, m) for m in _flat(of_queries, of_keys)]
             real_queries, real_keys = (t.view(of_queries.shape) for t in there)
@@ -114,29 +115,26 @@ class Routing(MultiHead, Redrawn):
             times = q.new_zeros(batch, heads, length, 1).scatter_add(2, index.unsqueeze(-1), weight)
         return (sums / times.clamp(min=1)).to(v.dtype)
 
-    @torch.no_grad()
     def _members(self, x: Tensor, centroids: Tensor, mask: Tensor) -> Tensor:
-        """x (B, H, L, E) -> (B, H, C, w): positions, those of padding last."""
+        """x (B, H, L, E) -> (B, H, C, w): positions, those of padding last. In training the nearest are noted too."""
+        unit = x * x.shape[-1] ** -0.5
+        scores = unit.detach() @ centroids.mT
+        if self.training:
+            self._follow(unit, scores.argmax(-1), centroids, mask)
         # In units in which rounding is a hundred thousand times below what is preferred.
-        scores = x.mul(x.shape[-1] ** -0.5) @ centroids.mT + preferred(x.shape[2], x).unsqueeze(1)
-        scores = scores.masked_fill(~mask[:, None, :, None], -math.inf)
+        scores.add_(preferred(x.shape[2], x).unsqueeze(1)).masked_fill_(~mask[:, None, :, None], -math.inf)
         return scores.mT.topk(min(self.window, x.shape[2])).indices
 
-    def _follow(self, q: Tensor, k: Tensor, centroids: Tensor, mask: Tensor) -> None:
-        """Note the sums of the nearest for the backward pass, and set the extra loss."""
-        real = mask[:, None, :, None]
+    def _follow(self, unit: Tensor, nearest: Tensor, centroids: Tensor, mask: Tensor) -> None:
+        """Note the sums of the nearest for the backward pass, and add to the extra loss: unit (B, H, L, E), 0 in the
+        padding, and nearest (B, H, L)."""
         count = mask.sum(1).clamp(min=1)
-        seen, loss = torch.zeros_like(centroids), 0.0
-        for x in (q, k):
-            unit = x * x.shape[-1] ** -0.5
-            with torch.no_grad():
-                nearest = (unit @ centroids.mT).argmax(-1, keepdim=True)
-                chosen = F.one_hot(nearest.squeeze(-1), centroids.shape[1]).to(unit.dtype) * real
-                seen += torch.einsum("bhlc,bhle->hce", chosen, unit)
-                target = centroids.expand(len(x), -1, -1, -1).gather(2, nearest.expand_as(x))
-            apart = (unit - target).square().sum(-1).masked_fill(~mask[:, None], 0)
-            loss = loss + (apart.sum(2).mean(1) / count).mean() / 2
-        self.seen, self.extra_loss = seen, self.commitment * loss
+        heads, clusters, width = centroids.shape
+        rows = (nearest + clusters * torch.arange(heads, device=nearest.device)[:, None]).view(-1, 1).expand(-1, width)
+        self.seen.view(-1, width).scatter_add_(0, rows, unit.detach().reshape(-1, width))
+        target = centroids.reshape(-1, width).gather(0, rows).view(unit.shape)
+        apart = (unit - target).square().sum(-1).masked_fill(~mask[:, None], 0)
+        self.extra_loss = self.extra_loss + self.commitment * (apart.sum(2).mean(1) / count).mean() / 2
 
     def at_step(self, step: int) -> None:
         self.told = True

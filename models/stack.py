@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.models.parts.chance import Dropout
-from lra.models.parts.layers import through
+from lra.models.parts.layers import Mask, mixed, stacked
 from lra.models.parts.switch import SwitchFeedForward
 
 FFNS = ("dense", "switch")
@@ -45,10 +45,10 @@ class Layer(nn.Module):
         self.mixer, self.mlp = mixer, FeedForward(dim, mlp_dim, dropout) if mlp is None else mlp
         self.dropout, self.masked = Dropout(dropout), mlp is not None
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.dropout(self.mixer(self.mixer_norm(x), mask))
+    def forward(self, x: Tensor, mask: Mask) -> Tensor:
+        x = x + self.dropout(mixed(self.mixer, self.mixer_norm(x), mask))
         n = self.mlp_norm(x)
-        return x + (self.mlp(n, mask) if self.masked else self.mlp(n))
+        return x + (mixed(self.mlp, n, mask) if self.masked else self.mlp(n))
 
 
 class ResidualStack(nn.Module):
@@ -60,6 +60,8 @@ class ResidualStack(nn.Module):
 
     ffn: "dense", or "switch" (`parts.switch`) with its `experts` and `capacity`. Raises ValueError for another one.
     """
+
+    packs = False
 
     def __init__(
         self,
@@ -88,4 +90,4 @@ class ResidualStack(nn.Module):
         self.checkpoint = checkpoint
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.norm(through(self.layers, x, mask, self.checkpoint and self.training))
+        return stacked(self, x, mask, self.norm)

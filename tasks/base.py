@@ -240,10 +240,11 @@ class Task:
         return collate(examples, self.max_len if self.pad_to == "max" else None, self.pad_multiple)
 
     def loss(self, output: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy over the answers asked for, in float32: output (B, C) or, where answers stand at
+        """Mean cross-entropy over the answers asked for, in float32 at least: output (B, C) or, where answers stand at
         positions, (B, L, C)."""
         output, labels = self._flat(output, batch)
-        return F.cross_entropy(output.float(), labels, ignore_index=NOT_ASKED, label_smoothing=label_smoothing)
+        output = output if output.dtype == torch.float64 else output.float()
+        return F.cross_entropy(output, labels, ignore_index=NOT_ASKED, label_smoothing=label_smoothing)
 
     def scores(self, output: Tensor, batch: Batch) -> Answers:
         """What the model answered; output as for `loss`."""

@@ -42,9 +42,10 @@ def test_a_page_has_equation_options_source_and_numbers() -> None:
     for part in (
         "exp(q k / sqrt(E)) = E_w[ phi_w(q) phi_w(k) ]", "features: int=256", "https://arxiv.org/abs/2009.14794",
         "@inproceedings{choromanski2021performer,",
-        "| ListOps (128) | quick, Intel(R) Xeon(R) Processor | 40.0 | 38.2 to 41.8 | 3 |", "length to the power of 1",
+        "length to the power of 1",
     ):  # fmt: skip
         assert part in text, part
+    assert re.search(r"\| ListOps \(128\) \| quick, Intel\S+ .*\| 4\d\.\d \| 3\d\.\d to 4\d\.\d \| \d+ \|", text)
     assert "| floor: first_operator |" in made()["exams/listops.md"] and "fewest n" in made()["exams/recall.md"]
     assert "Recall where a key" in made()["exams/recall_adjacent.md"] and "class" not in made()["exams/recall.md"][:40]
 

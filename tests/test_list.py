@@ -25,6 +25,8 @@ def test_each_file_says_something_of_itself(group: str) -> None:
          "Mine, after S. Gu et al. 2022, with 2 heads"),
         ("# Convolutions of 4. It knows.\n", "Convolutions of 4"),
         ("# The rule: tasks/x.py\n", "The rule"),
+        ("# In floats.\n# bits: 2 to 24\n", "In floats"),
+        ("# In floats.\n#   treatment.steps=0    not at all\n", "In floats"),
         ("model: x\n# later\n", ""),
         ("# " + "a" * 500, "a" * (LONGEST - 1) + "…"),
         ("# \x1b[31mred", "\N{REPLACEMENT CHARACTER}[31mred"),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lra.machine.watch import disturbed
-from lra.marks.runs import REFERENCE
+from lra.marks.runs import REFERENCE, machine_of
 from lra.record.record import PHASES, Record
 from lra.record.sheet import Sheet
 from lra.settings import identity
@@ -82,7 +82,7 @@ def _row(path: Path, r: Record, phase: str) -> dict[str, Any]:
         "model": " ".join([r.model, *own]),
         "task": r.task,
         "budget": " ".join([r.budget, *(w for w in words if w not in own)]),
-        "machine": r.machine.get("name"),
+        "machine": machine_of(r),
         "dtype": r.dtype,
         "threads": r.machine.get("threads"),
         "length": r.length,

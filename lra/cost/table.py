@@ -10,7 +10,7 @@ import pandas as pd
 from lra import console
 from lra.cost.growth import TABLE_2, crossing, fits, relative
 from lra.cost.points import GROUP, newest
-from lra.marks.runs import REFERENCE
+from lra.marks.runs import REFERENCE, one_thread
 
 
 def as_table(points: pd.DataFrame, phase: str = "train", shown: pd.DataFrame | None = None) -> str:
@@ -47,7 +47,7 @@ def as_table(points: pd.DataFrame, phase: str = "train", shown: pd.DataFrame | N
                 ]
             )
         header = ["model", "time L^", "memory L^", "faster from", "speed", "memory", "longest", "of GEMM", "noisy"]
-        out.append(f"{task}, budget {budget}, batch {batch}, {machine}, {dtype}, {threads} threads: a {phase} step")
+        out.append(f"{task}, budget {budget}, batch {batch}, {machine}, {dtype}{one_thread(threads)}: a {phase} step")
         out.append(console.table(lines, header) + "\n")
     return "\n".join(out)
 

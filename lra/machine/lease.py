@@ -17,7 +17,7 @@ from typing import IO
 
 from lra.machine.processes import MARK
 
-SETTLE = 0.5  # seconds in which the others notice
+SETTLE = 0.25  # seconds in which the others notice
 NAMED = 64  # bytes that name the holder
 
 

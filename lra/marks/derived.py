@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lra.marks.runs import place
+from lra.marks.runs import machine_of
 from lra.record.record import Record
 
 COLUMNS = (
@@ -30,7 +30,7 @@ def row(r: Record, edited: bool) -> tuple[Any, ...]:
     run, one = (points[0], points[-1]) if points else ({}, {})
     one = one if one.get("batch_size") == 1 else {}
     return (
-        r.run_id, r.parent, option(r), r.status, r.reason, r.row, r.model, r.budget, r.seed, place(r),
+        r.run_id, r.parent, option(r), r.status, r.reason, r.row, r.model, r.budget, r.seed, machine_of(r),
         r.machine.get("device"), r.dtype, r.accuracy_test, said.get("flipped"),
         *_ends(said.get("difference")), _of(said.get("difference"), "p"), *_ends(said.get("loss")),
         _of(said.get("facts"), "executed"), run.get("batch_size"),

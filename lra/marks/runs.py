@@ -59,7 +59,7 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         r.seed,
         identity.identity(r.config) if r.kind == "model" else r.config_hash,  # one rule for records of all ages
         r.data.get("fingerprint"),
-        place(r),
+        machine_of(r),
         r.machine.get("device"),
         r.machine.get("threads"),
         r.dtype,
@@ -84,17 +84,22 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
         60 * r.minutes["used"] if r.minutes.get("used") else r.training.get("core_seconds"),
         ", ".join(r.pretraining[key] for key in ("objective", "use")) if r.pretraining else None,
         r.pretraining.get("core_seconds"),
-        (place(r) or "unknown") if r.minutes or _by_minutes(r.config) else "",
+        (machine_of(r) or "unknown") if r.minutes or _by_minutes(r.config) else "",
         searched(r.config),
     )
 
 
-def place(r: Record) -> str | None:
+def machine_of(r: Record) -> str | None:
     """The machine as tables name it. Of a processor two numbers of threads are two machines, since no time on one
     compares with a time on the other; one thread, which the boards are made with, is not told."""
     name, threads = r.machine.get("name"), r.machine.get("threads")
     told = isinstance(name, str) and r.machine.get("device") == "cpu" and isinstance(threads, int) and threads != 1
     return f"{name}, {threads} threads" if told else name
+
+
+def one_thread(threads: Any) -> str:
+    """For titles, which name the machine: what `machine_of` does not tell."""
+    return ", 1 thread" if threads == 1 else ""
 
 
 def searched(config: Mapping[str, Any]) -> str | None:

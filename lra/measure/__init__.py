@@ -12,8 +12,10 @@ paces       rate of a small matrix product after each timed step (CPU only), to 
 conditions  threads, load, cores busy with other work, clock noise (lra.machine.watch); a measurement on
             a disturbed machine is made once more and, if that is disturbed too, marked
 FLOPs       of one step, counted on the meta device by torch's FlopCounterMode: matrix products,
-            convolutions and attention (as its plain formula, backward twice forward); FFT, softmax,
-            norms, gathers and elementwise work count 0
+            triangular systems, convolutions and attention (as its plain formula, backward twice
+            forward); FFT, softmax, norms, gathers and elementwise work count 0. Records of before
+            28 November 2026 lack what was added in place (up to a fifth: Nystrom, Sinkhorn,
+            Performer, Transformer-XL, Linear) and the systems of the delta rule
 
 gauges     bytes, seconds and FLOPs of a step, in this process
 child      the measuring process itself

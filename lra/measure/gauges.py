@@ -108,15 +108,16 @@ def flops(model: Any, batch: Any) -> dict[str, Any]:
     import copy
 
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+
+    from lra.machine.flops import counter
 
     def count(train: bool) -> int:
-        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train):
+        with counter() as counted, torch.set_grad_enabled(train):
             # The counter hooks itself to what needs a gradient, and in inference fails at a view of a parameter.
             output = twin.train(train).requires_grad_(train)(batch.tokens, batch.mask)
             if train:
                 output.float().sum().backward()
-        return counter.get_total_flops()
+        return counted.get_total_flops()
 
     try:
         twin = copy.deepcopy(model).to("meta")

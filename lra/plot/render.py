@@ -29,7 +29,7 @@ from lra.marks.cells import costed
 from lra.marks.exams import Exam, ordered
 from lra.marks.means import averaged, one_an_exam, pretrained, standard
 from lra.marks.query import called as briefly
-from lra.marks.runs import GROUP, REFERENCE, titled
+from lra.marks.runs import GROUP, REFERENCE, one_thread, titled
 from lra.plot import style
 from lra.plot.bubble import About, bubble
 from lra.plot.capacity import capacity
@@ -276,7 +276,7 @@ def _costs(
     for (mode, *group), part in points.groupby(["mode", *shared], sort=True, dropna=False):
         task, budget, machine, dtype, threads = group
         name = slug(f"{task}-{budget}-{machine}-{dtype}-{threads}-threads")
-        words = f"{task}, budget {budget}, {machine}, {dtype}, {threads} thread{'s' * (threads != 1)}"
+        words = f"{task}, budget {budget}, {machine}, {dtype}{one_thread(threads)}"
         if mode == "largest" and "throughput" in kinds:
             best = costs.newest(part, "largest").sort_values("run_id")
             best = best.drop_duplicates(["model", "phase", "length"], keep="last")

@@ -33,7 +33,7 @@ from lra.settings.schema import Run, Settings
 from lra.settings.typed import plain
 
 GRACE = 60.0  # seconds that a run which is told to end has for its step; after half of them it is told again
-BEAT = 0.2  # seconds between looks
+BEAT = 0.1  # seconds between looks
 BREATH = 45.0  # seconds after which one that stands still may say that it is there, to whoever waits for its claim
 
 

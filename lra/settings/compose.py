@@ -44,9 +44,9 @@ def config(words: Sequence[str], config_dir: str | Path | None = None) -> Settin
 
 
 @functools.lru_cache(maxsize=256)
-def _of_words(words: tuple[str, ...], _: tuple[str | None, ...]) -> Settings:
-    """Composed once for all in a process who ask for a run: who plans it, who does it, who looks for its record. Other
-    folders' files may be edited meanwhile."""
+def _of_words(words: tuple[str, ...], variables: tuple[str | None, ...]) -> Settings:
+    """Composed once for all in a process who ask for a run: who plans it, who does it, who looks for its record; again
+    where one of VARIABLES has another value."""
     with explained(None):
         return settled(_hydra(words, []))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from lra.machine.flops import counter
 from lra.tasks.base import collate
 from lra.train.batches import stream
+from lra.uncompiled import uncompiled
 
 
 def alone(trainee: Any, count: int) -> Iterator[Any]:
@@ -70,6 +73,39 @@ def in_bits(model: nn.Module, layers: dict[str, nn.Linear], bits: float, more: i
     return weight_bytes(model) - held + int(numbers * bits / 8) + more
 
 
+def of_linears(trainee: Any, layers: dict[str, nn.Linear]) -> dict[str, Any]:
+    """For the facts: how many these layers are, what part of the parameters and of the FLOPs they have, and how many
+    times as quick the model would be if they cost nothing."""
+    share = linear_share(trainee, layers)
+    return {
+        "layers": len(layers),
+        "covered": covered(trainee.model, layers),
+        "linear_flops": share,
+        "bound": None if share is None or share == 1 else 1 / (1 - share),
+    }
+
+
+def linear_share(trainee: Any, layers: dict[str, nn.Linear]) -> float | None:
+    """Of the FLOPs of one example of full length the share of these layers, counted as lra.measure does; null of a
+    model that does not run on the meta device."""
+    rows: list[int] = []
+
+    def count(module: nn.Linear, given: tuple[Any, ...], _: Any) -> None:
+        rows.append(2 * given[0].numel() * module.out_features)
+
+    try:
+        twin = copy.deepcopy(trainee.model).to("meta").eval()
+        batch = trainee.exam.synthetic(1, torch.device("meta"))
+        for name in layers:
+            twin.get_submodule(name).register_forward_hook(count)
+        with counter() as counted, torch.no_grad(), uncompiled():
+            twin(batch.tokens, batch.mask)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return None
+    whole = counted.get_total_flops()
+    return sum(rows) / whole if whole else None
+
+
 def share_of(name: str, value: float) -> float:
     """Raises ValueError if it is not in (0, 1)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
@@ -82,6 +118,18 @@ def at_least_one(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"treatment.{name}: {value!r} is not a whole number, 1 or more")
     return value
+
+
+def steps_of(name: str, value: int) -> int:
+    """Raises ValueError if it is not a whole number, 0 or more."""
+    return value if value == 0 and not isinstance(value, bool) else at_least_one(name, value)
+
+
+def rate_of(name: str, value: float) -> float:
+    """Raises ValueError if it is not above 0 and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"treatment.{name}: {value!r} is not above 0")
+    return float(value)
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:

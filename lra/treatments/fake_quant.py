@@ -68,9 +68,12 @@ class FakeQuant:
         return trainee
 
     def weight(self, weight: Tensor) -> Tensor:
+        return ranges.onto(weight, self.end(weight), self.bits)
+
+    def end(self, weight: Tensor) -> Tensor:
+        """Where the grid of each output channel of a weight (R, N) ends, or of all: (R or 1, 1)."""
         rows = weight.reshape(1, -1) if self.per == "tensor" else weight
-        end = ranges.of_rows(rows, self.bits, self.calibration, self.percentile)
-        return ranges.onto(rows, end, self.bits).reshape(weight.shape)
+        return ranges.of_rows(rows, self.bits, self.calibration, self.percentile)
 
     def ends(self, trainee: Any, layers: dict[str, nn.Linear]) -> dict[str, float]:
         """Where the grid of each layer's input ends: by a look for the largest and, but for max, one for the counts."""

@@ -10,16 +10,13 @@ weight and one a call, so that what else is in a batch moves an answer in the la
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from lra.treatments.examples import covered, linears, one_of, weight_bytes
-from lra.uncompiled import uncompiled
+from lra.treatments.examples import linears, of_linears, one_of, weight_bytes
 
 BY = ("torchao", "torch")
 
@@ -37,12 +34,8 @@ class Int8Dynamic:
 
     def after(self, trainee: Any) -> Any:
         model, layers = trainee.model.eval(), linears(trainee)
-        share = linear_share(trainee, layers)
         self.facts = {
-            "layers": len(layers),
-            "covered": covered(model, layers),
-            "linear_flops": share,
-            "bound": None if share is None or share == 1 else 1 / (1 - share),
+            **of_linears(trainee, layers),
             "weight_bytes": weight_bytes(model) - 3 * sum(m.weight.numel() for m in layers.values()),
             "capability": torch.backends.cpu.get_cpu_capability(),
         }
@@ -73,24 +66,3 @@ def _torchao() -> Any:
     except ImportError as error:
         raise ValueError("treatment.by: torchao is not installed; pip install 'lra[int8]', or by=torch") from error
     return Int8DynamicActivationInt8WeightConfig
-
-
-def linear_share(trainee: Any, layers: dict[str, nn.Linear]) -> float | None:
-    """Of the FLOPs of one example of full length the share of these layers, counted as lra.measure does; null of a
-    model that does not run on the meta device."""
-    rows: list[int] = []
-
-    def count(module: nn.Linear, given: tuple[Any, ...], _: Any) -> None:
-        rows.append(2 * given[0].numel() * module.out_features)
-
-    try:
-        twin = copy.deepcopy(trainee.model).to("meta").eval()
-        batch = trainee.exam.synthetic(1, torch.device("meta"))
-        for name in layers:
-            twin.get_submodule(name).register_forward_hook(count)
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), uncompiled():
-            twin(batch.tokens, batch.mask)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        return None
-    whole = counter.get_total_flops()
-    return sum(rows) / whole if whole else None

@@ -28,7 +28,7 @@ def onto(x: Tensor, end: Tensor | float, bits: int) -> Tensor:
     """x on the grid that ends at `end`, which broadcasts against it; where that is 0 all is 0."""
     scale = torch.as_tensor(end, dtype=x.dtype, device=x.device) / top(bits)
     safe = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return torch.where(scale > 0, (x / safe).round().clamp(-top(bits), top(bits)) * safe, torch.zeros_like(x))
+    return x.div(safe).round_().clamp_(-top(bits), top(bits)).mul_(scale)  # in place: training passes here at each call
 
 
 def of_rows(x: Tensor, bits: int, rule: str, percentile: float) -> Tensor:

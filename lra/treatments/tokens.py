@@ -32,6 +32,8 @@ class Tokens:
                 raise ValueError("the model has a mixer that does not say what it attends to")
             if getattr(mixer, "rotary", False):
                 raise ValueError("rotary positions are counted over the tokens that are left; take another position")
+        if getattr(stack, "packs", False):
+            raise ValueError("the tokens of the stack are packed, which it would be no more; leave tokens out first")
         if len(layers) < 2 or not callable(getattr(stack, "norm", None)):
             raise ValueError("the model has no stack of two layers or more with a norm behind them")
         trainee.model.stack = Fewer(stack, self.share)

@@ -10,12 +10,41 @@ from lra.models.parts.short_conv import BothWays
 from lra.models.parts.tiles import wide
 
 
+class Full(Tensor):
+    """A mask of which it is known that it hides nothing. What is made of it is a mask like any other."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+class Ragged(Tensor):
+    """A mask of which it is known that it hides something."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+def told(mask: Tensor, full: bool) -> Tensor:
+    """The mask, of any shape, with what is known of it: once for all layers, so that a compiled model is broken off
+    there alone to look at it, and has one program for each kind."""
+    return mask.as_subclass(Full if full else Ragged)
+
+
+def led(mask: Tensor, count: int) -> Tensor:
+    """mask (B, L) behind so many real positions, (B, count + L), and as much known of it."""
+    more = torch.cat((mask.new_ones(len(mask), count), mask), dim=1)
+    return told(more, isinstance(mask, Full)) if isinstance(mask, (Full, Ragged)) else more
+
+
 def all_real(mask: Tensor) -> bool:
     """True if `mask` (any shape, bool) hides nothing, so that a cheaper path may be taken.
 
     On the meta device nothing is known about the values: False would count the masked path, so
-    the answer there is True, which is the case that is measured (full-length batches).
+    the answer there is True, which is the case that is measured (full-length batches). In a program that is compiled
+    False, where nothing was told: the path that serves every mask.
     """
+    if isinstance(mask, (Full, Ragged)):
+        return isinstance(mask, Full)
+    if torch.compiler.is_compiling():
+        return False
     return mask.device.type == "meta" or bool(mask.all())
 
 

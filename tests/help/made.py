@@ -56,7 +56,11 @@ def point(model: str, length: int, seconds: list[float], peak: int = 1000, **val
         "sweep": "one",
     } | values.pop("cost", {})
     base = {"kind": "cost", "task": "text", "model": model, "length": length, "batch_size": 1, "dtype": "float32"}
-    base |= {"machine": {"name": "CPU X", "threads": 2}, "config_hash": f"{model}{length}", "commit": "c"}
+    base |= {
+        "machine": {"device": "cpu", "name": "CPU X", "threads": 2},
+        "config_hash": f"{model}{length}",
+        "commit": "c",
+    }
     return example(**base | values, cost=cost)
 
 

@@ -101,14 +101,14 @@ def test_the_page_is_whole_links_to_records_and_fetches_nothing(whole: Path, boa
 
 def test_the_page_has_a_table_of_costs_where_there_are_any(tmp_path: Path) -> None:
     """A quarter of the Transformer's time and memory at 4K; the 16K column does not exist, a failure has its word."""
-    answered.run(tmp_path, "linear", 0.5, machine={"name": "CPU X", "threads": 2})
-    answered.run(tmp_path, "local", 0.4, machine={"name": "CPU X", "threads": 2})
+    answered.run(tmp_path, "linear", 0.5, machine={"device": "cpu", "name": "CPU X", "threads": 2})
+    answered.run(tmp_path, "local", 0.4, machine={"device": "cpu", "name": "CPU X", "threads": 2})
     title = "A training step relative to the Transformer"
     assert title not in page.render(boards_of(load(tmp_path)), {})
     for model, seconds, peak in (("transformer", 4.0, 400), ("linear", 1.0, 100)):
         store.write(tmp_path, made.point(model, 4096, [seconds], peak=peak))
     store.write(tmp_path, made.example(kind="cost", status="oom", reason="no", task="text", model="local", length=4096,
-                batch_size=1, dtype="float32", machine={"name": "CPU X", "threads": 2},
+                batch_size=1, dtype="float32", machine={"device": "cpu", "name": "CPU X", "threads": 2},
                 cost={"mode": "fixed"}))  # fmt: skip
     (table,) = re.findall(rf"<table.*?{title}.*?</table>", page.render(boards_of(load(tmp_path)), {}), flags=re.S)[-1:]
     table = table[table.index(title) :]
@@ -116,6 +116,21 @@ def test_the_page_has_a_table_of_costs_where_there_are_any(tmp_path: Path) -> No
     (linear,) = [row for row in table.split("<tr>") if ">linear<" in row or "linear</" in row]
     assert 'data-value="4"' in linear and 'data-value="0.25"' in linear
     assert [row for row in table.split("<tr>") if "local" in row and "oom" in row]
+
+
+def test_costs_and_runs_with_several_threads_stand_in_one_table(tmp_path: Path) -> None:
+    """A machine is named alike by both: a reader who measures with all his cores finds what he has measured."""
+    machine = {"device": "cpu", "name": "CPU X", "threads": 2}
+    for model, seconds in (("transformer", 4.0), ("linear", 1.0)):
+        answered.run(tmp_path, model, 0.5, machine=machine)
+        store.write(tmp_path, made.point(model, 4096, [seconds], machine=machine))
+        store.write(tmp_path, made.point(model, 4096, [1.0], machine=machine | {"threads": 1}))
+    found = load(tmp_path)
+    assert set(found.points.machine) == {"CPU X", "CPU X, 2 threads"}
+    assert set(found.timed.machine) == {"CPU X, 2 threads"}
+    (board,) = boards_of(found)
+    assert board.measured == "text, batch 1, 2 threads"
+    assert {n.name: n.costs[4096].speed for n in board.lines if n.costs} == {"transformer": 1.0, "linear": 4.0}
 
 
 def test_text_from_records_cannot_break_a_format(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from lra.machine.flops import counter
 from lra.machine.pace import Pace
 from lra.measure import gauges
 from lra.measure.alone import measure
@@ -118,6 +119,25 @@ def test_flops_of_known_products() -> None:
     attention, head = 2 * 2 * (2 * 32 * 32 * 8), 2 * (2 * 8 * 3)
     assert result["inference_flops"] == attention + head
     assert result["train_flops"] == 3 * (attention + head)
+
+
+def test_no_product_counts_as_nothing() -> None:
+    """Those that are added in place have no formula in torch's own counter."""
+    sizes = ((3, 4, 6), (3, 4, 5), (3, 5, 6), (3, 4, 4), (3, 4, 5))
+    total, a, b, system, right = (torch.zeros(s, device="meta") for s in sizes)
+    one = 2 * 4 * 5 * 6
+    for product, flops_of in (
+        (lambda: a @ b, 3 * one),
+        (lambda: torch.baddbmm(total, a, b), 3 * one),
+        (lambda: total.baddbmm_(a, b), 3 * one),
+        (lambda: torch.baddbmm(total, a, b, out=total), 3 * one),
+        (lambda: total[0].addmm_(a[0], b[0]), one),
+        (lambda: torch.mm(a[0], b[0], out=total[0]), one),
+        (lambda: torch.linalg.solve_triangular(system, right, upper=False), 3 * 4 * 4 * 5),
+    ):
+        with counter() as counted:
+            product()
+        assert counted.get_total_flops() == flops_of
 
 
 def test_what_cannot_be_counted_is_null_with_a_reason() -> None:

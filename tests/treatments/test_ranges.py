@@ -26,7 +26,7 @@ def test_a_number_goes_to_the_nearest_of_the_grid(bits: int) -> None:
     x, end = draw.normal(0, 1, 200), 1.3
     found = ranges.onto(torch.tensor(x), end, bits)
     assert np.allclose(found, [slow_onto(v, end, bits) for v in x], atol=1e-12)
-    assert ranges.onto(torch.zeros(3), 0.0, bits).tolist() == [0, 0, 0]
+    assert ranges.onto(torch.arange(3.0), 0.0, bits).tolist() == [0, 0, 0]
 
 
 def test_twenty_four_bits_are_all_that_a_float_has() -> None:
