@@ -62,7 +62,8 @@ class Bench:
 
     def result(self) -> dict[str, Any]:
         paced = None if not self.times or self.times[0].pace is None else [round(t.pace) for t in self.times]
-        return self.row | {"seconds": [round(t.wall, 6) for t in self.times], "paces": paced}
+        wall, core = ([round(getattr(t, of), 9) for t in self.times] for of in ("wall", "cpu"))
+        return self.row | {"seconds": wall, "core_seconds": core, "paces": paced}
 
 
 def prepared(config: Mapping[str, Any], acc: Alone, most: float) -> Bench:
@@ -109,7 +110,9 @@ def measured(work: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
             benches[i] = prepared(config, acc, work["most"])
         except Exception as error:
             rows[i] = failed(error)
-    pace, watch = Pace() if device == "cpu" else None, Watch(torch.get_num_threads())
+    threads = torch.get_num_threads()
+    clock = time.process_time if threads == 1 else time.perf_counter  # as lra.search.predict.seconds reads them
+    pace, watch = Pace(clock) if device == "cpu" else None, Watch(threads)
     channel.send(READY)
     draw = random.Random(first.seed)
     while (limits := channel.receive()) is not None:

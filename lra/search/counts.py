@@ -14,23 +14,24 @@ COUNTED = ("flops", "written", "ops", "stack_parameters", "resident")
 
 
 def counts(settings: Settings, exam: Any) -> dict[str, int | None]:
-    """Of a batch of one example of full length, on the meta device: `flops` (torch's FlopCounterMode: matrix products,
-    convolutions, attention as its plain formula), `written` (bytes of what operations put out, views apart), `ops` (how
-    many there are), `stack_parameters` (of the layers: without embedding, positions and head) and `resident` (bytes of
-    weights and batch). null where the model cannot run there."""
+    """Of a batch of one example of full length, on the meta device: `flops` (as lra.machine.flops counts), `written`
+    (bytes of what operations put out, views apart), `ops` (how many there are), `stack_parameters` (of the layers:
+    without embedding, positions and head) and `resident` (bytes of weights and batch). null where the model cannot run
+    there."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+
+    from lra.machine.flops import counter
 
     meta = torch.device("meta")
     try:
         with meta, uncompiled():
             model = build.model(settings, exam).eval()
         batch = exam.synthetic(1, meta)
-        with torch.no_grad(), uncompiled(), Ops() as seen, FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), uncompiled(), Ops() as seen, counter() as counted:
             model(batch.tokens, batch.mask)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
         return dict.fromkeys(COUNTED)
-    found = {"flops": counter.get_total_flops(), "written": seen.written, "ops": seen.ops}
+    found = {"flops": counted.get_total_flops(), "written": seen.written, "ops": seen.ops}
     held = [*model.parameters(), *model.buffers(), *batch]
     return found | {
         "stack_parameters": sum(p.numel() for p in getattr(model, "stack", model).parameters()),

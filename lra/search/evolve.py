@@ -1,16 +1,20 @@
 """An evolutionary search over sizes, as HAT's (Wang et al. 2020, arXiv 2005.14187, section 3.3): the best are kept, one
 half of the others are changed a little, the other half are crossed. Here a size goes to its neighbour as often as to
-any other value, because costs grow with sizes, and what was looked at before is not made again."""
+any other value, because costs grow with sizes, and what was looked at before is not made again. Where there are no more
+sizes than it would look at, all are looked at."""
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 
 Sizes = tuple[int, ...]
 
 POPULATION, PARENTS, ROUNDS = 40, 10, 15
+MOST = POPULATION * (ROUNDS + 1)
 MUTATION = 0.3  # that one of the sizes becomes another
 
 
@@ -51,14 +55,18 @@ def evolved(choices: Sequence[Sequence[int]], fits: Callable[[Sizes], bool], wor
         new = fitting(how) or fitting(fresh)
         return [] if new is None else [looked_at(new)]
 
+    if math.prod(map(len, choices)) <= MOST:
+        return ranked({s: worth(s) for s in product(*choices) if fits(s)})
     population = [looked_at(s) for s in begin]
     for _ in range(POPULATION - len(begin)):
         population += made(fresh)
     for _ in range(ROUNDS):
         parents = sorted(set(population), key=lambda s: (-known[s], s))[:PARENTS]
-        if len(population) == len(parents) < POPULATION:  # nothing new is left
-            break
         population = list(parents)
         for i in range(POPULATION):
             population += made(partial((mutant, crossed)[i % 2], parents))
+    return ranked(known)
+
+
+def ranked(known: Mapping[Sizes, float]) -> list[tuple[Sizes, float]]:
     return sorted(known.items(), key=lambda item: (-item[1], item[0]))

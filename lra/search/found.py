@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lra.search.asked import Asked, Bounds
 from lra.search.counts import counts, deeper
 from lra.search.evolve import evolved
-from lra.search.frame import frame, shape
-from lra.search.predict import fitted, parts_of_bytes
-from lra.search.scored import MARGIN, TRIES
-from lra.search.space import Point, Shape, Space, exam_at
+from lra.search.predict import fitted, parts_of_bytes, table_of
+from lra.search.scored import TRIES, chances, tried
+from lra.search.space import Shape, Space, exam_at
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Cost:
     latency: float
     memory: float
 
-    def over(self, bounds: Bounds) -> float:
-        """The larger of cost over bound; at most 1 is within."""
+    def of(self, bounds: Bounds) -> np.ndarray:
+        """(2,): cost over bound, 0 where there is none; at most 1 is within."""
         pairs = ((self.latency, bounds.latency), (self.memory, bounds.memory))
-        return max(cost / bound for cost, bound in pairs if bound is not None)
+        return np.array([0.0 if bound is None else cost / bound for cost, bound in pairs])
 
 
 @dataclass(frozen=True)
@@ -73,45 +73,49 @@ class Predicted:
         made = self.counted(shape)
         if made is None:
             return None
-        row = pd.DataFrame([{**shape._asdict(), "length": self.length, **made}])
+        row = {key: [value] for key, value in {**shape._asdict(), "length": self.length, **made}.items()}
         cost = Cost(float(self.latency(row)[0]), float(self.peak(row)[0]) + made["resident"])
         return Candidate(shape, made["stack_parameters"], cost)
 
 
 @dataclass
 class Search:
-    """measure: has points measured and kept; all rows that there are then. costs: of shapes at the task's length, null
-    of one that could not be measured."""
+    """surprises: (M, 2) latency and memory, measured over predicted, of shapes that were held out. measure: has shapes
+    measured at the task's length and kept; what they cost, null of one that could not be measured. costs: of those
+    known before."""
 
     what: Asked
     predicted: Callable[[Shape], Candidate | None]
-    measure: Callable[[Sequence[Point]], Sequence[Mapping[str, Any]]]
+    surprises: np.ndarray
+    measure: Callable[[Sequence[Shape]], Mapping[Shape, Cost | None]]
     costs: dict[Shape, Cost | None] = field(default_factory=dict)
-    seen: dict[Shape, Candidate] = field(default_factory=dict)
+    seen: dict[Shape, Candidate | None] = field(default_factory=dict)
 
     def candidate(self, shape: Shape) -> Candidate | None:
-        """Predicted, and measured where it was."""
         if shape not in self.seen:
-            found = self.predicted(shape)
-            if found is None:
-                return None
-            self.seen[shape] = found
-        found = self.seen[shape]
-        return Candidate(found.shape, found.parameters, found.predicted, self.costs.get(shape))
+            self.seen[shape] = self.predicted(shape)
+        return self.seen[shape]
+
+    def chance(self, shape: Shape) -> float:
+        """That a shape is within the bounds; of one that was measured, 0 or 1."""
+        if shape in self.costs:
+            cost = self.costs[shape]
+            return float(cost is not None and bool(np.all(cost.of(self.what.bounds) <= 1)))
+        found = self.candidate(shape)
+        if found is None:
+            return 0.0
+        return float(chances(found.predicted.of(self.what.bounds)[None], self.surprises, np.ones(2))[0])
 
     def worth(self, shape: Shape) -> float:
-        """Parameters of the layers of a shape within the bounds, by measurement where there is one, else by a
-        prediction with its margin; of another one how far it is from them, below 0."""
+        """Parameters of the layers times the chance of being within the bounds; where there is none, how far a shape
+        is from them, below 0."""
         found = self.candidate(shape)
-        if found is None or (shape in self.costs and self.costs[shape] is None):
+        if found is None or self.costs.get(shape, found) is None:
             return float("-inf")
-        over = found.predicted.over(self.what.bounds) / MARGIN
-        if found.measured is not None:
-            over = found.measured.over(self.what.bounds)
-        return float(found.parameters) if over <= 1 else -over
+        return found.parameters * self.chance(shape) or -float(found.predicted.of(self.what.bounds).max())
 
     def ranking(self, model: str) -> list[Shape]:
-        """Of a mixer, those that seem to be within the bounds, the largest first."""
+        """Of a mixer, those that may be within the bounds."""
         space = self.what.space
         begin = [s.sizes for s in self.costs if s.model == model and space.fits(s.sizes)]
         found = evolved(
@@ -120,38 +124,33 @@ class Search:
         return [Shape(model, *sizes) for sizes, worth in found if worth > 0]
 
     def done(self) -> dict[str, Candidate | None]:
-        """Of each mixer the largest shape that was measured to be within the bounds, after up to TRIES that seemed to
-        be; null where there is none."""
-        out: dict[str, Candidate | None] = dict.fromkeys(self.what.space.models)
-        ranked = {model: self.ranking(model) for model in out}
-        for left in reversed(range(TRIES + 1)):
-            asked = []
-            for model in [m for m, found in out.items() if found is None]:
-                # What was measured since may have been too much.
-                good = sorted((s for s in ranked[model] if self.worth(s) > 0), key=lambda s: (-self.worth(s), s))
-                best = next(iter(good), None)
-                if best is not None and self.costs.get(best) is not None:
-                    out[model] = self.candidate(best)
-                elif best is not None:
-                    asked.append(best)
-            if not asked or not left:
+        """Of each mixer the largest shape that was measured to be within the bounds, after up to TRIES of which that
+        was hoped; null where there is none."""
+        ranked = {model: self.ranking(model) for model in self.what.space.models}
+        for _ in range(TRIES):
+            asked = [shape for model in ranked if (shape := self.next(model, ranked[model])) is not None]
+            if not asked:
                 break
-            points = [Point(s, self.what.lengths[-1]) for s in asked]
-            self.costs = dict.fromkeys(asked) | costs(self.measure(points), self.what.lengths[-1])
-        return {model: found or self.measured(model) for model, found in out.items()}
+            self.costs |= self.measure(asked)
+        return {model: self.best(model) for model in ranked}
 
-    def measured(self, model: str) -> Candidate | None:
+    def next(self, model: str, ranked: Sequence[Shape]) -> Shape | None:
+        best = self.best(model)
+        left = [s for s in ranked if s not in self.costs]
+        worth = np.array([self.candidate(s).parameters for s in left], float)
+        i = tried(worth, np.array([self.chance(s) for s in left]), best.parameters if best else 0.0)
+        return None if i is None else left[i]
+
+    def best(self, model: str) -> Candidate | None:
         """Of a mixer the largest of those that were measured within the bounds."""
-        good = [s for s, cost in self.costs.items() if s.model == model and cost is not None and self.worth(s) > 0]
-        return self.candidate(max(good, key=lambda s: (self.worth(s), s))) if good else None
+        good = [c for s in self.costs if s.model == model and self.chance(s) and (c := self.candidate(s))]
+        if not good:
+            return None
+        found = max(good, key=lambda c: (c.parameters, c.shape))
+        return replace(found, measured=self.costs[found.shape])
 
 
-def costs(rows: Sequence[Mapping[str, Any]], length: int) -> dict[Shape, Cost | None]:
-    """Of what was measured at that length; null of what could not be."""
-    failed = {
-        Shape(*(r[k] for k in Shape._fields)): None for r in rows if r["length"] == length and r["status"] != "ok"
-    }
-    table = frame(rows)
-    return failed | {
-        shape(r): Cost(float(r.latency), float(r.memory)) for r in table[table.length == length].itertuples()
-    }
+def costs(rows: Sequence[Mapping[str, Any]], pace: float | None) -> dict[Shape, Cost | None]:
+    """Of what was measured; null of what could not be."""
+    good = {r.key: Cost(float(r.latency), float(r.memory)) for r in table_of(rows, pace).itertuples()}
+    return {Shape(*(r[k] for k in Shape._fields)): good.get(r["key"]) for r in rows}

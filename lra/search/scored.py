@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lra.search.predict import fitted, parts_of_flops
+from lra.search.predict import fitted, parts_of_bytes, parts_of_flops
 
 FOLDS = 6
 BOUNDS = (0.2, 0.35, 0.5, 0.65, 0.8)  # shares of a mixer's shapes within a bound
-TRIES = 5  # candidates of a mixer that are measured until one is within the bounds
-MARGIN = 1.3  # times a bound that a prediction may be: what is measured anyway may be hoped for
+TRIES = 5  # shapes of a mixer that are measured because of what is predicted of them
 
 Fit = Callable[[pd.DataFrame, np.ndarray], Callable[[pd.DataFrame], np.ndarray]]
 
@@ -34,12 +33,46 @@ class Score:
     flops_error: float
 
 
+@dataclass(frozen=True)
+class Quality:
+    """Of a table. scores: of latency. memory: the 90th percentile of its error, shapes held out. surprises: (N, 2)
+    latency and memory, measured over predicted, of shapes held out. noise: the 90th percentile of what two halves of a
+    latency's steps differ by, which no predictor can be better than."""
+
+    scores: list[Score]
+    memory: float
+    surprises: np.ndarray
+    regrets: np.ndarray
+    noise: float
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> Quality:
+        latency, peak = (table[c].to_numpy(float) for c in ("latency", "peak_bytes"))
+        folds = by_shape(table)
+        guessed = np.column_stack([
+            held_out(table, latency, folds, fitted),
+            held_out(table, peak, folds, lambda t, y: fitted(t, y, parts_of_bytes)) + table.resident_bytes,
+        ])  # fmt: skip
+        real = table[["latency", "memory"]].to_numpy(float)
+        return cls(
+            scores(table, latency),
+            far(guessed[:, 1], real[:, 1]),
+            real / guessed,
+            regrets(table, table.stack_parameters.to_numpy(float), guessed, real),
+            float(np.quantile(table.noise, 0.9)),
+        )
+
+
+def sizes(table: pd.DataFrame) -> pd.Series:
+    return table[["depth", "dim", "heads"]].apply(tuple, axis=1)
+
+
 def by_shape(table: pd.DataFrame) -> list[np.ndarray]:
     """FOLDS masks (N,): each size is in one, with all its mixers and lengths."""
-    sizes = table[["depth", "dim", "heads"]].apply(tuple, axis=1)
-    drawn = np.random.default_rng(0).permutation(len(found := sorted(set(sizes))))
+    own = sizes(table)
+    drawn = np.random.default_rng(0).permutation(len(found := sorted(set(own))))
     folds = [{found[i] for i in drawn[k::FOLDS]} for k in range(FOLDS)]
-    return [mask for fold in folds if (mask := sizes.isin(fold).to_numpy()).any()]
+    return [mask for fold in folds if (mask := own.isin(fold).to_numpy()).any()]
 
 
 def by_mixer(table: pd.DataFrame) -> list[np.ndarray]:
@@ -85,24 +118,49 @@ def far(predicted: np.ndarray, measured: np.ndarray) -> float:
     return float(np.quantile(np.abs(predicted / measured - 1), 0.9))
 
 
-def chosen(worth: np.ndarray, predicted: np.ndarray, measured: np.ndarray, bound: np.ndarray | float) -> float:
-    """What the search would find: of the first TRIES by worth among those predicted to be within MARGIN of the bound,
-    which are then measured, the first that is within it; 0 where none is. predicted, measured: (N,) or (N, quantities).
+def chances(predicted: np.ndarray, surprises: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """(N,): the share of surprises (M, quantities), which are measured over predicted of shapes that were held out,
+    with which a prediction (N, quantities) would be within its bound (quantities,)."""
+    return np.mean(np.all(predicted[:, None] * surprises[None] <= bound, axis=2), axis=1)
+
+
+def tried(worth: np.ndarray, chance: np.ndarray, best: float) -> int | None:
+    """Which is measured next: from which most is to be expected above the best that is measured within the bounds, as
+    much as it has more times the chance of it. null where nothing is. worth: (N,); chance: (N,), 0 for what was tried.
     """
-    inside = np.flatnonzero(np.all(np.atleast_2d((predicted <= MARGIN * bound).T), axis=0))
-    tried = inside[np.argsort(-worth[inside], kind="stable")][:TRIES]
-    good = [worth[i] for i in tried if np.all(measured[i] <= bound)]
-    return float(good[0]) if good else 0.0
+    hope = np.maximum(worth - best, 0) * chance
+    return int(np.argmax(hope)) if len(hope) and hope.max() > 0 else None
+
+
+def chosen(worth: np.ndarray, chance: np.ndarray, within: np.ndarray) -> float:
+    """What the largest is worth that is found within the bounds in TRIES; 0 where none is. within: (N,) bool, as
+    measured."""
+    best, left = 0.0, chance.copy()
+    for _ in range(TRIES):
+        i = tried(worth, left, best)
+        if i is None:
+            break
+        left[i] = 0
+        best = max(best, worth[i]) if within[i] else best
+    return best
 
 
 def regrets(table: pd.DataFrame, worth: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """1 - found / best for each mixer, length and bound, both quantities bounded at a time by the same share of what
-    was measured: by shapes that were held out, against all of the grid. predicted, measured: (N, quantities)."""
-    out = []
+    was measured: by predictions of shapes that were held out, against all of the grid; what they are wrong by is known
+    of other sizes alone. predicted, measured: (N, quantities)."""
+    out, own = [], sizes(table).to_numpy()
+    surprises = measured / predicted
     for _, at in table.groupby(["model", "length"]).indices.items():
         for share in BOUNDS:
             bound = np.quantile(measured[at], share, axis=0)
-            best = max((worth[i] for i in at if np.all(measured[i] <= bound)), default=0.0)
-            if best > 0:
-                out.append(1 - chosen(worth[at], predicted[at], measured[at], bound) / best)
+            within = np.all(measured[at] <= bound, axis=1)
+            if within.any():
+                chance = np.array([_chance(i, predicted, surprises, own, bound) for i in at])
+                out.append(1 - chosen(worth[at], chance, within) / worth[at][within].max())
     return np.array(out)
+
+
+def _chance(i: int, predicted: np.ndarray, surprises: np.ndarray, own: np.ndarray, bound: np.ndarray) -> float:
+    others = np.array([sizes != own[i] for sizes in own])
+    return float(chances(predicted[i : i + 1], surprises[others], bound)[0])

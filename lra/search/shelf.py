@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lra.console import line
 from lra.machine import facts
-from lra.record import store
+from lra.record import checks, store
+from lra.record.content import MIB, content
 from lra.record.record import digest_of
 from lra.search.space import Point, Shape, Space
 from lra.settings import build, identity
 
 SCHEMA = 1
-LARGEST = 2**26  # bytes of a file that is read
+LARGEST = 64 * MIB
 CONDITIONS = ("device", "name", "threads")  # of the machine: another one's times say nothing of this one's
-COUNTS = ("parameters", "stack_parameters", "flops", "written", "ops", "peak_bytes", "resident_bytes")
+SIZES = ("depth", "dim", "heads", "length", "peak_bytes")  # of a point, above 0
+COUNTS = ("parameters", "resident_bytes")
+COUNTED = ("flops", "written", "ops", "stack_parameters", "resident")  # null where the model cannot be counted
 
 
 def folder(results: Path, task: str) -> Path:
@@ -25,15 +28,15 @@ def folder(results: Path, task: str) -> Path:
 
 
 def keys(space: Space, lengths: Sequence[int]) -> dict[Point, str]:
-    """Of each point of a space 16 hex digits over what shapes its cost: the model, the length, the task's words and
-    classes."""
+    """Of each point of a space 16 hex digits over its model's name and what shapes its cost: the model's settings, the
+    length, the task's words and classes."""
     out = {}
     for model, settings in space.models.items():
         exam = build.task(settings)
         own = [exam.vocab_size, exam.num_classes, exam.documents, exam.answers, dict(settings.sources)]
         for shape in (Shape(model, *sizes) for sizes in space.sizes):
             node = identity.essential(space.node(shape), "model.")
-            out |= {Point(shape, length): identity.digest([node, own, length]) for length in lengths}
+            out |= {Point(shape, length): identity.digest([model, node, own, length]) for length in lengths}
     return out
 
 
@@ -42,7 +45,7 @@ def write(results: Path, task: str, keys: Sequence[str], points: Sequence[Point]
     started, run_id = store.new_id()
     commit, dirty = facts.commit()
     rows = [
-        {"key": k, **p.shape._asdict(), "length": p.length, **row}
+        {"key": k, **p.shape._asdict(), "length": p.length, **row, "reason": row["reason"] and line(row["reason"])}
         for k, p, row in zip(keys, points, found["points"], strict=True)
     ]
     raw = {
@@ -69,7 +72,7 @@ def read(results: Path, task: str, told: Callable[[str], None]) -> list[dict[str
     for path in sorted(p for p in folder(results, task).glob("*.json") if not p.name.startswith(".")):
         try:
             raw = _opened(path)
-        except (OSError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             told(f"passed over: {path}: {error}")
             continue
         rows += [row | {k: raw[k] for k in ("machine", "dtype")} for row in raw["points"]]
@@ -78,13 +81,13 @@ def read(results: Path, task: str, told: Callable[[str], None]) -> list[dict[str
 
 def _opened(path: Path) -> dict[str, Any]:
     """Raises ValueError for what is no block of ours."""
-    if path.stat().st_size > LARGEST:
-        raise ValueError("not a block of measurements (too large)")
-    raw = json.loads(path.read_bytes().decode(), parse_constant=_no_number)
+    raw = json.loads(content(path, LARGEST).decode(), parse_constant=_no_number)
     if type(raw) is not dict or raw.get("schema") != SCHEMA or type(raw.get("points")) is not list:
         raise ValueError(f"not a block of measurements of schema {SCHEMA}")
     if raw.get("digest") != digest_of(raw):
         raise ValueError("was changed after it was written")
+    if type(raw.get("machine")) not in (dict, type(None)) or type(raw.get("dtype")) not in (str, type(None)):
+        raise ValueError("has conditions that are none")
     if not all(map(_good, raw["points"])):
         raise ValueError("has a point that is none")
     return raw
@@ -95,16 +98,20 @@ def _no_number(text: str) -> Any:
 
 
 def _good(row: Any) -> bool:
-    """Has a row what is read of it?"""
-    if type(row) is not dict or type(row.get("key")) is not str or type(row.get("status")) is not str:
+    """Has a row what is read of it? A digest shows an edit, and not who wrote."""
+    if type(row) is not dict or not all(checks.line(row.get(k)) for k in ("key", "status")):
         return False
     if row["status"] != "ok":
-        return True
-    numbers = [*(row.get(k) for k in ("depth", "dim", "heads", "length", "parameters", "peak_bytes", "resident_bytes"))]
-    times, paces = row.get("seconds"), row.get("paces")
-    good = type(times) is list and bool(times) and all(type(t) in (int, float) and 0 < t < math.inf for t in times)
-    paced = paces is None or (type(paces) is list and len(paces) == len(times or ()) and all(p > 0 for p in paces))
-    return good and paced and all(type(n) is int and n >= 0 for n in numbers)
+        return checks.line(row.get("reason"))
+    times, paces = (row.get("seconds"), row.get("core_seconds")), row.get("paces")
+    lists = [*times, *([] if paces is None else [paces])]
+    return (
+        all(type(v) is list and len(v) > 1 and all(checks.number(n) and n > 0 for n in v) for v in lists)
+        and len({len(v) for v in lists}) == 1
+        and all(checks.whole(row.get(k)) and row[k] > 0 for k in SIZES)
+        and all(checks.whole(row.get(k)) and row[k] >= 0 for k in COUNTS)
+        and all(row.get(k) is None or (checks.whole(row[k]) and row[k] >= 0) for k in COUNTED)
+    )
 
 
 def here(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str) -> list[Mapping[str, Any]]:

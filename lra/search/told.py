@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from lra import console
 from lra.search.asked import Asked, Bounds
 from lra.search.found import Candidate, Cost
-from lra.search.scored import BOUNDS, TRIES, Score
+from lra.search.scored import BOUNDS, TRIES, Quality
 from lra.search.space import words
 
 SCORED = ("held out", "tokens", "points", "rank", "error", "FLOPs: rank", "error")
@@ -22,13 +22,18 @@ BENEATH = (
 )
 
 
-def scored(scores: Sequence[Score]) -> str:
+def quality(of: Quality) -> str:
     rows = [
         [s.held_out, f"{s.length:,}", str(s.points), short(s.rank), part(s.error), short(s.flops_rank),
          part(s.flops_error)]
-        for s in scores
+        for s in of.scores
     ]  # fmt: skip
-    return "\n".join([console.table(rows, SCORED), *BENEATH])
+    more = [
+        f"memory, shapes held out: the 90th percentile of its error is {part(of.memory)}",
+        f"the two halves of a point's timing differ by up to {part(of.noise)} (90th percentile)",
+        regret(of.regrets),
+    ]
+    return "\n".join([console.table(rows, SCORED), *BENEATH, *more])
 
 
 def regret(found: np.ndarray) -> str:
