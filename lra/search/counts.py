@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lra.machine.flops import counter
 from lra.settings import build
 from lra.settings.schema import Settings
 from lra.uncompiled import uncompiled
@@ -18,16 +25,12 @@ def counts(settings: Settings, exam: Any) -> dict[str, int | None]:
     (bytes of what operations put out, views apart), `ops` (how many there are), `stack_parameters` (of the layers:
     without embedding, positions and head) and `resident` (bytes of weights and batch). null where the model cannot run
     there."""
-    import torch
-
-    from lra.machine.flops import counter
-
     meta = torch.device("meta")
     try:
         with meta, uncompiled():
             model = build.model(settings, exam).eval()
         batch = exam.synthetic(1, meta)
-        with torch.no_grad(), uncompiled(), Ops() as seen, counter() as counted:
+        with torch.no_grad(), uncompiled(), Ops() as seen, Whole(seen), counter() as counted:
             model(batch.tokens, batch.mask)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
         return dict.fromkeys(COUNTED)
@@ -39,56 +42,44 @@ def counts(settings: Settings, exam: Any) -> dict[str, int | None]:
     }
 
 
-class Ops:
-    """Counts operations, and the bytes that they put out, while it is open. Attention that a device does in one kernel
-    is one operation, though the meta device takes it apart."""
+class Ops(TorchDispatchMode):
+    """Counts operations, and the bytes that they put out, while it is open. whole: inside one that counts as one.
+
+    These two stand here and not in a function, because `uncompiled` knows what torch has wrapped when it begins."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ops = self.written = 0
+        self.whole = False
 
-    def __enter__(self) -> Ops:
-        self.modes = ExitStack()
-        for mode in _modes(self):
-            self.modes.enter_context(mode)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.modes.close()
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if not (self.whole or function.is_view):
+            self.add(out)
+        return out
 
     def add(self, out: Any) -> None:
-        from torch import Tensor
-        from torch.utils._pytree import tree_leaves
-
         self.ops += 1
         self.written += sum(t.numel() * t.element_size() for t in tree_leaves(out) if isinstance(t, Tensor))
 
 
-def _modes(seen: Ops) -> tuple[Any, Any]:
-    """Made where torch is there anyway."""
-    import torch.nn.functional as F
-    from torch.overrides import TorchFunctionMode
-    from torch.utils._python_dispatch import TorchDispatchMode
+class Whole(TorchFunctionMode):
+    """Attention that a device does in one kernel is one operation, though the meta device takes it apart."""
 
-    inside = []
+    def __init__(self, seen: Ops) -> None:
+        super().__init__()
+        self.seen = seen
 
-    class Dispatched(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is not F.scaled_dot_product_attention:
+            return function(*args, **(kwargs or {}))
+        self.seen.whole = True
+        try:
             out = function(*args, **(kwargs or {}))
-            if not (inside or function.is_view):
-                seen.add(out)
-            return out
-
-    class Called(TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if function is not F.scaled_dot_product_attention:
-                return function(*args, **(kwargs or {}))
-            inside.append(function)
-            out = function(*args, **(kwargs or {}))
-            inside.pop()
-            seen.add(out)
-            return out
-
-    return Dispatched(), Called()
+        finally:
+            self.seen.whole = False
+        self.seen.add(out)
+        return out
 
 
 def deeper(one: Mapping[str, int], two: Mapping[str, int], depth: int) -> dict[str, int]:

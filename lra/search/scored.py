@@ -15,6 +15,7 @@ from lra.search.predict import fitted, parts_of_bytes, parts_of_flops
 FOLDS = 6
 BOUNDS = (0.2, 0.35, 0.5, 0.65, 0.8)  # shares of a mixer's shapes within a bound
 TRIES = 5  # shapes of a mixer that are measured because of what is predicted of them
+SHOWN = (1, 2, TRIES)  # for which the regret is told: of a small grid the last is a good part
 
 Fit = Callable[[pd.DataFrame, np.ndarray], Callable[[pd.DataFrame], np.ndarray]]
 
@@ -36,29 +37,28 @@ class Score:
 @dataclass(frozen=True)
 class Quality:
     """Of a table. scores: of latency. memory: the 90th percentile of its error, shapes held out. surprises: (N, 2)
-    latency and memory, measured over predicted, of shapes held out. noise: the 90th percentile of what two halves of a
-    latency's steps differ by, which no predictor can be better than."""
+    latency and memory, measured over predicted, of shapes held out. regrets: by how many are tried, where latency is
+    predicted and where it is FLOPs times a rate. noise: the 90th percentile of what two halves of a latency's steps
+    differ by."""
 
     scores: list[Score]
     memory: float
     surprises: np.ndarray
-    regrets: np.ndarray
+    regrets: dict[int, tuple[np.ndarray, np.ndarray]]
     noise: float
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Quality:
         latency, peak = (table[c].to_numpy(float) for c in ("latency", "peak_bytes"))
         folds = by_shape(table)
-        guessed = np.column_stack([
-            held_out(table, latency, folds, fitted),
-            held_out(table, peak, folds, lambda t, y: fitted(t, y, parts_of_bytes)) + table.resident_bytes,
-        ])  # fmt: skip
-        real = table[["latency", "memory"]].to_numpy(float)
+        held = held_out(table, peak, folds, lambda t, y: fitted(t, y, parts_of_bytes)) + table.resident_bytes
+        ours, theirs = (np.column_stack([held_out(table, latency, folds, f), held]) for f in (fitted, of_flops))
+        real, worth = table[["latency", "memory"]].to_numpy(float), table.stack_parameters.to_numpy(float)
         return cls(
             scores(table, latency),
-            far(guessed[:, 1], real[:, 1]),
-            real / guessed,
-            regrets(table, table.stack_parameters.to_numpy(float), guessed, real),
+            far(ours[:, 1], real[:, 1]),
+            real / ours,
+            {n: (regrets(table, worth, ours, real, n), regrets(table, worth, theirs, real, n)) for n in SHOWN},
             float(np.quantile(table.noise, 0.9)),
         )
 
@@ -132,11 +132,10 @@ def tried(worth: np.ndarray, chance: np.ndarray, best: float) -> int | None:
     return int(np.argmax(hope)) if len(hope) and hope.max() > 0 else None
 
 
-def chosen(worth: np.ndarray, chance: np.ndarray, within: np.ndarray) -> float:
-    """What the largest is worth that is found within the bounds in TRIES; 0 where none is. within: (N,) bool, as
-    measured."""
+def chosen(worth: np.ndarray, chance: np.ndarray, within: np.ndarray, tries: int = TRIES) -> float:
+    """What the largest is worth that is found within the bounds; 0 where none is. within: (N,) bool, as measured."""
     best, left = 0.0, chance.copy()
-    for _ in range(TRIES):
+    for _ in range(tries):
         i = tried(worth, left, best)
         if i is None:
             break
@@ -145,22 +144,20 @@ def chosen(worth: np.ndarray, chance: np.ndarray, within: np.ndarray) -> float:
     return best
 
 
-def regrets(table: pd.DataFrame, worth: np.ndarray, predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def regrets(
+    table: pd.DataFrame, worth: np.ndarray, predicted: np.ndarray, measured: np.ndarray, tries: int = TRIES
+) -> np.ndarray:
     """1 - found / best for each mixer, length and bound, both quantities bounded at a time by the same share of what
     was measured: by predictions of shapes that were held out, against all of the grid; what they are wrong by is known
     of other sizes alone. predicted, measured: (N, quantities)."""
     out, own = [], sizes(table).to_numpy()
-    surprises = measured / predicted
+    others = own[:, None] != own
+    ratios = predicted[:, None] * (measured / predicted)  # (N, N, quantities)
     for _, at in table.groupby(["model", "length"]).indices.items():
         for share in BOUNDS:
             bound = np.quantile(measured[at], share, axis=0)
             within = np.all(measured[at] <= bound, axis=1)
             if within.any():
-                chance = np.array([_chance(i, predicted, surprises, own, bound) for i in at])
-                out.append(1 - chosen(worth[at], chance, within) / worth[at][within].max())
+                chance = np.mean(np.all(ratios[at] <= bound, axis=2), axis=1, where=others[at])
+                out.append(1 - chosen(worth[at], chance, within, tries) / worth[at][within].max())
     return np.array(out)
-
-
-def _chance(i: int, predicted: np.ndarray, surprises: np.ndarray, own: np.ndarray, bound: np.ndarray) -> float:
-    others = np.array([sizes != own[i] for sizes in own])
-    return float(chances(predicted[i : i + 1], surprises[others], bound)[0])

@@ -36,15 +36,17 @@ def quality(of: Quality) -> str:
     return "\n".join([console.table(rows, SCORED), *BENEATH, *more])
 
 
-def regret(found: np.ndarray) -> str:
-    """In a line or two."""
-    if not len(found):
+def regret(of: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> str:
+    if not len(of[TRIES][0]):
         return "regret: too few shapes to tell"
+    means = ", ".join(
+        f"{n}: {part(float(ours.mean()))} ({part(float(theirs.mean()))})" for n, (ours, theirs) in of.items()
+    )
     return (
-        f"regret against all measured shapes, {len(found)} choices of a mixer at a length within bounds that"
-        f" {100 * BOUNDS[0]:.0f} to {100 * BOUNDS[-1]:.0f} % of them meet,\nby shapes held out, of up to"
-        f" {TRIES} measured: {console.percent(float(found.mean()))} of the parameters in the mean,"
-        f" {console.percent(float(found.max()))} at worst"
+        f"regret: how many parameters less than the best of all measured shapes has what is found by shapes held out,"
+        f" in the mean of\n{len(of[TRIES][0])} choices of a mixer at a length, within bounds that"
+        f" {100 * BOUNDS[0]:.0f} to {100 * BOUNDS[-1]:.0f} % of its shapes meet; by how many are measured (by FLOPs):"
+        f"\n{means}"
     )
 
 

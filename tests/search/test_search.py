@@ -272,7 +272,8 @@ def test_what_is_tried_is_what_most_is_hoped_of() -> None:
     sure, cost = np.ones(5), np.array([5.0, 4, 3, 2, 1])
     assert scored.chosen(worth, sure, cost <= 3) == 3, "what is too much is measured, and passed over"
     assert scored.chosen(worth, sure * (cost < 3), cost <= 3) == 2, "what had no chance was not tried"
-    assert scored.chosen(np.arange(9.0), np.ones(9), np.arange(9) < 2) == 0, "in so many tries"
+    assert scored.chosen(np.arange(9.0), np.ones(9), np.arange(9) < 2, 6) == 0, "in so many tries"
+    assert scored.chosen(np.arange(9.0), np.ones(9), np.arange(9) < 2, 8) == 1
     draw = np.random.default_rng(2)
     predicted, surprises, bound = draw.uniform(1, 2, (4, 2)), draw.uniform(0.5, 2, (7, 2)), np.array([1.5, 1.8])
     slow = [sum(p[0] * s[0] <= 1.5 and p[1] * s[1] <= 1.8 for s in surprises) / 7 for p in predicted]
@@ -457,7 +458,6 @@ def test_a_block_is_measured_in_a_process() -> None:
         ("sweep=all", "sweep: is nothing that a search is told"),
         ("size.mlp_dim=3", "size.mlp_dim: is nothing that a search is told"),
         ("latnecy", "'latnecy' is not an option; write key=value, as latency=20ms Did you mean latency?"),
-        ("train.stps=3", "train.stps"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_gets_one_line(word: str, said: str) -> None:
