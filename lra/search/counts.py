@@ -64,7 +64,8 @@ class Ops(TorchDispatchMode):
 
 
 class Whole(TorchFunctionMode):
-    """Attention that a device does in one kernel is one operation, though the meta device takes it apart."""
+    """Attention that a device does in one kernel is one operation, though the meta device takes it apart; beside what
+    it puts out its weights (B, H, L, S) count as written, once, because they are made."""
 
     def __init__(self, seen: Ops) -> None:
         super().__init__()
@@ -76,10 +77,15 @@ class Whole(TorchFunctionMode):
         self.seen.whole = True
         try:
             out = function(*args, **(kwargs or {}))
+            made = _weights(*args, **(kwargs or {}))
         finally:
             self.seen.whole = False
-        self.seen.add(out)
+        self.seen.add([out, made])
         return out
+
+
+def _weights(query: Tensor, key: Tensor, *_: Any, **__: Any) -> Tensor:
+    return query.new_empty(*query.shape[:-1], key.shape[-2])
 
 
 def deeper(one: Mapping[str, int], two: Mapping[str, int], depth: int) -> dict[str, int]:
