@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 
 from lra.errors import UserError
 from lra.measure.cost import failure
+from lra.record.record import digest_of
 from lra.search import bench, child, run, scored, shelf
 from lra.search.asked import Asked, Bounds, asked
 from lra.search.evolve import evolved
@@ -371,6 +373,38 @@ def test_what_is_kept_is_read_and_what_was_changed_is_not(tmp_path: Path) -> Non
     assert len(set(keys)) == 3 and set(shelf.keys(what.what.space, (64,)).values()).isdisjoint(
         shelf.keys(what.what.space, (65,)).values()
     )
+
+
+def test_what_others_have_written_is_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A digest says nothing of who wrote: what cannot be is passed over in a line, and a row is of what its key is."""
+    what = searching(tmp_path, law := Law())
+    points = what.grid[:2]
+    found = {"machine": what.machine, "dtype": "float32"} | law(points, what.what.space, 1.0)
+    path = shelf.write(tmp_path, "listops", [what.keys[p] for p in points], points, found)
+    raw = json.loads(path.read_bytes())
+    row = raw["points"][0]
+    wrong = [
+        {"machine": "mine"}, {"machine": 3}, {"dtype": []}, {"schema": 2}, {"points": {}}, {"points": [3]},
+        *({"points": [row | more]} for more in (
+            {"paces": ["a"] * 3}, {"paces": [1.0]}, {"paces": [-1, 1, 1]}, {"seconds": None},
+            {"core_seconds": [1e301] * 3},
+            {"core_seconds": [0.0] * 3}, {"flops": "many"}, {"peak_bytes": 0}, {"length": True}, {"key": 7},
+            {"written": -1}, {"resident_bytes": None}, {"status": "failed", "reason": None}, {"status": "a\nb"},
+        )),
+    ]  # fmt: skip
+    for i, more in enumerate(wrong):
+        bad = raw | more
+        (path.parent / f"wrong{i}.json").write_text(json.dumps(bad | {"digest": digest_of(bad)}))
+    (path.parent / "deep.json").write_text("[" * 100_000)
+    (path.parent / "large.json").write_text('{"points": [1e999]}')
+    (path.parent / "link.json").symlink_to(path)
+    lying = raw | {"points": [row | {"depth": 9, "model": "\x1b[2Jother", "length": 5}]}
+    (path.parent / "zlying.json").write_text(json.dumps(lying | {"digest": digest_of(lying)}))
+    again = searching(tmp_path, None)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(wrong) + 3 and all("passed over: " in line for line in said)
+    assert len(again.rows) == 3 and {r["depth"] for r in again.rows} <= {p.shape.depth for p in points}
+    assert again.rows[2] | run.where(points[0]) == again.rows[2] and len(again.todo) == 38
 
 
 def test_a_process_that_is_lost_costs_its_own_point(monkeypatch: pytest.MonkeyPatch) -> None:
