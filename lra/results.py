@@ -85,6 +85,16 @@ class Results:
         return cells.timed(self.runs)
 
     @cached_property
+    def sat(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """`cells` and `timed` with the exams of abilities among them, of which `abilities` says more."""
+        whole, known = self.whole, about.families(self.config_dir)
+        costs = cells.timed(whole.runs, abilities=True)
+        scored = cells.cells(whole.runs, whole.answers, costs, abilities=True)
+        more = self.chosen.of(scored, known) if self.chosen else scored
+        pairs = (self.cells, more), (self.timed, costs)
+        return tuple(pd.concat([f for f in pair if len(f)] or pair, ignore_index=True) for pair in pairs)
+
+    @cached_property
     def abilities(self) -> pd.DataFrame:
         """A row for each budget, precision, row of an exam of an ability and model: lra.marks.abilities.cells."""
         return abilities.cells(self.runs, abilities.frame(self._scores), self.answers)

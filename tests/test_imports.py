@@ -18,6 +18,13 @@ FILE, FUNCTION = 350, 60  # lines at most
 COMPILED = {"lra.tasks.pathfinder.generator"}  # numba sees a whole function, and what it calls, in one file
 
 
+def test_what_is_grouped_is_one_workers(request: pytest.FixtureRequest) -> None:
+    """Else each worker parses all that there is, and every group of the suite is made anew in each, without a word."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("one process: nothing to divide")
+    assert request.node.nodeid.endswith("@imports")
+
+
 def test_there_is_no_circle() -> None:
     assert circles(arrows(ROOT)) == []
 

@@ -28,7 +28,9 @@ SPENT = {"core_seconds": "training_core_seconds", "pretraining_core_seconds": "p
 COSTS = ("examples_per_second", "step_peak_bytes", "relative_speed", "relative_memory", *SPENT)
 
 
-def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = None) -> pd.DataFrame:
+def cells(
+    table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = None, abilities: bool = False
+) -> pd.DataFrame:
     """One row for each group, task row and model, from the rows of runs. costs: as `timed` gives them.
 
     machine             empty where runs of all machines count; else of a budget of minutes, whose steps depend on it
@@ -49,10 +51,10 @@ def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = No
     pretraining         what it was, null of a model that was trained from scratch; its core-seconds, costs too, are not
                         among `core_seconds`, those of training
 
-    A run with overrides is a row of its own, named with them (`variant`). What exams of abilities say is elsewhere
-    (lra.marks.abilities).
+    A run with overrides is a row of its own, named with them (`variant`). Exams of abilities have other rows
+    (lra.marks.abilities); with `abilities` these are of them, and of no other.
     """
-    scored = table[~table.ability.astype(bool)]
+    scored = table[table.ability.astype(bool) == abilities]
     alone: dict[tuple[str, ...], list[list[Any]]] = {}
     for (budget, _, dtype, *rest), runs in by_cell(scored).items():
         alone.setdefault((budget, runs[-1].where, dtype, *rest), []).append(runs)
@@ -62,14 +64,16 @@ def cells(table: pd.DataFrame, answers: Answers, costs: pd.DataFrame | None = No
         for key, own in by_cell(scored, JOINED).items()
     ]
     out = pd.DataFrame(rows, columns=[*CELL, *FIELDS]).astype({"accuracy": float, "seeds": int, "apart": float})
-    return costed(_relative(out, {"parameters": "parameters_ratio"}), timed(table) if costs is None else costs)
+    return costed(
+        _relative(out, {"parameters": "parameters_ratio"}), timed(table, abilities) if costs is None else costs
+    )
 
 
-def timed(table: pd.DataFrame) -> pd.DataFrame:
+def timed(table: pd.DataFrame, abilities: bool = False) -> pd.DataFrame:
     """Costs of one row for each budget, machine, precision, task row and model: medians of speed and of core-seconds
     and the largest peak over seeds, relative to the Transformer's there; run_ids of those that ended."""
     rows = []
-    for key, runs in by_cell(table[~table.ability.astype(bool)]).items():
+    for key, runs in by_cell(table[table.ability.astype(bool) == abilities]).items():
         ended = [r for r in runs if r.status == "ok"]
         speed = _over(np.median, [r.train_examples_per_second for r in runs])
         spent = [_over(np.median, [getattr(r, name) for r in ended or runs]) for name in SPENT.values()]

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from lra import console
 from lra.errors import UserError, nearest
 from lra.marks.cells import COSTS, costed
-from lra.marks.query import called
+from lra.marks.query import Query, called
 from lra.marks.runs import GROUP, titled
 from lra.plot import labels, style
 from lra.plot.places import COMMAND, FOLDER, slug
@@ -53,7 +53,7 @@ def asked(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def found(results: Results, key: str) -> pd.DataFrame:
     """COLUMNS of each cell in which the setting has a value, with `model` less that word; of those that say none the
     budget's own. UserError where there are no two values of one model on one exam."""
-    table = results.cells
+    table, costs = results.sat
     sign, rows = f"{key}=", []
     for cell in table.itertuples():
         name, *words = cell.model.split(" ")
@@ -69,31 +69,33 @@ def found(results: Results, key: str) -> pd.DataFrame:
         out.loc[i, "value"] = usual(key, typed, results.config_dir)
     out = out.dropna(subset=["value"])
     if out.empty or not (out.groupby(curve).value.nunique() > 1).any():
-        known = sorted({w.partition("=")[0] for m in results.cells.model for w in m.split(" ")[1:]})
+        known = sorted({w.partition("=")[0] for m in table.model for w in m.split(" ")[1:]})
         told = f"recorded with other values: {', '.join(known) or 'nothing'}"
         raise UserError(f"over: no model has two values of {key} on one exam; {told}.{nearest(key, known)}")
     out = out[out.groupby(curve).value.transform("nunique") > 1]
-    costs = timed(table.loc[out.index], results)
+    costs = timed(table.loc[out.index], costs, results.chosen)
     return out.assign(**{name: costs[name] for name in ("timed", *COSTS) if name in out})
 
 
-def timed(cells: pd.DataFrame, results: Results) -> pd.DataFrame:
+def timed(cells: pd.DataFrame, costs: pd.DataFrame, chosen: Query) -> pd.DataFrame:
     """Cells with the costs of the machine that has most of them, of those that are chosen if any are."""
-    own, chosen = ["budget", "dtype", "row", "model"], results.chosen
-    there = pd.MultiIndex.from_frame(results.timed[own]).isin(pd.MultiIndex.from_frame(cells[own]))
+    own = ["budget", "dtype", "row", "model"]
+    there = pd.MultiIndex.from_frame(costs[own]).isin(pd.MultiIndex.from_frame(cells[own]))
     of = (lambda name: chosen.place("machine", name) < len(chosen.machine)) if chosen.machine else None
-    return costed(cells, results.timed[there], of)
+    return costed(cells, costs[there], of)
 
 
 def usual(key: str, words: Sequence[str], config_dir: Path | None = None) -> str | None:
-    """What a run has that says nothing of the setting; null where it has none."""
+    """What a run has that says nothing of the setting, as it is typed; null where it has no such setting."""
     try:
         node: Any = plain(compose.config(words, config_dir))
     except UserError:  # a model of somebody else's
         return None
     for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return None if node is None else str(node)
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    return "null" if node is None else str(node).lower() if isinstance(node, bool) else str(node)
 
 
 def places(values: Sequence[str]) -> tuple[dict[str, float], bool]:
@@ -163,7 +165,7 @@ def _order(value: str) -> tuple[int, float, str]:
     try:
         return 0, float(value), ""
     except ValueError:
-        return 1, 0.0, value
+        return (-1, 0.0, "") if value == "null" else (1, 0.0, value)
 
 
 def _seeds(table: pd.DataFrame) -> str:

@@ -45,6 +45,21 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_an_exam_of_an_ability_has_its_figure_too(tmp_path: Path) -> None:
+    key = "model.mixer.negative_eigenvalues"
+    exam = {"exam": {"of": "recall", "title": "Recall", "order": 9, "averages": [], "asks": "a key"}}
+    of = {"task": "recall", "row": "recall", "model": "deltanet", "config": exam | {"task": {"max_len": 128}}}
+    put(tmp_path, 1, [], **of)
+    put(tmp_path, 2, [f"{key}=true"], **of)
+    found = lra.load(tmp_path)
+    assert len(found.cells) == 0 and len(found.abilities) == 2
+    table = over.ordered(over.found(found.select(model="delta*"), key))
+    assert list(table.value) == ["false", "true"] and list(table.accuracy) == [0.21, 0.22]
+    assert list(table.examples_per_second) == [101.0, 102.0]
+    assert over.usual("model.mixer.conv_kernel", ["task=recall", "model=transformer"]) == "null"
+    assert over.usual("model.mixer.conv", ["task=recall", "model=transformer"]) is None
+
+
 def test_values_of_one_setting(results: Path) -> None:
     found = lra.load(results)
     table = over.ordered(over.found(found, KEY))

@@ -21,6 +21,8 @@ from lra.runner.run import recorded
 from lra.settings import build, compose
 from tests.help import tiny
 
+# One run, made once, serves most of them.
+pytestmark = pytest.mark.xdist_group("run")
 RUN = ["task=listops", "model=transformer"]
 
 
