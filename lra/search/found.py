@@ -135,11 +135,11 @@ class Search:
         return {model: self.best(model) for model in ranked}
 
     def next(self, model: str, ranked: Sequence[Shape]) -> Shape | None:
+        """Of one that was measured nothing is hoped: it is no more than the best, or has no chance."""
         best = self.best(model)
-        left = [s for s in ranked if s not in self.costs]
-        worth = np.array([self.candidate(s).parameters for s in left], float)
-        i = tried(worth, np.array([self.chance(s) for s in left]), best.parameters if best else 0.0)
-        return None if i is None else left[i]
+        worth = np.array([self.candidate(s).parameters for s in ranked], float)
+        i = tried(worth, np.array([self.chance(s) for s in ranked]), best.parameters if best else 0.0)
+        return None if i is None else ranked[i]
 
     def best(self, model: str) -> Candidate | None:
         """Of a mixer the largest of those that were measured within the bounds."""

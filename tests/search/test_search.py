@@ -20,8 +20,8 @@ from lra.record.record import digest_of
 from lra.search import bench, child, run, scored, shelf
 from lra.search.asked import Asked, Bounds, asked
 from lra.search.evolve import evolved
-from lra.search.found import Counted
-from lra.search.predict import fitted, pace_of, table_of
+from lra.search.found import Candidate, Cost, Counted, Predicted, Search
+from lra.search.predict import fitted, pace_of, parts_of_seconds, table_of
 from lra.search.space import Point, Shape, Space, grid
 from lra.settings import compose
 from lra.settings.typed import plain
@@ -158,12 +158,34 @@ def test_a_shape_that_takes_more_than_predicted_gives_way(tmp_path: Path, capsys
     assert all(law.seconds(Point(shape, 64)) <= 6e-3 for shape in shapes)
 
 
+def test_a_shape_is_worth_its_parameters_times_its_chance() -> None:
+    shapes = [Shape("linear", depth, 16, 1) for depth in (1, 2, 3)]
+    costs = {1: 8e-3, 2: 4e-3, 3: 1.0}
+    search = Search(
+        small(),
+        lambda s: Candidate(s, 100 * s.depth, Cost(costs[s.depth], 1.0)),
+        np.array([[1.0, 1], [0.7, 1], [2.0, 1], [0.5, 1]]),
+        dict,
+    )
+    assert [search.worth(s) for s in shapes] == pytest.approx([50, 150, -1 / 6e-3])
+    search.costs = {shapes[0]: Cost(5e-3, 1.0), shapes[1]: Cost(7e-3, 1.0), shapes[2]: None}
+    assert [search.worth(s) for s in shapes] == pytest.approx([100, -4 / 6, float("-inf")])
+    assert search.best("linear").shape == shapes[0] and search.next("linear", shapes) is None
+
+
 def test_memory_is_weights_and_what_a_step_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     law = Law()
     _, shapes, _ = told(capsys, searching(tmp_path, law, None, 250 * 2.0**10))
     assert len(shapes) == 2
     for shape in shapes:
         within(shape, 250 * 2**10, law.memory)
+    again = searching(tmp_path, None)
+    rows = again.measured(again.grid)
+    predicted = Predicted(table_of(rows, pace_of(rows)), small().space, 64)
+    for shape in {p.shape for p in again.grid}:
+        cost, point = predicted(shape).predicted, Point(shape, 64)
+        assert cost.memory == pytest.approx(law.memory(point), rel=0.05)
+        assert cost.latency == pytest.approx(law.seconds(point), rel=0.05)
 
 
 def test_bounds_that_nothing_meets_and_points_that_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,8 +247,12 @@ def test_the_predictor_knows_a_law_from_few() -> None:
     guessed = predictor(new)
     assert scored.far(guessed, target[100:]) < 0.1 and scored.ranked(guessed, target[100:]) > 0.99
     assert np.allclose([predictor(new[i : i + 1])[0] for i in range(9)], guessed[:9])
-    other = fitted(table[table.model == "a"], target[table.model == "a"])(table[table.model == "b"])
-    assert scored.far(3 * other, target[table.model == "b"]) < 0.1, "of an unknown mixer nothing is made up"
+    one, other = (table[table.model == name] for name in "ab")
+    alone = fitted(one, target[table.model == "a"])(other)
+    assert scored.far(3 * alone, target[table.model == "b"]) < 0.1
+    odd = fitted(one, target[table.model == "a"] * one.heads.to_numpy())
+    assert np.allclose(odd(other), parts_of_seconds(other) @ odd.weights), "of an unknown mixer nothing is made up"
+    assert not np.allclose(odd(one), parts_of_seconds(one) @ odd.weights, rtol=0.1)
 
 
 def test_what_is_held_out_is_not_seen() -> None:
@@ -294,7 +320,9 @@ def test_regret_is_what_choosing_by_the_prediction_costs() -> None:
     bounds = [np.quantile(worth, share) for share in scored.BOUNDS]
     best = [int(bound) for bound in bounds]
     lost = [1 / 6 if b == 6 else 0.0 for b in best]
-    assert sum(map(bool, lost)) == 1 and scored.regrets(table, worth, off, cost).tolist() == pytest.approx(lost)
+    assert sum(map(bool, lost)) == 1
+    for tries in (scored.TRIES, len(worth)):
+        assert scored.regrets(table, worth, off, cost, tries).tolist() == pytest.approx(lost)
     one = np.hstack([cost, cost[::-1]])
     assert len(scored.regrets(table, worth, one, one)) < len(bounds), "each quantity has its bound"
     two = pd.concat([table, table.assign(model="b")])
