@@ -218,6 +218,8 @@ def test_a_slow_hour_is_no_slow_shape(tmp_path: Path) -> None:
     assert even(rows) == pytest.approx([law.seconds(p) for p in points])
     slow = {k: [2 * s for s in rows[2][k]] for k in ("seconds", "core_seconds")} | {"paces": [50, 50, 50]}
     assert even([*rows[:2], rows[2] | slow, *rows[3:]]) == pytest.approx(even(rows))
+    busy = [r | {k: [2 * s for s in r[k]] for k in slow if k != "paces"} | {"paces": [50, 50, 50]} for r in rows[1:]]
+    assert even([*rows[:1], *busy]) == pytest.approx(even(rows)), "the pace is that of a machine left alone"
     two = [r | {"machine": {"threads": 2}} for r in rows]
     assert even(two) == pytest.approx([2 * law.seconds(p) for p in points])
     gpu = [r | {"paces": None, "machine": {"threads": 1}} for r in rows]
