@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 import statistics
 import time
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from lra.check.subject import Finding, Subject
 from lra.machine.alone import Alone
+from lra.machine.memory import freed_kept
 from lra.measure.gauges import quiet, slope, step_peak_bytes
 from lra.settings.schema import Train
 from lra.train.optim import optimizer
@@ -40,14 +40,14 @@ def growth(
     which repeats to the byte, from the slopes of single doublings. `claims` in the model's YAML
     holds the exponents that it claims.
 
-    Freed memory is kept for the next step (`freed_memory_kept`).
+    Freed memory is kept for the next step (`lra.machine.memory`).
 
     Stops early when the next length would take more than is left of `seconds` (of CPU).
     """
     times: list[list[float]] = []
     peaks: list[int] = []
     begin = time.process_time()
-    with freed_memory_kept() if clock else nullcontext(), one_thread():
+    with freed_kept() if clock else nullcontext(), one_thread():
         for length in lengths:
             started = time.process_time()
             program = Stack(subject, length)
@@ -78,30 +78,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Tell glibc's allocator to keep what is freed, and in the end to give it back; elsewhere nothing is done.
-
-    By default it gives blocks above 32 MiB back to the system at once. What every step then pays for
-    fresh pages sets in at some length and looks like growth: L^2.3 for a method whose exponent is 2.
-    """
-    trim_threshold, mmap_max = -1, -4  # malloc.h; the defaults: 128 KiB, 65,536
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (AttributeError, OSError, TypeError):
-        yield
-        return
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    try:
-        yield
-    finally:
-        mallopt(mmap_max, 65536)
-        mallopt(trim_threshold, 128 * 1024)
-        trim(0)
 
 
 class Stack:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lra.machine import company
+from lra.machine import company, memory
 from lra.machine.watch import load_average
 from lra.root import CONFIGS, ROOT
 
@@ -32,6 +32,7 @@ def machine(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "memory_bytes": memory_bytes(),
+        "memory_kept": memory.kept,
         "load_average": load_average(),
         "shared_with": company.shared_with,
         "system": f"{platform.system()} {platform.machine()}",

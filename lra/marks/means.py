@@ -30,9 +30,11 @@ def one_an_exam(shown: pd.DataFrame) -> pd.DataFrame:
 
 
 def geometric(values: pd.Series) -> float:
-    """Mean of what is known; not a number if nothing is."""
-    known = values.dropna()
-    return float(np.exp(np.log(known.astype(float)).mean())) if len(known) else float("nan")
+    """Mean of what is known, 0 if any of it is; not a number if nothing is."""
+    known = values.dropna().astype(float)
+    if not len(known) or (known == 0).any():
+        return 0.0 if len(known) else float("nan")
+    return float(np.exp(np.log(known).mean()))
 
 
 def averaged(shown: pd.DataFrame) -> pd.DataFrame:

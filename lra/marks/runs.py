@@ -91,10 +91,13 @@ def row(sheet: Sheet, file: str, exams: Exams) -> tuple[Any, ...]:
 
 def machine_of(r: Record) -> str | None:
     """The machine as tables name it. Of a processor two numbers of threads are two machines, since no time on one
-    compares with a time on the other; one thread, which the boards are made with, is not told."""
+    compares with a time on the other; so are one that keeps freed memory and one that gives it back
+    (lra.machine.memory). One thread, which the boards are made with, and the latter are not told."""
     name, threads = r.machine.get("name"), r.machine.get("threads")
-    told = isinstance(name, str) and r.machine.get("device") == "cpu" and isinstance(threads, int) and threads != 1
-    return f"{name}, {threads} threads" if told else name
+    if not isinstance(name, str) or r.machine.get("device") != "cpu":
+        return name
+    several = f", {threads} threads" if isinstance(threads, int) and threads != 1 else ""
+    return f"{name}{several}{', memory kept' if r.machine.get('memory_kept') else ''}"
 
 
 def one_thread(threads: Any) -> str:

@@ -21,6 +21,7 @@ from lra.machine.alone import Alone
 from lra.machine.channel import Channel
 from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.heartbeat import felt
+from lra.machine.memory import keep_freed
 from lra.machine.pace import Pace
 from lra.machine.watch import Watch, disturbed
 from lra.measure.cost import LEAST_STEPS, Cost, Drawn, Limits, Timing, drawn, failure, rates
@@ -114,6 +115,7 @@ def prepared(settings: Settings) -> Bench:
     """The model built and counted, on its device, with a batch of full length."""
     if settings.measure.memory_limit_gib is not None:
         limit_memory(settings.measure.memory_limit_gib)
+    keep_freed()
     device = torch.device(resolve_device(settings.device))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

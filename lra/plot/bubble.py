@@ -17,11 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from lra.marks.front import pareto
+from lra.marks.runs import REFERENCE
 from lra.marks.skill import CUT
 from lra.plot import labels, style
 from lra.plot.choice import DEFAULT, Axis, Choice
 
 LARGEST = 1500.0  # points^2 of the largest bubble of a panel
+MOST = 24  # names that a panel has room for
+MEANS = ("accuracy", "skill")  # of an exam each
 UNITS = {
     "memory": (("GiB", 2.0**30, 2.0**31), ("MiB", 2.0**20, 0.0)),
     "parameters": (("M", 1e6, 2e6), ("k", 1e3, 0.0)),
@@ -58,8 +61,10 @@ def bubble(
 
     points: model, the columns of the choice, tasks and of (how many of how many it is over) and, if known, low and high
     (95 % interval of accuracy). A model that lacks some of the tasks is drawn hollow with its count, because its mean
-    is over other tasks than its neighbours', and has no part in the Pareto front; so is one that knows the rows and
-    columns of images (uses_2d), named as such, and one that was pretrained, joined to the same `scratch`.
+    is over other tasks than its neighbours', and has no part in the Pareto front, and not at all if it lacks half of
+    them; hollow is one that knows the rows and columns of images (uses_2d), named as such, and one that was pretrained,
+    joined to the same `scratch`. Of more than MOST models those on the front and the Transformer are named, and the
+    others have numbers, with a key beneath.
     """
     page = style.DARK if dark else style.LIGHT
     page.begin()
@@ -69,9 +74,12 @@ def bubble(
     shown = published is not None and published[columns].notna().all(axis=1).any()
     points = points.assign(scratch=points.get("scratch", pd.Series(None, points.index, dtype=object)))
     points = points.assign(uses_2d=points.get("uses_2d", pd.Series(False, points.index)).astype(bool))
-    drawn = points.dropna(subset=columns)
+    points["whole"] = (points.tasks == points.of) & ~points.uses_2d & points.scratch.isna()
+    points["few"] = (points.tasks > 0) & (2 * points.tasks <= points.of) & (choice.y in MEANS)
+    drawn = points[~points.few].dropna(subset=columns)
+    texts, key = _texts(drawn, choice)
     tasks = int(points.of.max()) if len(points) else 0
-    told = [*_told(points, drawn, choice, about), *notes, *(_unmeasured(published, columns) if shown else ())]
+    told = [*_told(points, drawn, choice, about), *key, *notes, *(_unmeasured(published, columns) if shown else ())]
     figure, panels = style.sheet(
         1 + shown, 2, (4.75, 3.7), (0.6 if choice.y == "accuracy" else 0.78, 0.31, 1.0), title, told
     )
@@ -81,13 +89,7 @@ def bubble(
     colours = {name: looks[name].colour for name in drawn.model[drawn.scratch.isna()]}
     colours |= {p.model: colours[p.scratch] for p in drawn[drawn.scratch.notna()].itertuples()}
     colours = {name: page.ink if own == style.BLACK else own for name, own in colours.items()}
-    _bubbles(
-        panels[0],
-        drawn.assign(whole=(drawn.tasks == drawn.of) & ~drawn.uses_2d & drawn.scratch.isna()),
-        colours,
-        choice,
-        page,
-    )
+    _bubbles(panels[0], drawn, colours, choice, page)
     _floor(panels[0], axes[1], about.floor, page)
     _joined(panels[0], drawn, colours, axes)
     if shown:
@@ -96,7 +98,7 @@ def bubble(
         panels[1].set_xlabel(f"{axes[0].words}, byte text at 4K, log scale")
         panels[1].set_ylabel("mean test accuracy over 5 tasks, %")
         _bubbles(panels[1], rows, dict.fromkeys(rows.model, style.GREY), choice, page, ("GB", 1e9))
-    _names(panels[0], drawn, [_label(p, choice, "\n") for p in drawn.itertuples()], axes, page.ink, page)
+    _names(panels[0], drawn, texts, axes, page.ink, page)
     if shown:
         _names(panels[1], rows, list(rows.model), axes, style.GREY, page)
     return figure
@@ -111,7 +113,7 @@ def _across(choice: Choice, about: About) -> str:
 
 def _up(choice: Choice, tasks: int, about: About) -> str:
     words, percent = choice.axes[1].words, ", %" * (choice.y == "accuracy")
-    if choice.y not in ("accuracy", "skill") or tasks <= 1:
+    if choice.y not in MEANS or tasks <= 1:
         return f"{words}{percent}"
     return f"mean {words} over {tasks} tasks{' (stand-ins)' * about.stand_ins}{percent}"
 
@@ -150,14 +152,19 @@ def _bubbles(
     faces = [(colours[p.model], 0.55) if p.whole else "none" for p in points.itertuples()]
     dots.set_facecolor(faces)
     dots.set_edgecolor([colours[p.model] for p in points.itertuples()])
-    _front(axes, points[points.whole], x, page)
+    _front(axes, _best(points, x, y), x, page)
     _frame(axes, points, x, y)
     size_legend(axes, largest, scale, unit or _unit(choice.area, largest), area.words, page)
 
 
-def _front(axes: Any, points: pd.DataFrame, x: Axis, page: style.Page) -> None:
+def _best(points: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
+    """The Pareto front of those that may be on it."""
+    own = points[points.whole]
+    return own.iloc[pareto(x.better * own[x.column], own[y.column])].sort_values(x.column)
+
+
+def _front(axes: Any, best: pd.DataFrame, x: Axis, page: style.Page) -> None:
     """The edge of what is beaten: between two of the front it goes along the worse of each number."""
-    best = points.iloc[pareto(x.better * points[x.column], points.shown)].sort_values(x.column)
     steps = "steps-pre" if x.better > 0 else "steps-post"
     axes.plot(best[x.column], best.shown, drawstyle=steps, color=page.soft, linewidth=1.0, zorder=1.2, label="front")
 
@@ -261,6 +268,18 @@ def _label(point: Any, choice: Choice, gap: str = " ") -> str:
     return f"{name}{gap}({', '.join(about)})" if about else name
 
 
+def _texts(drawn: pd.DataFrame, choice: Choice) -> tuple[list[str], list[str]]:
+    """What stands beside each bubble, and a note with the key to it if that are numbers."""
+    if len(drawn) <= MOST:
+        return [_label(p, choice, "\n") for p in drawn.itertuples()], []
+    named = {REFERENCE, *_best(drawn, *choice.axes[:2]).model}
+    others = sorted(set(drawn.model) - named)
+    labels_of = {p.model: _label(p, choice) for p in drawn.itertuples()}
+    numbers = {name: str(i) for i, name in enumerate(others, 1)}
+    key = ", ".join(f"{numbers[name]}\N{NO-BREAK SPACE}{labels_of[name]}" for name in others)
+    return [numbers.get(name, labels_of[name]) for name in drawn.model], [f"Numbers: {key}."]
+
+
 def _names(
     axes: Any, points: pd.DataFrame, texts: list[str], chosen: tuple[Axis, Axis, Axis], colour: str, page: style.Page
 ) -> None:
@@ -296,7 +315,7 @@ def _told(points: pd.DataFrame, drawn: pd.DataFrame, choice: Choice, about: Abou
         notes.append("Best local floors: mean over the same tasks of the best rules blind to long-range structure.")
     if choice.y == "skill" and drawn.cut.any():
         notes.append(f"↓: on some task the skill is below {CUT:g}, and was cut there.")
-    short = points[(points.tasks < points.of) & (points.tasks > 0)]
+    short = drawn[drawn.tasks < drawn.of]
     if len(short):
         notes.append(
             "Partial: hollow is a mean over fewer tasks (how many of how many beside the name): "
@@ -306,7 +325,10 @@ def _told(points: pd.DataFrame, drawn: pd.DataFrame, choice: Choice, about: Abou
         notes.append(f"2-D: hollow knows the rows and columns of images: {style.listed(known.model)}.")
     if len(known := points[points.scratch.notna()]):
         notes.append(f"Joined to its model from scratch, hollow: pretrained, {style.listed(known.scratch)}.")
-    missing = sorted(set(points.model) - set(drawn.model))
+    few = points[points.few]
+    if len(few):
+        notes.append(f"Not drawn, with half of the tasks or fewer: {style.listed(few.model)}.")
+    missing = sorted(set(points.model) - set(drawn.model) - set(few.model))
     if missing:
         want = "an accuracy or a cost" if choice == DEFAULT else "a number on an axis"
         notes.append(f"Not drawn, for want of {want}: {style.listed(missing)}.")

@@ -198,6 +198,7 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
     "machine": {
         **dict.fromkeys(("name", "device"), _or_null(TITLE)),
         **dict.fromkeys(("threads", "cores"), _or_null(SOME)),
+        "memory_kept": _or_null(TRUTH),
     },
     "cost": {
         "status": one_of(STATUSES),

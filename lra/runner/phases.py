@@ -18,6 +18,7 @@ from lra.floors import data_facts
 from lra.machine.device import resolve_device, resolve_dtype, seed_everything
 from lra.machine.facts import machine
 from lra.machine.heartbeat import beat
+from lra.machine.memory import keep_freed
 from lra.measure.alone import measure
 from lra.record import store
 from lra.record.answers import packed
@@ -41,6 +42,7 @@ def prepare(draft: Draft) -> None:
 
     settings = draft.settings
     draft.main = int(os.environ.get("RANK", "0")) == 0
+    keep_freed()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if settings.device == "cuda" and not torch.cuda.is_available():

@@ -12,6 +12,7 @@ from lra import console
 from lra.errors import UserError
 from lra.machine.facts import commit as commit_of
 from lra.machine.facts import machine, versions
+from lra.machine.memory import keep_freed
 from lra.measure.alone import measure
 from lra.measure.cost import Cost, failure
 from lra.measure.turns import together
@@ -98,6 +99,7 @@ class Bench:
         self.dtype = resolve_dtype(settings.dtype, self.device)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("device: cuda is not available here; use device=cpu or device=auto")
+        keep_freed()
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.machine = machine(self.device)
@@ -124,6 +126,7 @@ class Bench:
     def here(self, r: record.Record) -> bool:
         """Is it final, and of these conditions? Another machine's cost says nothing of this one's."""
         same = all(self.machine[k] == r.machine.get(k) for k in ("device", "name", "threads"))
+        same = same and self.machine["memory_kept"] == bool(r.machine.get("memory_kept"))
         # With more time to spend, a point that took too long may be measured after all.
         patient = r.status != "timeout" or r.cost["point_seconds"] >= self.cap
         return same and patient and r.dtype == self.dtype and r.status in CONCLUDED

@@ -24,6 +24,7 @@ from lra.machine.channel import Channel
 from lra.machine.device import accelerator, own_randomness, resolve_device, resolve_dtype, seed_everything
 from lra.machine.facts import machine
 from lra.machine.heartbeat import felt
+from lra.machine.memory import keep_freed
 from lra.measure.cost import Limits
 from lra.measure.gauges import is_oom
 from lra.measure.session import BEAT, READY
@@ -87,6 +88,7 @@ def treated(trainee: Trainee, node: dict[str, Any]) -> tuple[Trainee, dict[str, 
 def answered(work: Work, channel: Channel) -> dict[str, Any]:
     """All of it. Raises whatever keeps it from an end; Stage says where."""
     settings = typed(work.settings)
+    keep_freed()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = resolve_device(settings.device)

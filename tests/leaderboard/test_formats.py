@@ -125,8 +125,9 @@ def test_costs_and_runs_with_several_threads_stand_in_one_table(tmp_path: Path) 
         answered.run(tmp_path, model, 0.5, machine=machine)
         store.write(tmp_path, made.point(model, 4096, [seconds], machine=machine))
         store.write(tmp_path, made.point(model, 4096, [1.0], machine=machine | {"threads": 1}))
+    store.write(tmp_path, made.point("linear", 4096, [0.5], machine=machine | {"memory_kept": True}))
     found = load(tmp_path)
-    assert set(found.points.machine) == {"CPU X", "CPU X, 2 threads"}
+    assert set(found.points.machine) == {"CPU X", "CPU X, 2 threads", "CPU X, 2 threads, memory kept"}
     assert set(found.timed.machine) == {"CPU X, 2 threads"}
     (board,) = boards_of(found)
     assert board.measured == "text, batch 1, 2 threads"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -29,6 +30,38 @@ def test_what_is_shared_counts_once() -> None:
     finally:
         for process in reversed(found):
             process.kill()
+
+
+# Pages that 20 rounds of allocating 48 MiB take, in a process of their own: as it is, for a while, and for good.
+KEPT = """
+import resource, torch
+from lra.machine import memory
+def taken():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(12, 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def after():
+    taken()
+    return taken()
+print(after())
+with memory.freed_kept():
+    print(after())
+print(memory.kept)
+memory.keep_freed()
+with memory.freed_kept():
+    pass
+print(after(), memory.kept)
+"""
+
+
+def test_what_is_freed_is_kept_for_a_while_or_for_good() -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("the allocator is not glibc's")
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    given, kept, no, good = done.stdout.splitlines()
+    assert int(given) > 1000 and int(kept) < 100 and no == "False"
+    assert int(good.split()[0]) < 100 and good.split()[1] == "True"
 
 
 def test_a_process_that_is_gone_holds_nothing() -> None:

@@ -121,7 +121,7 @@ def test_reach_is_that_of_the_board(tmp_path: Path) -> None:
 
 
 def test_a_front_leads_along_the_best_and_leaves_partial_means_out() -> None:
-    points = bubbles(model=["transformer", "a", "b"], accuracy=[0.5, 0.4, 0.45], tasks=[2, 2, 2])
+    points = bubbles(model=["transformer", "a", "b"], accuracy=[0.5, 0.4, 0.45], tasks=[3, 3, 3])
 
     def front(**more: list) -> list[list[float]]:
         (axes,) = bubble(points.assign(**more), "t").axes
@@ -129,7 +129,7 @@ def test_a_front_leads_along_the_best_and_leaves_partial_means_out() -> None:
         return np.column_stack(line.get_data()).tolist()
 
     assert front() == [[1, 50], [4, 45]]
-    assert front(tasks=[2, 2, 1]) == [[1, 50], [2, 40]]
+    assert front(tasks=[3, 3, 2]) == [[1, 50], [2, 40]]
     points = points.assign(core_seconds=[9.0, 2.0, 3.0])
     (axes,) = bubble(points, "t", choice=Choice("core_seconds")).axes
     line = next(line for line in axes.lines if line.get_label() == "front")

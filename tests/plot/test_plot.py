@@ -100,8 +100,8 @@ def bubbles(**more: list) -> pd.DataFrame:
     base = {
         "model": ["transformer", "a", "b"],
         "accuracy": [0.5, 0.4, 0.45],
-        "tasks": [2, 2, 1],
-        "of": [2, 2, 2],
+        "tasks": [3, 3, 2],
+        "of": [3, 3, 3],
         "relative_speed": [1.0, 2.0, 4.0],
         "step_peak_bytes": [400e6, 100e6, 200e6],
     }
@@ -116,7 +116,27 @@ def test_area_is_memory_and_a_partial_mean_is_hollow() -> None:
     np.testing.assert_allclose(dots.get_offsets()[:, 1], [50, 45, 40])
     assert [face[3] > 0 for face in dots.get_facecolors()] == [True, False, True]
     said = words(axes.figure)
-    assert "b\n(1 of 2)" in said and "Partial: hollow is a mean over fewer tasks" in said and "of 128 MiB" in said
+    assert "b\n(2 of 3)" in said and "Partial: hollow is a mean over fewer tasks" in said and "of 128 MiB" in said
+
+
+def test_a_mean_over_half_of_the_tasks_is_not_drawn() -> None:
+    (axes,) = bubble(bubbles(tasks=[4, 4, 2], of=[4, 4, 4]), "t").axes
+    assert [len(c.get_sizes()) for c in axes.collections if len(c.get_sizes()) > 1] == [2]
+    assert "Not drawn, with half of the tasks or fewer: b." in words(axes.figure)
+
+
+def test_of_many_the_front_is_named_and_the_others_have_numbers() -> None:
+    n = 40
+    names = ["transformer", *(f"m{i:02}" for i in range(1, n))]
+    many = pd.DataFrame({
+        "model": names, "accuracy": [0.5, *np.linspace(0.3, 0.6, n - 1)], "tasks": [1] * n, "of": [1] * n,
+        "relative_speed": [1.0, *np.geomspace(0.2, 0.9, n - 2), 4.0], "step_peak_bytes": [1e8] * n,
+    })  # fmt: skip
+    (axes,) = bubble(many, "t").axes
+    shown = {t.get_text() for t in axes.texts}
+    assert {"transformer", "m39"} <= shown and "m38" not in shown and {str(i) for i in range(1, n - 1)} <= shown
+    said = " ".join(words(axes.figure).split())
+    assert "Numbers: 1 m01, 2 m02," in said and "38 m38." in said
 
 
 def test_ticks_of_a_log_axis_lie_within_it_and_equal_discs_stand_by_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -56,6 +57,7 @@ def test_one_run_leaves_one_whole_record(first: tuple[Path, subprocess.Completed
     assert r.cost["train"]["examples_per_second"] > 0 and r.cost["step_peak_bytes"] > 0
     assert r.parameters == r.cost["parameters"] and r.steps_done == 6 and len(r.curve) == 2
     assert r.data["items"] == {"train": 300, "valid": 60, "test": 60} and r.machine["threads"] == 1
+    assert r.machine["memory_kept"] is hasattr(ctypes.CDLL(None), "malloc_trim")
     assert r.row == "listops-24" and r.budget == "quick" and r.versions["torch"]
     assert 0 <= r.training["padding_share"] < 1
     assert r.training["parts"] >= 1 and r.training["undivided"] is None
