@@ -199,6 +199,11 @@ def test_bounds_that_nothing_meets_and_points_that_fail(tmp_path: Path, capsys: 
     assert again.todo == [], "a failure is a row, and no gap"
     failed = searching(tmp_path, Law(), 1e-6, rerun="failed").todo
     assert failed and all(p.shape.dim == 48 for p in failed)
+    for law, rerun in ((Law(), "failed"), (Law(bad=lambda p: True), "all")):
+        anew = searching(tmp_path, law, 1e-6, rerun=rerun)
+        assert {r["status"] for r in anew.measured(anew.grid)} == {"ok"} and law.asked, (
+            "no failure stands over a success"
+        )
     with pytest.raises(UserError, match="which is too few to predict from"):
         searching(tmp_path / "none", Law(bad=lambda p: True), 1e-3).done()
 
