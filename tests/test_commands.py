@@ -26,6 +26,7 @@ from lra.list import GROUPS
 from lra.plot import render
 from lra.repeat.asked import of as repeated
 from lra.root import CONFIGS
+from lra.search.asked import asked as search
 from lra.settings import compose
 from lra.settings.words import choices, split
 from lra.sweep.dry import of_run
@@ -180,6 +181,9 @@ def test_doors_that_take_long_know_their_words(there: Path, monkeypatch: pytest.
             asked = tune.asked(rest)
             assert set(asked.models) <= set(choices("model", own)) and set(asked.tasks) <= set(choices("task", own))
             compose.config(asked.trial(asked.tasks[0], asked.models[0], 1, ()).words, own)
+        elif door == "lra.search":
+            what = search([w for w in rest if w != "--dry-run"] + (["--config-dir", own] if own else []))
+            assert what.lengths and what.space.shapes
         elif door in ("lra.ceilings",):
             assert rest == []
         else:

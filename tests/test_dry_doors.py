@@ -17,6 +17,7 @@ DOORS = {
     "lra.check model=linear --only shapes,padding": "2 points: shapes, padding",
     "lra.data prepare task=shift,listops": "listops: would be made or fetched",
     "lra.data fetch lra_release --only listops-1000": "the archive would come first, from https://",
+    "lra.search task=shift latency=1ms model=linear size.depth=1 size.dim=16,32": "1 mixers x 5 shapes x 3 lengths",
     "lra.record merge into results": "results: 1 to copy, 0 there already, 0 not",
 }
 

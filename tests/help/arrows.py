@@ -18,7 +18,7 @@ from typing import NamedTuple
 FLOORS = (
     ("__init__",),
     ("__main__", "leaderboard"),
-    ("plot", "tune", "compare"),
+    ("plot", "tune", "compare", "search"),
     ("sweep", "repeat"),
     ("treat",),
     ("results", "runner"),
@@ -44,6 +44,7 @@ PROCESSES = {
     ("lra.runner.elsewhere", "lra"),
     ("lra.sweep.callbacks", "lra.plot"),
     ("lra.treat.derive", "lra.treat.child"),
+    ("lra.search.bench", "lra.search.child"),
 }
 
 
