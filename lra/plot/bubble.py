@@ -75,7 +75,7 @@ def bubble(
     points = points.assign(scratch=points.get("scratch", pd.Series(None, points.index, dtype=object)))
     points = points.assign(uses_2d=points.get("uses_2d", pd.Series(False, points.index)).astype(bool))
     points["whole"] = (points.tasks == points.of) & ~points.uses_2d & points.scratch.isna()
-    points["few"] = (points.tasks > 0) & (2 * points.tasks <= points.of) & (choice.y in MEANS)
+    points["few"] = (points.tasks > 0) & (2 * points.tasks <= points.of) & points.scratch.isna() & (choice.y in MEANS)
     drawn = points[~points.few].dropna(subset=columns)
     texts, key = _texts(drawn, choice)
     tasks = int(points.of.max()) if len(points) else 0

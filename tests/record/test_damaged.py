@@ -376,6 +376,7 @@ def test_only_the_sheet_reads_records() -> None:
         "lra/sweep/overview.py": "what a sweep is doing",
         "lra/sweep/estimate.py": "estimates in the output folder",
         "lra/data": "notes beside data",
+        "lra/search/shelf.py": "what a search has measured",
         "lra/record/store.py": "a record that is about to be written",
         "lra/record/sheet.py": "records",
     }
