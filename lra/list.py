@@ -31,7 +31,7 @@ def said(text: str) -> str:
     for line in text.splitlines():
         if line.startswith("# @") and not lines:
             continue
-        if not line.startswith("#"):
+        if not line.startswith("#") or line.lstrip("# ").startswith("python -m"):
             break
         lines.append(line.lstrip("# "))
     # A full stop ends it before a capital or an option, and not behind a single letter: "et al. 2020", "S. Gu".

@@ -26,6 +26,7 @@ def test_each_file_says_something_of_itself(group: str) -> None:
         ("# Convolutions of 4. It knows.\n", "Convolutions of 4"),
         ("# The rule: tasks/x.py\n", "The rule"),
         ("# In floats.\n# bits: 2 to 24\n", "In floats"),
+        ("# One of many.\n#   python -m lra.treat record=ID\n", "One of many"),
         ("# In floats.\n#   treatment.steps=0    not at all\n", "In floats"),
         ("model: x\n# later\n", ""),
         ("# " + "a" * 500, "a" * (LONGEST - 1) + "…"),
