@@ -22,7 +22,7 @@ def words(typed: Sequence[str], choices: Mapping[str, str], folders: Sequence[st
 
     typed: of one run, as Hydra has them. choices: the chosen file of each group. folders: where else files were found.
     """
-    rest = [_portable(word) for word in typed if key_of(word) not in CHOSEN and _counts(key_of(word))]
+    rest = [portable(word) for word in typed if key_of(word) not in CHOSEN and _counts(key_of(word))]
     if choices.get("treatment", "none") != "none" and not any(key_of(word) == "treatment" for word in rest):
         rest.insert(0, f"treatment={choices['treatment']}")
     return [*(f"--config-dir={_shown(f)}" for f in folders), *(f"{group}={choices[group]}" for group in CHOSEN), *rest]
@@ -43,7 +43,8 @@ def _counts(key: str) -> bool:
     return kind != INCIDENTAL or key in KEPT or key.startswith(("run.", "cost.", "search."))
 
 
-def _portable(word: str) -> str:
+def portable(word: str) -> str:
+    """A word as it may stand in a record: of a place of somebody's disk its last part."""
     key, equals, value = word.partition("=")
     return f"{key}{equals}{Path(value.strip(chr(39))).name}" if key.lstrip("+") in NAMED else word
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lra.errors import UserError
 from lra.record.record import Record
+from lra.settings.again import portable
 from lra.settings.compose import folders_of, settled
 from lra.settings.schema import Settings
 
@@ -21,7 +22,7 @@ class Job:
     task: str
     model: str
     seed: int
-    label: str
+    label: str  # which records of others name it by: without places
     # As they were composed for signing up, for who reads them at once; files of one's own may be edited meanwhile.
     settings: Settings | None = field(default=None, compare=False, repr=False)
 
@@ -29,7 +30,9 @@ class Job:
         """The same with more words, of which those that were typed win."""
         typed = {word.split("=")[0] for word in self.words}
         more = tuple(word for word in words if word.split("=")[0] not in typed)
-        return replace(self, settings=None, words=(*self.words, *more), label=" ".join([self.label, *more]))
+        return replace(
+            self, settings=None, words=(*self.words, *more), label=" ".join([self.label, *map(portable, more)])
+        )
 
 
 @dataclass
@@ -62,8 +65,8 @@ def asked(cfg: Any, hydra: Any) -> Job:
     words = [w for w in hydra.overrides.task if w.split("=")[0] not in ours]
     if not any(w.startswith("budget=") for w in words):
         words.append(f"budget={choices.budget}")  # the sweep's file may have chosen another
-    known = {"task", "model", "seed", "budget", "results_dir", "output_dir", "data_dir"}
-    other = [w for w in words if w.split("=")[0] not in known and not w.startswith("launcher")]
+    known = {"task", "model", "seed", "budget", "results_dir", "output_dir", "data_dir", "task.data_dir"}
+    other = [portable(w) for w in words if w.split("=")[0] not in known and not w.startswith("launcher")]
     label = " ".join([choices.task, choices.model, f"s{cfg.seed}", *other])
     settings = composed(cfg, hydra, words) if cfg.dry_run else None
     return Job(tuple(words), config_dir(hydra), choices.task, choices.model, cfg.seed, label, settings)

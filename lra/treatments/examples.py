@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,19 +31,29 @@ def called(trainee: Any, batch: Any) -> None:
         trainee.model(batch.tokens, batch.mask)
 
 
-def linears(trainee: Any) -> dict[str, nn.Linear]:
-    """The linear layers that the model calls as such, by name, in its order. One whose weights alone are read by
-    somebody else has no input of its own. Raises ValueError if there are none."""
-    met: set[nn.Module] = set()
-    known = {name: m for name, m in trainee.model.named_modules() if type(m) is nn.Linear}
-    hooks = [m.register_forward_hook(lambda m, *_: met.add(m)) for m in known.values()]
-    trainee.model.eval()
+def calls_of(trainee: Any, modules: Mapping[str, nn.Module]) -> dict[str, tuple[tuple[Any, ...], Any]]:
+    """Of each of these that is called for one training example what it is called with, and what it gives: last."""
+    found: dict[str, tuple[tuple[Any, ...], Any]] = {}
+
+    def see(_: nn.Module, given: tuple[Any, ...], y: Any, name: str) -> None:
+        found[name] = given, y
+
+    hooks = [m.register_forward_hook(partial(see, name=name)) for name, m in modules.items()]
     try:
         called(trainee, next(alone(trainee, 1)))
     finally:
         for hook in hooks:
             hook.remove()
-    found = {name: m for name, m in known.items() if m in met}
+    return found
+
+
+def linears(trainee: Any) -> dict[str, nn.Linear]:
+    """The linear layers that the model calls as such, by name, in its order. One whose weights alone are read by
+    somebody else has no input of its own. Raises ValueError if there are none."""
+    known = {name: m for name, m in trainee.model.named_modules() if type(m) is nn.Linear}
+    trainee.model.eval()
+    met = calls_of(trainee, known)
+    found = {name: m for name, m in known.items() if name in met}
     if not found:
         raise ValueError("the model calls no linear layer")
     return found

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.machine.device import own_randomness
-from lra.treatments.examples import alone, at_least_one, called, put, share_of, weight_bytes
+from lra.treatments.examples import at_least_one, calls_of, put, share_of, weight_bytes
 from lra.treatments.importance import importance
 from lra.treatments.neurons import columns_of, rows_of
 
@@ -34,13 +34,13 @@ class Heads:
         if not found:
             raise ValueError("the model has no mixer whose heads are told apart before its out-projection")
         keep = kept(found, self.share)
-        given, silenced = inputs_of(trainee, {n: mixers[n] for n in found}), []
+        calls, silenced = calls_of(trainee, {n: mixers[n] for n in found}), []
         for name, heads in keep.items():
             mixer = mixers[name]
             if len(heads) == mixer.heads:
                 continue
             silent = silence(copy.deepcopy(mixer), heads)
-            smaller = of_heads(mixer, heads, silent, given[name], trainee)
+            smaller = of_heads(mixer, heads, silent, calls[name][0], trainee)
             if smaller is None:
                 silenced.append(name)
             put(trainee.model, mixer, silent if smaller is None else smaller)
@@ -74,21 +74,6 @@ def kept(found: dict[str, Tensor], share: float) -> dict[str, Tensor]:
             left[name].discard(head)
             to_go -= 1
     return {name: torch.tensor(sorted(heads)) for name, heads in left.items()}
-
-
-def inputs_of(trainee: Any, mixers: dict[str, nn.Module]) -> dict[str, tuple[Any, ...]]:
-    """What each mixer is called with for one training example."""
-    given: dict[str, tuple[Any, ...]] = {}
-    hooks = [
-        m.register_forward_pre_hook(lambda _, inputs, name=name: given.update({name: inputs}))
-        for name, m in mixers.items()
-    ]
-    try:
-        called(trainee, next(alone(trainee, 1)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return given
 
 
 def channels(heads: Tensor, width: int) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lra.treatments import heads, neurons
+from lra.treatments.examples import calls_of
 
 
 class Size(NamedTuple):
@@ -61,8 +62,8 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 def inputs_of(trainee: Any) -> list[tuple[Any, ...]]:
     """What the mixer of each layer is called with for one training example."""
-    found = heads.inputs_of(trainee, {str(i): layer.mixer for i, layer in enumerate(layers_of(trainee.model))})
-    return list(found.values())
+    found = calls_of(trainee, {str(i): layer.mixer for i, layer in enumerate(layers_of(trainee.model))})
+    return [given for given, _ in found.values()]
 
 
 def with_heads(mixer: nn.Module, order: Tensor, given: tuple[Any, ...], trainee: Any) -> nn.Module:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.treatments import ranges
-from lra.treatments.examples import alone, called
+from lra.treatments.examples import alone, called, calls_of
 
 NEAR, NARROW = 1e-4, 3e-2  # of the largest output: how far rounding takes two ways to sum, and of narrow types
 BACK = "_back"
@@ -82,18 +82,11 @@ def sites(trainee: Any, mixers: Mapping[str, nn.Module], each: bool) -> dict[str
             found[name].append(site)
         return t
 
-    def look(mixer: nn.Module, given: tuple[Any, ...], y: Tensor) -> None:
-        name = next(n for n, m in mixers.items() if m is mixer)
-        again = Opened(name, at, each)(mixer, *given)
+    for name, (given, y) in calls_of(trainee, mixers).items():
+        with trainee.acc.autocast():
+            again = Opened(name, at, each)(mixers[name], *given)
         if not bool((again - y).abs().max() <= near * y.abs().max()):
             raise ValueError(f"{name}: what it opens to is not what it computes")
-
-    hooks = [m.register_forward_hook(look) for m in mixers.values()]
-    try:
-        called(trainee, next(alone(trainee, 1)))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found
 
 

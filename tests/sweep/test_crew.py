@@ -23,7 +23,7 @@ from lra.settings.schema import Run
 from lra.settings.words import as_typed
 from lra.sweep import callbacks
 from lra.sweep.crew import side_by_side
-from lra.sweep.job import Job
+from lra.sweep.job import Job, asked
 from lra.sweep.launch import local
 from lra.sweep.launch.local import Local
 from lra.sweep.once import Sweep
@@ -316,3 +316,13 @@ def test_a_run_that_ends_already_breaks_no_bound(ended: str | None) -> None:
         setattr(over, ended, Path("x") if ended == "path" else 1.0)
     over.look()
     assert (over.broken is None) == (ended is not None)
+
+
+def test_what_others_call_a_run_names_no_place() -> None:
+    """It stands in their records, as those with whom they shared the machine."""
+    typed = ["task=text", "model=linear", "task.path=/data/of/me/imdb", "task.data_dir=/data", "threads=1", "seed=0"]
+    runtime = SimpleNamespace(choices=SimpleNamespace(task="text", model="linear", budget="quick"), config_sources=[])
+    hydra = SimpleNamespace(runtime=runtime, overrides=SimpleNamespace(task=[*typed, "results_dir=/data/results"]))
+    job = asked(SimpleNamespace(sweep=None, seed=0, dry_run=False), hydra)
+    assert job.label == "text linear s0 task.path=imdb threads=1" and typed[2] in job.words
+    assert job.also(["checkpoint=/data/kept/state-1"]).label.endswith("threads=1 checkpoint=state-1")
