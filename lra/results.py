@@ -85,7 +85,7 @@ class Results:
         return cells.timed(self.runs)
 
     @cached_property
-    def sat(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def every_exam(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """`cells` and `timed` with the exams of abilities among them, of which `abilities` says more."""
         whole, known = self.whole, about.families(self.config_dir)
         costs = cells.timed(whole.runs, abilities=True)

@@ -53,7 +53,7 @@ def asked(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def found(results: Results, key: str) -> pd.DataFrame:
     """COLUMNS of each cell in which the setting has a value, with `model` less that word; of those that say none the
     budget's own. UserError where there are no two values of one model on one exam."""
-    table, costs = results.sat
+    table, costs = results.every_exam
     sign, rows = f"{key}=", []
     for cell in table.itertuples():
         name, *words = cell.model.split(" ")

@@ -28,7 +28,7 @@ from torch import Tensor
 from lra.models.parts.chance import listening
 from lra.tasks.base import NOT_ASKED
 from lra.treatments import neurons
-from lra.treatments.examples import at_least_one, rate_of, steps_of, weight_bytes
+from lra.treatments.examples import at_least_one, rate_of, steps_of, weight_bytes, wide
 from lra.treatments.further import seed_of, trained
 from lra.treatments.importance import importance
 from lra.treatments.prefix import WHOLE, Prefix, Size, cut, first, inputs_of, layers_of, with_heads
@@ -139,4 +139,4 @@ class Taught:
 
 def normed(x: Tensor) -> Tensor:
     """x (B, L, D) less its mean over its deviation, in float32 at least."""
-    return F.layer_norm(x.to(torch.promote_types(x.dtype, torch.float32)), x.shape[-1:], eps=1e-6)
+    return F.layer_norm(wide(x), x.shape[-1:], eps=1e-6)

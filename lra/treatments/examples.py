@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lra.machine.flops import counter
 from lra.tasks.base import collate
@@ -57,6 +57,11 @@ def linears(trainee: Any) -> dict[str, nn.Linear]:
     if not found:
         raise ValueError("the model calls no linear layer")
     return found
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -131,6 +136,13 @@ def share_of(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
         raise ValueError(f"treatment.{name}: {value!r} is not in (0, 1)")
     return float(value)
+
+
+def whole(name: str, value: int, least: int, most: int) -> int:
+    """Raises ValueError if it is not a whole number between the two."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"treatment.{name}: {value!r} is not a whole number from {least} to {most}")
+    return value
 
 
 def at_least_one(name: str, value: int) -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.treatments import ranges
-from lra.treatments.examples import alone, at_least_one, called, covered, in_bits, linears, one_of
+from lra.treatments.examples import alone, at_least_one, called, covered, in_bits, linears, one_of, whole
 
 GRIDS, TOKEN = ("tensor", "channel"), "token"
 OF = ("weights", "both")
@@ -38,11 +38,9 @@ class FakeQuant:
         percentile: float = 99.99,
         examples: int = 64,
     ) -> None:
-        if isinstance(bits, bool) or not isinstance(bits, int) or not BITS[0] <= bits <= BITS[1]:
-            raise ValueError(f"treatment.bits: {bits!r} is not a whole number from {BITS[0]} to {BITS[1]}")
         if not 0 < percentile <= 100:
             raise ValueError(f"treatment.percentile: {percentile!r} is not in (0, 100]")
-        self.bits, self.percentile = bits, percentile
+        self.bits, self.percentile = whole("bits", bits, *BITS), percentile
         self.of, self.per = one_of("of", of, OF), one_of("per", per, GRIDS)
         self.calibration, self.examples = (
             one_of("calibration", calibration, (*ranges.RULES, TOKEN)),

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lra.treatments import ranges
-from lra.treatments.examples import at_least_one, linear_share, linears, one_of, weight_bytes
+from lra.treatments.examples import at_least_one, linear_share, linears, one_of, weight_bytes, whole
 from lra.treatments.fake_quant import BITS, TOKEN
 from lra.treatments.sites import BACK, Ends, ends, open_up, opening, sites
 
@@ -36,11 +36,9 @@ class Int8Attention:
     def __init__(
         self, bits: int = 8, of: str = "all", calibration: str = "max", percentile: float = 99.99, examples: int = 32
     ) -> None:
-        if isinstance(bits, bool) or not isinstance(bits, int) or not BITS[0] <= bits <= BITS[1]:
-            raise ValueError(f"treatment.bits: {bits!r} is not a whole number from {BITS[0]} to {BITS[1]}")
         if not 0 < percentile <= 100:
             raise ValueError(f"treatment.percentile: {percentile!r} is not in (0, 100]")
-        self.bits, self.of, self.percentile = bits, one_of("of", of, OF), percentile
+        self.bits, self.of, self.percentile = whole("bits", bits, *BITS), one_of("of", of, OF), percentile
         self.calibration = one_of("calibration", calibration, (*ranges.RULES, TOKEN))
         self.examples = at_least_one("examples", examples)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lra.treatments.examples import covered, in_bits, linears
+from lra.treatments.examples import covered, in_bits, linears, whole
 
 
 class KMeans:
@@ -16,9 +16,7 @@ class KMeans:
     as there. Raises ValueError for other bits."""
 
     def __init__(self, bits: int = 4) -> None:
-        if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-            raise ValueError(f"treatment.bits: {bits!r} is not a whole number from 1 to 8")
-        self.bits = bits
+        self.bits = whole("bits", bits, 1, 8)
 
     def after(self, trainee: Any) -> Any:
         layers = linears(trainee)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lra.treatments import ranges
-from lra.treatments.examples import alone, at_least_one, in_bits, linears, of_linears, one_of
+from lra.treatments.examples import alone, at_least_one, in_bits, linears, of_linears, one_of, whole, wide
 from lra.treatments.fake_quant import BITS
 from lra.treatments.neurons import feed_forwards
 from lra.treatments.searched import (
@@ -30,7 +30,7 @@ from lra.treatments.searched import (
     twin_gelu,
     twin_softmax,
 )
-from lra.treatments.sites import close, open_up
+from lra.treatments.sites import close, open_up, openable, shown
 
 ROWS, PAIRS = 16, 64  # positions of an example whose products are looked at, and pairs of keys of each
 SITES = ("query", "key", "value", "score", "weight", "answer")
@@ -43,11 +43,13 @@ class Ptq4Vit:
     def __init__(
         self, bits: int = 8, metric: str = "hessian", ranking: float = 0.0, twin: bool = True, examples: int = 32
     ) -> None:
-        if isinstance(bits, bool) or not isinstance(bits, int) or not BITS[0] <= bits <= BITS[1]:
-            raise ValueError(f"treatment.bits: {bits!r} is not a whole number from {BITS[0]} to {BITS[1]}")
         if isinstance(ranking, bool) or not isinstance(ranking, (int, float)) or not 0 <= ranking < float("inf"):
             raise ValueError(f"treatment.ranking: {ranking!r} is not 0 or more")
-        self.bits, self.metric, self.ranking = bits, one_of("metric", metric, METRICS), float(ranking)
+        self.bits, self.metric, self.ranking = (
+            whole("bits", bits, *BITS),
+            one_of("metric", metric, METRICS),
+            float(ranking),
+        )
         if not isinstance(twin, bool):
             raise ValueError(f"treatment.twin: {twin!r} is not true or false")
         if ranking and metric != "similarity":
@@ -122,21 +124,14 @@ def _given(_: nn.Module, given: tuple[Tensor, ...], quantise: Any, end: float, b
 
 def softmaxes(trainee: Any) -> dict[str, nn.Module]:
     """The mixers that open and show softmax weights, by name."""
-    named = {n: m for n, m in trainee.model.named_modules() if callable(getattr(m, "opened", None))}
-    met: set[str] = set()
+    named, met = openable(trainee.model), set()
 
     def at(name: str, site: str, t: Tensor) -> Tensor:
         if site == "weight":
             met.add(name)
         return t
 
-    open_up(named, at)
-    try:
-        with torch.no_grad():
-            batch = next(alone(trainee, 1))
-            trainee.model(batch.tokens, batch.mask)
-    finally:
-        close(named)
+    shown(trainee, named, at, 1)
     return {name: m for name, m in named.items() if name in met}
 
 
@@ -187,19 +182,19 @@ class Held:
             x = torch.cat([x.flatten(0, -2) for x, _ in calls])
             g = torch.cat([slopes[id(y)].flatten(0, -2) for _, y in calls])
             at = self.rows(len(x))
-            self.layers[name].append((_wide(x[at]), _wide(g[at])))
+            self.layers[name].append((wide(x[at]), wide(g[at])))
         for name in self.mixers:
             self.mixers[name].extend(self.heads(name, slopes))
 
     def heads(self, name: str, slopes: dict[int, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Of a mixer, of each sequence: (H, n, m) each."""
         blocks = {site: self.sites[name, site] for site in SITES}
-        whole = {site: torch.cat(ts, 2).detach() for site, ts in blocks.items()}
+        joined = {site: torch.cat(ts, 2).detach() for site, ts in blocks.items()}
         for site in ("score", "answer"):
-            whole[f"{site}_slope"] = torch.cat([slopes[id(t)] for t in blocks[site]], 2)
-        for i in range(len(whole["query"])):
-            at = self.rows(whole["query"].shape[2])
-            out = {site: _wide(t[i] if site in ("key", "value") else t[i][:, at]) for site, t in whole.items()}
+            joined[f"{site}_slope"] = torch.cat([slopes[id(t)] for t in blocks[site]], 2)
+        for i in range(len(joined["query"])):
+            at = self.rows(joined["query"].shape[2])
+            out = {site: wide(t[i] if site in ("key", "value") else t[i][:, at]) for site, t in joined.items()}
             heads, rows = out["query"].shape[:2]
             pairs = torch.randint(out["key"].shape[1], (heads, rows, PAIRS, 2), generator=self.draw)
             yield out | {"pairs": pairs.to(out["key"].device)}
@@ -207,7 +202,3 @@ class Held:
     def rows(self, length: int) -> Tensor:
         """Positions of so many that are looked at, in their order."""
         return torch.randperm(length, generator=self.draw)[:ROWS].sort().values
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

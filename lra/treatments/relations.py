@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra.models.parts.chance import Chance, keys_of
+from lra.treatments.examples import wide
 
 Three = tuple[Tensor, Tensor, Tensor]
 
@@ -35,7 +36,7 @@ def relations(teacher: Three, student: Three, mask: Tensor, heads: int, rows: Te
 
 def logs(a: Tensor, mask: Tensor, heads: int, rows: Tensor) -> Tensor:
     """log R(a) of these rows, in float32 at least: a (B, L, width), rows (B, R) -> (B, heads, R, L)."""
-    split = a.to(torch.promote_types(a.dtype, torch.float32)).unflatten(-1, (heads, -1)).transpose(1, 2)
+    split = wide(a).unflatten(-1, (heads, -1)).transpose(1, 2)
     chosen = split.gather(2, rows[:, None, :, None].expand(-1, heads, -1, split.shape[-1]))
     scores = chosen @ split.mT * split.shape[-1] ** -0.5
     return scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min).log_softmax(-1)
@@ -52,6 +53,5 @@ def rows_of(chance: Chance, mask: Tensor, most: int) -> Tensor:
 def soft(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)) of each answer (Hinton et al. 2015, arXiv 1503.02531,
     section 2): logits (n, C) each -> (n,), in float32 at least."""
-    least = torch.promote_types(student.dtype, torch.float32)
-    told, ours = ((x.to(least) / temperature).log_softmax(-1) for x in (teacher, student))
+    told, ours = ((wide(x) / temperature).log_softmax(-1) for x in (teacher, student))
     return temperature**2 * F.kl_div(ours, told, reduction="none", log_target=True).sum(-1)

@@ -35,10 +35,15 @@ class Opened:
         return self.at(self.name, name + BACK * reverse, t)
 
 
+def openable(model: nn.Module) -> dict[str, nn.Module]:
+    """The mixers that open, by name."""
+    return {name: m for name, m in model.named_modules() if callable(getattr(m, "opened", None))}
+
+
 def opening(trainee: Any) -> dict[str, nn.Module]:
-    """The mixers that open, by name. Raises ValueError where a layer of the stack has none."""
+    """As `openable`. Raises ValueError where a layer of the stack has none."""
     model = trainee.model.eval()
-    found = {name: m for name, m in model.named_modules() if callable(getattr(m, "opened", None))}
+    found = openable(model)
     layers = getattr(getattr(model, "stack", None), "layers", ())
     own = [layer.mixer for layer in layers if hasattr(layer, "mixer")]
     closed = [m for m in own if not set(m.modules()) & set(found.values())]
