@@ -56,8 +56,8 @@ def _ends(node: Mapping[str, Any] | None) -> tuple[Any, Any, Any]:
 
 def frame(rows: list[tuple[Any, ...]], trained: pd.DataFrame) -> pd.DataFrame:
     """The newest of each option of each parent, by parent and option. chain: the options from the run that was trained
-    on; above: its parent's accuracy; over: its rate over that of the better of RIVALS on the same parent, with over_low
-    and over_high, null where neither is on record. trained: lra.marks.runs, for the accuracies of parents."""
+    on; above: its parent's accuracy; over: its rate over that of the better of RIVALS on the same parent and machine, with
+    over_low and over_high, null where neither is on record. trained: lra.marks.runs, for the accuracies of parents."""
     out = pd.DataFrame(rows, columns=COLUMNS).sort_values("run_id")
     chains = {r.run_id: (r.parent, r.option) for r in out.itertuples()}
     accuracy = {r.run_id: r.accuracy for known in (trained, out) for r in known.itertuples()}
@@ -83,15 +83,15 @@ def _chain(run_id: str, chains: Mapping[str, tuple[str, str]]) -> str:
     return " > ".join(parts)
 
 
-def _rivals(table: pd.DataFrame) -> dict[str, Any]:
-    """Of each parent the quickest of RIVALS."""
+def _rivals(table: pd.DataFrame) -> dict[tuple[str, str], Any]:
+    """Of each parent, on each machine, the quickest of RIVALS."""
     ok = table[(table.status == "ok") & table.option.isin(RIVALS) & table.rate.notna()].sort_values("rate")
-    return {r.parent: r for r in ok.itertuples()}
+    return {(r.parent, r.machine): r for r in ok.itertuples()}
 
 
-def _over(r: Any, rivals: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def _over(r: Any, rivals: Mapping[tuple[str, str], Any]) -> tuple[float | None, float | None, float | None]:
     """Of two measurements that had nothing in common but the parent: the squares of their log errors add up."""
-    rival = rivals.get(r.parent)
+    rival = rivals.get((r.parent, r.machine))
     if rival is None or pd.isna(r.rate) or r.option in RIVALS:
         return None, None, None
     value = math.log(r.rate) - math.log(rival.rate)
@@ -102,19 +102,20 @@ def _over(r: Any, rivals: Mapping[str, Any]) -> tuple[float | None, float | None
 def places(table: pd.DataFrame) -> pd.DataFrame:
     """Where the models of a `frame` stand that were timed, a row each: id, parent (null of one that nothing was done to
     here), row, budget, machine, dtype, model, name, accuracy, speed (inference, examples per second at the run's batch)
-    and peak_bytes. A child stands by its ratios to its parent, so that hours of the machine do not move it."""
+    and peak_bytes. A child stands by its ratios to its parent, so that hours of the machine do not move it; a parent on
+    each machine where it was timed beside a child."""
     timed = table[(table.status == "ok") & table.rate.notna() & table.peak.notna() & table.above.notna()]
     timed = timed.sort_values("run_id")
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for r in timed.itertuples():
+        above = r.parent, r.machine
         own = {key: getattr(r, key) for key in ("row", "budget", "machine", "dtype", "model")}
-        if r.parent not in found:
-            same = timed[timed.parent == r.parent]
+        if above not in found:
+            same = timed[(timed.parent == r.parent) & (timed.machine == r.machine)]
             speed, peak = same.parent_speed.median(), same.parent_peak_bytes.median()
             about = {"parent": None, "name": r.model, "accuracy": r.above, "speed": speed, "peak_bytes": peak}
-            found[r.parent] = {"id": r.parent} | own | about
-        above = found[r.parent]
+            found[above] = {"id": r.parent} | own | about
         about = {"parent": r.parent, "name": r.option, "accuracy": r.accuracy}
-        moved = {"speed": above["speed"] * r.rate, "peak_bytes": above["peak_bytes"] * r.peak}
-        found[r.run_id] = {"id": r.run_id} | own | about | moved
+        moved = {"speed": found[above]["speed"] * r.rate, "peak_bytes": found[above]["peak_bytes"] * r.peak}
+        found[r.run_id, r.machine] = {"id": r.run_id} | own | about | moved
     return pd.DataFrame(list(found.values()), columns=PLACED)

@@ -31,7 +31,7 @@ def treated(points: pd.DataFrame, title: str, notes: Iterable[str] = (), dark: b
         " of a child are its ratios to its parent, measured in turns, times the parent's. Options that are only"
         " imitated have none, and are not drawn."
     ]
-    figure, panels = style.sheet(len(rows), COLUMNS, PANEL, (0.6, 0.3, 1.0), title, [*told, *notes])
+    figure, panels = style.sheet(len(rows), COLUMNS, PANEL, (0.68, 0.3, 1.0), title, [*told, *notes])
     for axes, row in zip(panels, rows, strict=False):
         _panel(axes, points[points["row"] == row].reset_index(drop=True), looks, page)
         axes.set_title(row, loc="left")

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+import pytest
 
 from lra.leaderboard import markdown
 from lra.marks import derived, runs
@@ -91,3 +92,14 @@ def test_arrows_lead_from_a_parent_to_its_children() -> None:
     faces = axes.collections[0].get_facecolors()
     assert sum(face[3] > 0 for face in faces) == 1 and len(axes.collections[0].get_offsets()) == 4
     assert {"linear", "bf16", "heads", "svd"} <= {t.get_text() for t in axes.texts}
+
+
+def test_a_parent_stands_on_each_machine_by_what_it_took_there() -> None:
+    there = replace(made("packed", "id-root", 0.9, 1.1), machine={"name": "B", "device": "cpu"})
+    for side in there.derived["inference"]:
+        side["parent"]["examples_per_second"] = 800.0
+    table = frame(*RECORDS, there)
+    points = derived.places(table).set_index(["machine", "id"])
+    assert dict(points.speed["B"]) == {"id-root": 800.0, "id-packed": pytest.approx(880.0)}
+    assert points.speed["A", "id-root"] == 100.0
+    assert pd.isna(table.set_index("run_id").over["id-packed"]), "bf16 was timed on the other one"
