@@ -56,8 +56,9 @@ def _ends(node: Mapping[str, Any] | None) -> tuple[Any, Any, Any]:
 
 def frame(rows: list[tuple[Any, ...]], trained: pd.DataFrame) -> pd.DataFrame:
     """The newest of each option of each parent, by parent and option. chain: the options from the run that was trained
-    on; above: its parent's accuracy; over: its rate over that of the better of RIVALS on the same parent and machine, with
-    over_low and over_high, null where neither is on record. trained: lra.marks.runs, for the accuracies of parents."""
+    on; above: its parent's accuracy; over: its rate over that of the better of RIVALS on the same parent and machine,
+    with over_low and over_high, null where neither is on record. trained: lra.marks.runs, for the accuracies of
+    parents."""
     out = pd.DataFrame(rows, columns=COLUMNS).sort_values("run_id")
     chains = {r.run_id: (r.parent, r.option) for r in out.itertuples()}
     accuracy = {r.run_id: r.accuracy for known in (trained, out) for r in known.itertuples()}
